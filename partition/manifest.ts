@@ -1,0 +1,87 @@
+/**
+ * What a shard directory contains: `manifest.json` beside one folder per rank, each with the rank's weights file and
+ * its segment graphs. This is the one agreement between `partition/`, which writes it, and `shard-worker/`, which runs it.
+ *
+ * A rank's program is `run segment 0, exchange, run segment 1, exchange, ...`. A worker knows nothing of collectives:
+ * after a segment it sends some of its tensors to peers and receives some from them; every sum, slice, concatenation and
+ * cast that makes this an all-reduce or an all-gather is inside the segments' graphs.
+ */
+import type { TensorSpec } from './tensor.js';
+
+export const MANIFEST_FILE = 'manifest.json';
+export const FORMAT_VERSION = 1;
+
+/** A file of the shard directory. */
+export interface FileEntry {
+  /** Relative to the shard directory, with forward slashes. */
+  readonly path: string;
+  readonly bytes: number;
+  /** Hex digest. */
+  readonly sha256: string;
+}
+
+/** One tensor that leaves a rank after a segment; `tensor` is one of that segment's outputs. */
+export interface Send {
+  readonly tensor: string;
+  readonly to: readonly number[];
+}
+
+/** One tensor that arrives before the next segment; `name` is how later segments call it, `tensor` how its sender does. */
+export interface Receive extends TensorSpec {
+  readonly from: number;
+  readonly tensor: string;
+}
+
+/** A stretch of a rank's graph without communication. */
+export interface SegmentEntry {
+  /** Relative to the shard directory; one of `Manifest.files`. */
+  readonly file: string;
+  /** Names fed to the session: model inputs, earlier segments' outputs, or received tensors. */
+  readonly inputs: readonly string[];
+  /** Fetched from the session; those that are not sent stay with the rank for later segments. */
+  readonly outputs: readonly TensorSpec[];
+  readonly sends: readonly Send[];
+  readonly receives: readonly Receive[];
+  /** Names that nothing later reads: they may be freed once this segment has run and its sends are done. */
+  readonly release: readonly string[];
+}
+
+/** A set of fixed sizes, with every rank's program for it. */
+export interface Profile {
+  /** `batch=2,height=64,width=64`, or `static` where the model has no symbolic dims. */
+  readonly name: string;
+  /** Symbolic dims by name, as they were fixed. */
+  readonly dims: Readonly<Record<string, number>>;
+  /** The model's own inputs and outputs, whole; every rank is fed all inputs and ends with all outputs. */
+  readonly inputs: readonly TensorSpec[];
+  readonly outputs: readonly TensorSpec[];
+  /** Bytes that the slowest rank sends per step. */
+  readonly wire_bytes_per_step: number;
+  /** Index is the rank. */
+  readonly ranks: readonly { readonly segments: readonly SegmentEntry[] }[];
+}
+
+export interface RankEntry {
+  readonly rank: number;
+  /** Folder of the rank, relative to the shard directory. */
+  readonly folder: string;
+  /** The rank's weights file, relative to the shard directory. */
+  readonly weights: string;
+  readonly weight_bytes: number;
+}
+
+export interface Manifest {
+  readonly format_version: number;
+  readonly tool_version: string;
+  readonly model: {
+    /** File name of the model, for messages. */
+    readonly name: string;
+    /** Digest of the graph and of its weights; two models with the same digest are the same model. */
+    readonly sha256: string;
+  };
+  readonly world_size: number;
+  readonly wire_dtype: 'fp32' | 'fp16';
+  readonly ranks: readonly RankEntry[];
+  readonly profiles: readonly Profile[];
+  readonly files: readonly FileEntry[];
+}

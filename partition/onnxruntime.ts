@@ -1,0 +1,130 @@
+/** The one place that imports `onnxruntime-node`. */
+import * as ort from 'onnxruntime-node';
+import { TandemError } from './errors.js';
+import { type DType, DTYPES, type HostTensor, type TensorSpec } from './tensor.js';
+
+export type Provider = 'cpu' | 'cuda' | 'webgpu' | 'dml' | 'coreml';
+export const PROVIDERS: readonly Provider[] = ['cpu', 'cuda', 'webgpu', 'dml', 'coreml'];
+
+export const ONNXRUNTIME_VERSION: string = ort.env.versions.node ?? ort.env.versions.common;
+
+/** How a session is opened. */
+export interface SessionOptions {
+  readonly provider: Provider;
+  /** Index of the device among those of its provider; unused by `cpu`. */
+  readonly deviceId?: number;
+  /** Threads of one operator; ONNX Runtime's default (all cores) where absent. */
+  readonly threads?: number;
+  readonly optimization: 'disabled' | 'basic' | 'extended' | 'layout' | 'all';
+  /** Write the optimised graph here. */
+  readonly optimizedModelPath?: string;
+  /** Further `session.*` and `optimization.*` entries by their ONNX Runtime names. */
+  readonly entries?: Readonly<Record<string, string>>;
+  /** Optimisers by name that must not run. */
+  readonly disabledOptimizers?: readonly string[];
+}
+
+/** A loaded graph. `run` blocks its thread for as long as the graph runs. */
+export interface Session {
+  readonly inputs: readonly TensorMetadata[];
+  readonly outputs: readonly TensorMetadata[];
+  /**
+   * @param feeds every input by name
+   * @param fetches the outputs wanted; all of them where absent
+   */
+  run(feeds: Readonly<Record<string, HostTensor>>, fetches?: readonly string[]): Promise<Record<string, HostTensor>>;
+  dispose(): Promise<void>;
+}
+
+/** Like `TensorSpec`, but a dim may still be symbolic. */
+export interface TensorMetadata {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: readonly (number | string)[];
+}
+
+type OrtData = ort.Tensor['data'];
+type OrtConstructor = new (buffer: ArrayBufferLike, offset: number, length: number) => OrtData;
+
+const CONSTRUCTORS: Readonly<Record<DType, OrtConstructor>> = {
+  float32: Float32Array,
+  uint8: Uint8Array,
+  int8: Int8Array,
+  uint16: Uint16Array,
+  int16: Int16Array,
+  int32: Int32Array,
+  int64: BigInt64Array,
+  bool: Uint8Array,
+  float16: Uint16Array,
+  float64: Float64Array,
+  uint32: Uint32Array,
+  uint64: BigUint64Array,
+  bfloat16: Uint16Array,
+} as unknown as Record<DType, OrtConstructor>;
+
+const toOrt = (tensor: HostTensor): ort.Tensor => {
+  const { bytes } = DTYPES[tensor.dtype];
+  const aligned = tensor.data.byteOffset % bytes === 0 ? tensor.data : tensor.data.slice();
+  const view = new CONSTRUCTORS[tensor.dtype](aligned.buffer, aligned.byteOffset, aligned.byteLength / bytes);
+  return new ort.Tensor(tensor.dtype as ort.Tensor.Type, view as never, tensor.shape);
+};
+
+const fromOrt = (tensor: ort.Tensor): HostTensor => {
+  const view = tensor.data as unknown as ArrayBufferView;
+  return {
+    dtype: tensor.type as DType,
+    shape: tensor.dims,
+    data: new Uint8Array(view.buffer as ArrayBuffer, view.byteOffset, view.byteLength),
+  };
+};
+
+const toMetadata = (metadata: ort.InferenceSession.ValueMetadata): TensorMetadata => {
+  if (!metadata.isTensor) throw new TandemError('MODEL_TYPE', `"${metadata.name}" is not a tensor; only tensors can be inputs and outputs.`);
+  return { name: metadata.name, dtype: metadata.type as DType, shape: metadata.shape };
+};
+
+const executionProvider = (options: SessionOptions): ort.InferenceSession.ExecutionProviderConfig =>
+  options.provider === 'cpu'
+    ? { name: 'cpu' }
+    : ({ name: options.provider, deviceId: options.deviceId ?? 0 } as ort.InferenceSession.ExecutionProviderConfig);
+
+const nestEntries = (options: SessionOptions): Record<string, unknown> => {
+  const extra: Record<string, Record<string, unknown>> = { session: {}, optimization: {} };
+  const entries: Record<string, string> = {
+    'session.intra_op.allow_spinning': '0',
+    'session.inter_op.allow_spinning': '0',
+    ...options.entries,
+    ...(options.disabledOptimizers?.length
+      ? { 'optimization.disable_specified_optimizers': options.disabledOptimizers.join(';') }
+      : {}),
+  };
+  for (const [name, value] of Object.entries(entries)) extra[name] = value as never;
+  return extra;
+};
+
+/**
+ * Opens a graph from a file or from its bytes.
+ * @throws whatever ONNX Runtime says of the graph, as an `Error`
+ */
+export const openSession = async (model: string | Uint8Array, options: SessionOptions): Promise<Session> => {
+  const session = await ort.InferenceSession.create(model as string, {
+    executionProviders: [executionProvider(options)],
+    graphOptimizationLevel: options.optimization,
+    enableCpuMemArena: false,
+    enableMemPattern: false,
+    logSeverityLevel: 3,
+    ...(options.threads === undefined ? {} : { intraOpNumThreads: options.threads, interOpNumThreads: 1 }),
+    ...(options.optimizedModelPath === undefined ? {} : { optimizedModelFilePath: options.optimizedModelPath }),
+    extra: nestEntries(options),
+  });
+  return {
+    inputs: session.inputMetadata.map(toMetadata),
+    outputs: session.outputMetadata.map(toMetadata),
+    async run(feeds, fetches) {
+      const ortFeeds = Object.fromEntries(Object.entries(feeds).map(([name, tensor]) => [name, toOrt(tensor)]));
+      const results = fetches ? await session.run(ortFeeds, fetches) : await session.run(ortFeeds);
+      return Object.fromEntries(Object.entries(results).map(([name, tensor]) => [name, fromOrt(tensor)]));
+    },
+    dispose: () => session.release(),
+  };
+};

@@ -1,0 +1,81 @@
+/**
+ * The messages between the coordinator and a shard worker, over ROUTER (coordinator) and DEALER (worker), each one
+ * msgpack frame. Messages are data of fixed types, checked on arrival by both sides, never code.
+ *
+ *     worker       hello ->            <- load        coordinator
+ *                  progress* ->
+ *                  loaded ->           <- step
+ *                  progress* ->
+ *                  step_done ->        ...
+ *                                      <- shutdown
+ *                  bye ->
+ *     either side  pong ->             <- ping        at any time, also while a segment runs
+ */
+import { z } from 'zod';
+import { DTYPES, type DType, type HostTensor } from '../partition/tensor.js';
+
+export const PROTOCOL_VERSION = 1;
+
+const dtype = z.enum(Object.keys(DTYPES) as [DType, ...DType[]]);
+const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'expected bytes');
+const tensor: z.ZodType<HostTensor> = z.object({ dtype, shape: z.array(z.number().int().nonnegative()), data: bytes });
+const tensors = z.record(z.string(), tensor);
+const problem = z.object({ code: z.string(), message: z.string(), problems: z.array(z.string()) });
+
+/** A rank's memory, in bytes. `private_bytes` leaves out pages that are shared with other processes or backed by a file. */
+const memory = z.object({ private_bytes: z.number(), peak_private_bytes: z.number() });
+
+/** Times of one step on one rank, in ms. `exchange_ms` is the time spent waiting for or moving activations. */
+const stepTimes = z.object({ total_ms: z.number(), compute_ms: z.number(), exchange_ms: z.number(), sent_bytes: z.number() });
+
+export const toWorker = z.discriminatedUnion('kind', [
+  z.object({
+    kind: z.literal('load'),
+    /** Absolute path of the shard directory. */
+    shard_directory: z.string(),
+    /** Name of the profile in the manifest. */
+    profile: z.string(),
+    provider: z.enum(['cpu', 'cuda', 'webgpu', 'dml', 'coreml']),
+    device_id: z.number().int().nonnegative(),
+    threads: z.number().int().positive(),
+    /** Where each rank's exchange socket listens; index is the rank. */
+    peers: z.array(z.string()),
+  }),
+  z.object({
+    kind: z.literal('step'),
+    id: z.number().int(),
+    inputs: tensors,
+    /** Whether to send the outputs back (one rank suffices) or only their digest. */
+    want_outputs: z.boolean(),
+  }),
+  z.object({ kind: z.literal('ping'), id: z.number().int() }),
+  z.object({ kind: z.literal('shutdown') }),
+]);
+
+export const fromWorker = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('hello'), rank: z.number().int(), pid: z.number().int(), protocol_version: z.number().int() }),
+  z.object({
+    kind: z.literal('progress'),
+    phase: z.enum(['check', 'load', 'step']),
+    done: z.number(),
+    total: z.number(),
+  }),
+  z.object({ kind: z.literal('loaded'), load_ms: z.number(), weight_bytes: z.number(), memory }),
+  z.object({
+    kind: z.literal('step_done'),
+    id: z.number().int(),
+    outputs: tensors.optional(),
+    /** sha256 of all outputs' bytes, in the manifest's order: equal on all ranks, or the ranks have drifted apart. */
+    outputs_sha256: z.string(),
+    times: stepTimes,
+    memory,
+  }),
+  z.object({ kind: z.literal('pong'), id: z.number().int(), /** Counts finished segments since start: rises while a step makes progress. */ progress: z.number().int() }),
+  z.object({ kind: z.literal('failed'), error: problem }),
+  z.object({ kind: z.literal('bye') }),
+]);
+
+export type ToWorker = z.infer<typeof toWorker>;
+export type FromWorker = z.infer<typeof fromWorker>;
+export type Memory = z.infer<typeof memory>;
+export type StepTimes = z.infer<typeof stepTimes>;
