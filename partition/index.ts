@@ -1,7 +1,26 @@
-/** The folder's public functions: ONNX file in, plan or shard directory out. */
-import type { Manifest } from './manifest.js';
-import type { Provider } from './onnxruntime.js';
-import type { PlanReport } from './report.js';
+/**
+ * The folder's public functions: ONNX file in, plan or shard directory out. `decide` reads as the table of contents:
+ *
+ *     read -> fold (dims, constants, shapes) -> canonicalise -> place -> choose -> cut -> emit (localise) -> write
+ */
+import { basename, posix } from 'node:path';
+import { readFileSync } from 'node:fs';
+import { canonicalise } from './canonicalise.js';
+import { choose, type WireDtype } from './choose.js';
+import { cut } from './cut.js';
+import { TandemError } from './errors.js';
+import { emitRank, type EmittedSegment } from './emit.js';
+import { declaredInputs, declaredOutputs, type Dims, fold } from './fold.js';
+import { FORMAT_VERSION, type Manifest, type Profile } from './manifest.js';
+import type { Provider, TensorMetadata } from './onnxruntime.js';
+import { place } from './place.js';
+import { readModel, type SourceModel } from './read.js';
+import { type Decided, makeReport, type PlanReport, planRates, sentBytes } from './report.js';
+import type { TensorSpec } from './tensor.js';
+import { writeShardDirectory } from './write.js';
+import type { RankContent } from './write.js';
+
+export type { Manifest, PlanReport };
 
 /** A device of the cluster as the planner sees it; index in the list is the rank. */
 export interface DeviceSpec {
@@ -17,10 +36,125 @@ export interface PartitionOptions {
   /** One per rank. */
   readonly devices: readonly DeviceSpec[];
   /** Sizes for the symbolic dims of each profile; `[{}]` for a static model. */
-  readonly profiles: readonly Readonly<Record<string, number>>[];
-  readonly wireDtype: 'fp32' | 'fp16';
+  readonly profiles: readonly Dims[];
+  readonly wireDtype: WireDtype;
   /** Called as the stages go on; `done` of `total` in the stage's own unit. */
   readonly onProgress?: (stage: string, done: number, total: number) => void;
+  readonly signal?: AbortSignal;
 }
 
-export type { Manifest, PlanReport };
+/** The package's own version, for the manifest. */
+export const TOOL_VERSION: string = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version;
+
+const STAGES = ['fold', 'place', 'choose', 'emit'] as const;
+
+/** Decides everything for one profile. */
+const decide = async (source: SourceModel, dims: Dims, options: PartitionOptions): Promise<Decided> => {
+  const { devices, wireDtype, onProgress, signal } = options;
+  const enter = (stage: (typeof STAGES)[number]) => {
+    signal?.throwIfAborted();
+    onProgress?.('plan', STAGES.indexOf(stage), STAGES.length);
+  };
+  const speeds = devices.map(({ speed }) => speed);
+  enter('fold');
+  const graph = canonicalise(await fold(source, dims));
+  enter('place');
+  const placements = place(graph, { speeds });
+  enter('choose');
+  const plan = choose(graph, placements, { speeds, rates: planRates(devices), wireDtype });
+  enter('emit');
+  const sections = cut(graph, plan);
+  const programs = devices.map((_, rank) => emitRank(graph, plan, sections, rank, { worldSize: devices.length, wireDtype }));
+  const decided = { graph, plan, cut: sections, programs, devices, wireDtype };
+  checkMemory(makeReport(decided), devices);
+  onProgress?.('plan', STAGES.length, STAGES.length);
+  return decided;
+};
+
+const checkMemory = (report: PlanReport, devices: readonly DeviceSpec[]): void => {
+  const problems = report.ranks.flatMap(({ rank, device, weight_bytes, activation_peak_bytes }) => {
+    const limit = devices[rank]?.memoryLimit;
+    const needed = weight_bytes + activation_peak_bytes;
+    if (limit === undefined || needed <= limit) return [];
+    return [`rank ${rank} (${device}) needs ${mebibytes(needed)} for weights and activations and may use ${mebibytes(limit)}`];
+  });
+  if (problems.length === 0) return;
+  throw new TandemError('PLAN_MEMORY', 'The model does not fit the devices. Add devices, raise memory_limit, or give the rank a lower speed:', { problems });
+};
+
+const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
+
+const toSpec = ({ name, dtype, shape }: { name: string; dtype: TensorSpec['dtype']; shape: readonly number[] | undefined }): TensorSpec => {
+  if (shape) return { name, dtype, shape };
+  throw new TandemError('MODEL_SHAPE', `The size of "${name}" depends on data; only models whose inputs and outputs have fixed sizes can be run.`);
+};
+
+const segmentFile = (rank: number, profile: number, segment: number): string =>
+  posix.join(`rank-${rank}`, `profile-${profile}-segment-${String(segment).padStart(3, '0')}.onnx`);
+
+const toProfile = (decided: Decided, dims: Dims, index: number): Profile => ({
+  name: Object.entries(dims).map(([name, size]) => `${name}=${size}`).join(',') || 'static',
+  dims,
+  inputs: decided.graph.inputs.map(toSpec),
+  outputs: decided.graph.outputs.map(toSpec),
+  wire_bytes_per_step: Math.max(...decided.programs.map(sentBytes)),
+  ranks: decided.programs.map((program, rank) => ({
+    segments: program.map(({ inputs, outputs, sends, receives, release }, segment) => ({
+      file: segmentFile(rank, index, segment),
+      inputs: inputs.map(({ name }) => name),
+      outputs,
+      sends,
+      receives,
+      release,
+    })),
+  })),
+});
+
+const toRankContent = (rank: number, programs: readonly (readonly EmittedSegment[])[]): RankContent => {
+  const segments = programs.flatMap((program, profile) =>
+    program.map((segment, i) => ({ file: segmentFile(rank, profile, i), model: segment.model, constants: segment.constants })),
+  );
+  const slices = new Map(segments.flatMap(({ constants }) => constants.map((slice) => [slice.name, slice] as const)));
+  return { folder: `rank-${rank}`, slices: [...slices.values()], segments };
+};
+
+/**
+ * The dry run: what partitioning would do. Needs the graph only; the weights' file may be missing.
+ * @param modelPath an `.onnx` file
+ * @throws TandemError of the reader and of `fold`; PLAN_MEMORY where a rank's limit is too small
+ */
+export const plan = async (modelPath: string, options: PartitionOptions): Promise<PlanReport> => {
+  const source = await readModel(modelPath, { requireWeights: false });
+  return makeReport(await decide(source, options.profiles[0] ?? {}, options));
+};
+
+/**
+ * Splits a model for its devices and writes the shard directory, beside its place first and renamed when whole.
+ * @throws TandemError as `plan` does, and of the writer
+ */
+export const partition = async (modelPath: string, out: string, options: PartitionOptions): Promise<Manifest> => {
+  const source = await readModel(modelPath, { requireWeights: true });
+  const decided: Decided[] = [];
+  for (const dims of options.profiles) decided.push(await decide(source, dims, options));
+  const signal = options.signal ? { signal: options.signal } : {};
+  const sha256 = await source.digest({ ...signal, onProgress: (done, total) => options.onProgress?.('digest', done, total) });
+  const manifest = {
+    format_version: FORMAT_VERSION,
+    tool_version: TOOL_VERSION,
+    model: { name: basename(modelPath), sha256 },
+    world_size: options.devices.length,
+    wire_dtype: options.wireDtype,
+    profiles: decided.map((one, index) => toProfile(one, options.profiles[index] ?? {}, index)),
+  };
+  const ranks = options.devices.map((_, rank) => toRankContent(rank, decided.map(({ programs }) => programs[rank] ?? [])));
+  return writeShardDirectory(out, { manifest, ranks }, { ...signal, onProgress: (done, total) => options.onProgress?.('write', done, total) });
+};
+
+/** A model's inputs and outputs as declared; symbolic dims by name. */
+export const inspect = async (
+  modelPath: string,
+): Promise<{ readonly inputs: readonly TensorMetadata[]; readonly outputs: readonly TensorMetadata[] }> => {
+  const { model } = await readModel(modelPath, { requireWeights: false });
+  return { inputs: declaredInputs(model), outputs: declaredOutputs(model) };
+};
+

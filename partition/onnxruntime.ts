@@ -1,7 +1,7 @@
 /** The one place that imports `onnxruntime-node`. */
 import * as ort from 'onnxruntime-node';
 import { TandemError } from './errors.js';
-import { type DType, DTYPES, type HostTensor, type TensorSpec } from './tensor.js';
+import { DTYPES, type DType, type HostTensor } from './tensor.js';
 
 export type Provider = 'cpu' | 'cuda' | 'webgpu' | 'dml' | 'coreml';
 export const PROVIDERS: readonly Provider[] = ['cpu', 'cuda', 'webgpu', 'dml', 'coreml'];
@@ -79,14 +79,55 @@ const fromOrt = (tensor: ort.Tensor): HostTensor => {
 };
 
 const toMetadata = (metadata: ort.InferenceSession.ValueMetadata): TensorMetadata => {
-  if (!metadata.isTensor) throw new TandemError('MODEL_TYPE', `"${metadata.name}" is not a tensor; only tensors can be inputs and outputs.`);
+  if (!metadata.isTensor)
+    throw new TandemError('MODEL_TYPE', `"${metadata.name}" is not a tensor; only tensors can be inputs and outputs.`);
   return { name: metadata.name, dtype: metadata.type as DType, shape: metadata.shape };
 };
 
+/** Providers that choose among several devices; the others refuse the option or have only one. */
+const WITH_DEVICE_ID: ReadonlySet<Provider> = new Set(['cuda', 'dml']);
+
 const executionProvider = (options: SessionOptions): ort.InferenceSession.ExecutionProviderConfig =>
-  options.provider === 'cpu'
-    ? { name: 'cpu' }
-    : ({ name: options.provider, deviceId: options.deviceId ?? 0 } as ort.InferenceSession.ExecutionProviderConfig);
+  WITH_DEVICE_ID.has(options.provider)
+    ? ({ name: options.provider, deviceId: options.deviceId ?? 0 } as ort.InferenceSession.ExecutionProviderConfig)
+    : { name: options.provider };
+
+/** Advice for a provider that cannot run here. */
+const PROVIDER_ADVICE: Readonly<Record<Provider, string>> = {
+  cpu: 'reinstall onnxruntime-node.',
+  cuda: 'CUDA needs Linux on x64, an NVIDIA driver, CUDA 12 with cuDNN 9, and the libraries that `npm rebuild onnxruntime-node --onnxruntime-node-install=cuda12` downloads.',
+  webgpu:
+    'WebGPU needs a GPU with a driver that ONNX Runtime can reach: Vulkan (libvulkan.so.1) on Linux, Direct3D 12 on Windows, Metal on macOS.',
+  dml: 'DirectML exists on Windows only; use "cpu", "cuda" or "webgpu" here.',
+  coreml: 'CoreML exists on macOS only; use "cpu", "cuda" or "webgpu" here.',
+};
+
+/** A provider cannot run on this machine; says why and what would make it work. */
+export const providerUnavailable = (provider: Provider, found: string, cause?: unknown): TandemError =>
+  new TandemError(
+    'PROVIDER_UNAVAILABLE',
+    `Provider "${provider}" cannot run on this machine: ${found}. ${PROVIDER_ADVICE[provider]}`,
+    {
+      cause,
+    },
+  );
+
+/**
+ * Whether a provider and a device index make sense here, as far as can be known before a session is opened.
+ * @throws TandemError `PROVIDER_UNAVAILABLE` or `PROVIDER_DEVICE`
+ */
+export const checkProvider = (provider: Provider, deviceId: number): void => {
+  const names = ort.listSupportedBackends().map((backend) => backend.name);
+  if (!names.includes(provider)) {
+    throw providerUnavailable(provider, `this build of ONNX Runtime has ${names.join(', ')}`);
+  }
+  if (deviceId !== 0 && provider !== 'cpu' && !WITH_DEVICE_ID.has(provider)) {
+    throw new TandemError(
+      'PROVIDER_DEVICE',
+      `Provider "${provider}" always takes the system's first device, but device ${deviceId} was asked for; use device 0, or "cuda" or "dml" to choose among several.`,
+    );
+  }
+};
 
 const nestEntries = (options: SessionOptions): Record<string, unknown> => {
   const extra: Record<string, Record<string, unknown>> = { session: {}, optimization: {} };

@@ -1,5 +1,15 @@
 /** What `tandem plan` says of a plan; the JSON keys are a contract. */
-import type { DType } from './tensor.js';
+import { type Plan, shardedShares, wireType, type WireDtype } from './choose.js';
+import { type CollectiveKind, sentElements } from './collective.js';
+import { nodeFlops, nodeMs, RATES, type Rates, workShare } from './cost.js';
+import type { Cut } from './cut.js';
+import type { EmittedSegment } from './emit.js';
+import type { Graph, Node } from './graph.js';
+import type { DeviceSpec } from './index.js';
+import { operatorKey } from './rules/index.js';
+import { whyWhole } from './place.js';
+import { sliceLayout } from './slice.js';
+import { type DType, DTYPES } from './tensor.js';
 
 export interface PlanReport {
   readonly world_size: number;
@@ -17,7 +27,7 @@ export interface PlanReport {
   /** Segments of a rank's program. */
   readonly segments: number;
   readonly collectives: readonly {
-    readonly kind: 'all-reduce' | 'all-gather' | 'reduce-scatter' | 'all-to-all';
+    readonly kind: CollectiveKind;
     readonly tensor: string;
     readonly shape: readonly number[];
     readonly dtype: DType;
@@ -25,7 +35,9 @@ export interface PlanReport {
     readonly bytes: number;
   }[];
   readonly collective_count: number;
+  /** Bytes that the rank with the most to send sends. */
   readonly wire_bytes_per_step: number;
+  /** Nodes that every rank runs whole, by descending share of the operations; those without operations are left out. */
   readonly replicated: readonly {
     readonly node: string;
     readonly op: string;
@@ -34,3 +46,117 @@ export interface PlanReport {
   }[];
   readonly predicted: { readonly single_step_ms: number; readonly step_ms: number; readonly speedup: number };
 }
+
+/** Everything that was decided, in one place. */
+export interface Decided {
+  readonly graph: Graph;
+  readonly plan: Plan;
+  readonly cut: Cut;
+  /** Index is the rank. */
+  readonly programs: readonly (readonly EmittedSegment[])[];
+  readonly devices: readonly DeviceSpec[];
+  readonly wireDtype: WireDtype;
+}
+
+const isWhole = (node: Node, plan: Plan): boolean => {
+  const row = plan.rows.get(node);
+  return !row || [...row.inputs, ...row.outputs].every(({ kind }) => kind !== 'shard');
+};
+
+const runNodes = ({ graph, cut }: Decided): readonly Node[] => graph.nodes.filter((node) => cut.segmentOf.has(node));
+
+const sum = (numbers: readonly number[]): number => numbers.reduce((total, number) => total + number, 0);
+
+/** Bytes of weights in a rank's program, each counted once. */
+export const weightBytes = (program: readonly EmittedSegment[]): number => {
+  const slices = new Map(program.flatMap(({ constants }) => constants.map((slice) => [slice.name, slice] as const)));
+  return sum([...slices.values()].map((slice) => sliceLayout(slice).bytes));
+};
+
+/** Bytes that a rank sends in a step. */
+export const sentBytes = (program: readonly EmittedSegment[]): number =>
+  sum(
+    program.flatMap(({ sends, outputs }) =>
+      sends.map(({ tensor, to }) => {
+        const spec = outputs.find(({ name }) => name === tensor);
+        return spec ? to.length * sum([spec.shape.reduce((a, b) => a * b, 1)]) * DTYPES[spec.dtype].bytes : 0;
+      }),
+    ),
+  );
+
+const flopsOfRank = (decided: Decided, rank: number): number =>
+  sum(
+    runNodes(decided).map((node) => {
+      const row = decided.plan.rows.get(node);
+      return nodeFlops(node) * (row ? workShare(node, row, rank) : 1);
+    }),
+  );
+
+const collectiveRows = ({ cut, devices, wireDtype }: Decided): PlanReport['collectives'] =>
+  [...cut.collectives]
+    .sort((a, b) => a.after - b.after)
+    .map(({ kind, value, placement }) => {
+      const shape = value.shape ?? [];
+      const dtype = wireType(value.dtype, wireDtype);
+      const sent = Math.max(...devices.map((_, rank) => sentElements(shape, placement, rank, devices.length)));
+      return { kind, tensor: value.name, shape, dtype, bytes: sent * DTYPES[dtype].bytes };
+    });
+
+const replicatedRows = (decided: Decided, total: number): PlanReport['replicated'] =>
+  runNodes(decided)
+    .filter((node) => isWhole(node, decided.plan))
+    .map((node) => ({
+      node: node.name,
+      op: operatorKey(node),
+      reason: whyWhole(node, decided.plan.placements.rows.get(node) ?? []),
+      flop_fraction: nodeFlops(node) / Math.max(1, total),
+    }))
+    .filter(({ flop_fraction, reason }) => flop_fraction > 0 || reason.startsWith('no rule'))
+    .sort((a, b) => b.flop_fraction - a.flop_fraction);
+
+/** The slowest device's rates: exchanges wait for it. */
+const slowestRates = (devices: readonly DeviceSpec[]): Rates =>
+  devices.map(({ provider }) => RATES[provider]).reduce((a, b) => (a.flopsPerMs < b.flopsPerMs ? a : b));
+
+export const planRates = slowestRates;
+
+const predict = (decided: Decided): PlanReport['predicted'] => {
+  const rates = slowestRates(decided.devices);
+  const fastest = Math.max(...decided.devices.map(({ speed }) => speed));
+  const nodes = runNodes(decided);
+  const single = sum(nodes.map((node) => nodeMs(node, rates))) / fastest;
+  const compute = sum(
+    nodes.map((node) => {
+      const row = decided.plan.rows.get(node);
+      return nodeMs(node, rates) * Math.max(...decided.devices.map(({ speed }, rank) => (row ? workShare(node, row, rank) : 1) / speed));
+    }),
+  );
+  const wire = Math.max(...decided.programs.map(sentBytes));
+  const exchange = (decided.cut.segmentCount - 1) * rates.latencyMs + wire / rates.wireBytesPerMs;
+  return { single_step_ms: single, step_ms: compute + exchange, speedup: single / (compute + exchange) };
+};
+
+export const makeReport = (decided: Decided): PlanReport => {
+  const { graph, plan, cut, programs, devices } = decided;
+  const shares = shardedShares(graph, plan);
+  const total = sum(runNodes(decided).map(nodeFlops));
+  const collectives = collectiveRows(decided);
+  return {
+    world_size: devices.length,
+    ranks: devices.map(({ provider, deviceId }, rank) => ({
+      rank,
+      device: `${provider}:${deviceId}`,
+      weight_bytes: weightBytes(programs[rank] ?? []),
+      activation_peak_bytes: Math.max(0, ...(programs[rank] ?? []).map(({ peakBytes }) => peakBytes)),
+      flop_fraction: flopsOfRank(decided, rank) / Math.max(1, total),
+    })),
+    sharded_weight_fraction: devices.length > 1 ? shares.weights : 0,
+    sharded_flop_fraction: devices.length > 1 ? shares.flops : 0,
+    segments: cut.segmentCount,
+    collectives,
+    collective_count: collectives.length,
+    wire_bytes_per_step: Math.max(...programs.map(sentBytes)),
+    replicated: devices.length > 1 ? replicatedRows(decided, total) : [],
+    predicted: predict(decided),
+  };
+};

@@ -16,6 +16,12 @@ import { DTYPES, type DType, type HostTensor } from '../partition/tensor.js';
 
 export const PROTOCOL_VERSION = 1;
 
+/**
+ * Environment variable with the routing id under which a worker speaks to its coordinator (its rank where unset). The
+ * coordinator makes it unguessable, so that no other local process can speak for a worker over `tcp://`.
+ */
+export const WORKER_ID_VARIABLE = 'TANDEM_WORKER_ID';
+
 const dtype = z.enum(Object.keys(DTYPES) as [DType, ...DType[]]);
 const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'expected bytes');
 const tensor: z.ZodType<HostTensor> = z.object({ dtype, shape: z.array(z.number().int().nonnegative()), data: bytes });
@@ -26,7 +32,12 @@ const problem = z.object({ code: z.string(), message: z.string(), problems: z.ar
 const memory = z.object({ private_bytes: z.number(), peak_private_bytes: z.number() });
 
 /** Times of one step on one rank, in ms. `exchange_ms` is the time spent waiting for or moving activations. */
-const stepTimes = z.object({ total_ms: z.number(), compute_ms: z.number(), exchange_ms: z.number(), sent_bytes: z.number() });
+const stepTimes = z.object({
+  total_ms: z.number(),
+  compute_ms: z.number(),
+  exchange_ms: z.number(),
+  sent_bytes: z.number(),
+});
 
 export const toWorker = z.discriminatedUnion('kind', [
   z.object({
@@ -40,6 +51,8 @@ export const toWorker = z.discriminatedUnion('kind', [
     threads: z.number().int().positive(),
     /** Where each rank's exchange socket listens; index is the rank. */
     peers: z.array(z.string()),
+    /** How long a rank waits for a peer's tensors before it reports that the peer is stuck. */
+    exchange_timeout_ms: z.number().int().positive(),
   }),
   z.object({
     kind: z.literal('step'),
@@ -53,7 +66,14 @@ export const toWorker = z.discriminatedUnion('kind', [
 ]);
 
 export const fromWorker = z.discriminatedUnion('kind', [
-  z.object({ kind: z.literal('hello'), rank: z.number().int(), pid: z.number().int(), protocol_version: z.number().int() }),
+  z.object({
+    kind: z.literal('hello'),
+    rank: z.number().int(),
+    pid: z.number().int(),
+    protocol_version: z.number().int(),
+    /** Where the exchange socket listens, with the port that the system chose. */
+    exchange_endpoint: z.string(),
+  }),
   z.object({
     kind: z.literal('progress'),
     phase: z.enum(['check', 'load', 'step']),
@@ -70,11 +90,19 @@ export const fromWorker = z.discriminatedUnion('kind', [
     times: stepTimes,
     memory,
   }),
-  z.object({ kind: z.literal('pong'), id: z.number().int(), /** Counts finished segments since start: rises while a step makes progress. */ progress: z.number().int() }),
+  z.object({
+    kind: z.literal('pong'),
+    id: z.number().int(),
+    /** Counts opened and finished segments and checked megabytes since start: rises while a load or a step makes progress. */
+    progress: z.number().int(),
+    /** Ranks whose tensors this rank waits for. */
+    awaiting: z.array(z.number().int()),
+  }),
   z.object({ kind: z.literal('failed'), error: problem }),
   z.object({ kind: z.literal('bye') }),
 ]);
 
+export type Problem = z.infer<typeof problem>;
 export type ToWorker = z.infer<typeof toWorker>;
 export type FromWorker = z.infer<typeof fromWorker>;
 export type Memory = z.infer<typeof memory>;

@@ -1,0 +1,102 @@
+/** What takes part in a benchmark: a cluster of workers, or the whole model in one session. */
+import type { StepTimes } from '../../shard-worker/protocol.js';
+import type { ClusterConfig, DeviceConfig } from '../config/index.js';
+import { reportWorkers, type WorkerReport } from '../generate/generate.js';
+import type { Hooks } from '../hooks.js';
+import { openPlainModel } from '../plain/index.js';
+import type { Dims } from '../shards/dims.js';
+import type { DenoiserModel } from '../shards/model.js';
+import type { PreparedShards } from '../shards/prepare.js';
+import { type ClusterSettings, startCluster } from '../start-cluster.js';
+import { randomInputs } from '../verify/random-inputs.js';
+
+/** One side of the comparison, before it runs. */
+export interface BenchRun extends ClusterSettings {
+  readonly name: string;
+  readonly model: DenoiserModel;
+  /** A size for every symbolic dim. */
+  readonly dims: Dims;
+}
+
+/** One that is loaded and ready to step. */
+export interface Contestant {
+  readonly name: string;
+  readonly worldSize: number;
+  readonly threads: number;
+  readonly loadMs: number;
+  readonly wireBytesPerStep: number;
+  /** One step on the same inputs as everyone; resolves to what each rank spent its time on. */
+  step(): Promise<readonly Pick<StepTimes, 'total_ms' | 'compute_ms' | 'exchange_ms'>[]>;
+  workers(): readonly WorkerReport[];
+  close(): Promise<void>;
+}
+
+export const totalThreads = (devices: readonly DeviceConfig[]): number =>
+  devices.reduce((sum, { threads }) => sum + threads, 0);
+
+/** Starts a run's workers. */
+export const openCluster = async (
+  run: BenchRun,
+  shards: PreparedShards,
+  seed: number,
+  hooks: Hooks,
+): Promise<Contestant> => {
+  const { cluster, loadMs } = await startCluster(shards, { ...hooks, ...run });
+  const inputs = randomInputs(cluster.inputs, seed);
+  return {
+    name: run.name,
+    worldSize: run.devices.length,
+    threads: totalThreads(run.devices),
+    loadMs,
+    wireBytesPerStep: shards.profile.wire_bytes_per_step,
+    step: async () => (await cluster.stepAll(inputs)).ranks.map(({ times }) => times),
+    workers: () => reportWorkers(cluster),
+    close: () => cluster.close(),
+  };
+};
+
+export interface PlainRun {
+  readonly run: BenchRun;
+  readonly threads: number;
+  readonly weightBytes: number;
+  readonly timeouts: ClusterConfig['timeouts'];
+}
+
+/** Opens the plain alternative: no Tandem, one ONNX Runtime session with as many threads as the workers have together. */
+export const openPlain = async (
+  plain: PlainRun,
+  shards: PreparedShards,
+  seed: number,
+  hooks: Hooks,
+): Promise<Contestant> => {
+  const device = plain.run.devices[0];
+  const model = await openPlainModel({
+    model: plain.run.model.path,
+    provider: device?.provider ?? 'cpu',
+    deviceId: device?.deviceId ?? 0,
+    threads: plain.threads,
+    timeouts: plain.timeouts,
+    ...(hooks.signal ? { signal: hooks.signal } : {}),
+  });
+  const inputs = randomInputs(shards.profile.inputs, seed);
+  return {
+    name: 'plain',
+    worldSize: 1,
+    threads: plain.threads,
+    loadMs: model.loadMs,
+    wireBytesPerStep: 0,
+    step: async () => {
+      const { computeMs } = await model.step(inputs, { wantOutputs: true });
+      return [{ total_ms: computeMs, compute_ms: computeMs, exchange_ms: 0 }];
+    },
+    workers: () => [
+      {
+        rank: 0,
+        pid: model.pid,
+        weight_bytes: plain.weightBytes,
+        peak_private_bytes: model.memory().peak_private_bytes,
+      },
+    ],
+    close: () => model.close(),
+  };
+};

@@ -1,0 +1,165 @@
+/** `tandem bench`: single against dual, and against plain ONNX Runtime. */
+import { basename } from 'node:path';
+import type { Command } from 'commander';
+import { inspect } from '../../../partition/index.js';
+import { type BenchReport, type BenchRun, type BenchRunReport, bench, compareRuns } from '../../bench/bench.js';
+import { formatBytes } from '../../config/bytes.js';
+import { readClusterConfig } from '../../config/index.js';
+import { planDenoiser } from '../../generate/picture.js';
+import { type Dims, requireDims } from '../../shards/dims.js';
+import { findDenoiserModel } from '../../shards/model.js';
+import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
+import {
+  addText,
+  type DeviceOptions,
+  dimOption,
+  jsonOption,
+  nonNegativeInteger,
+  positiveInteger,
+  positiveIntegers,
+  providerOption,
+  refuseMixed,
+  shardsOption,
+  threadsOption,
+  uniformCluster,
+  usageError,
+  verboseOption,
+  wireOption,
+} from '../options.js';
+import { formatMs, formatRatio, formatTable } from '../table.js';
+
+interface BenchOptions extends Omit<DeviceOptions, 'tensorParallelSize' | 'config'>, CommonOptions {
+  readonly config?: readonly string[];
+  readonly tensorParallelSize?: readonly number[];
+  readonly dim: Dims;
+  readonly steps: number;
+  readonly seed: number;
+  readonly plain: boolean;
+}
+
+const HELP = `
+All runs are loaded at the same time and step in turns, so that noise hits all of them; "plain" is one ONNX Runtime
+session with as many threads as the last run's workers have together. The speedup is the last run's over the first's.
+
+Examples:
+  $ tandem bench --config configs/single-cpu.yaml --config configs/dual-cpu.yaml
+  $ tandem bench unet.onnx --tensor-parallel-size 1,2 --provider cpu --threads 1 --steps 5 --json`;
+
+const configRun = async (file: string, options: BenchOptions): Promise<BenchRun> => {
+  const config = await readClusterConfig(file);
+  const { devices, wire, shards, timeouts } = config;
+  const planned = await planDenoiser(config, options.dim);
+  return { name: basename(file).replace(/\.ya?ml$/, ''), devices, wire, shards, timeouts, ...planned };
+};
+
+const modelRuns = async (model: string, options: BenchOptions): Promise<readonly BenchRun[]> => {
+  const denoiser = findDenoiserModel(model);
+  const { inputs } = await inspect(denoiser.path);
+  const dims = requireDims(inputs, options.dim);
+  return (options.tensorParallelSize ?? [1, 2]).map((size) => ({
+    name: `tensor-parallel-${size}`,
+    model: denoiser,
+    dims,
+    ...uniformCluster(size, options),
+  }));
+};
+
+/** @throws TandemError `USAGE` where it is not clear what to compare */
+const runsOf = async (
+  model: string | undefined,
+  options: BenchOptions,
+  command: Command,
+): Promise<readonly BenchRun[]> => {
+  const configs = options.config ?? [];
+  if (model !== undefined && configs.length > 0) throw usageError('Expected a MODEL or --config files, not both.');
+  if (model !== undefined) return modelRuns(model, options);
+  if (configs.length === 0) {
+    throw usageError(
+      'Expected --config FILE (once for each cluster to compare), or a MODEL with --tensor-parallel-size 1,2.',
+    );
+  }
+  if (options.tensorParallelSize !== undefined)
+    throw usageError('--tensor-parallel-size needs a MODEL; a config says it itself.');
+  refuseMixed(command);
+  return Promise.all(configs.map((file) => configRun(file, options)));
+};
+
+const runRow = (run: BenchRunReport, baseline: BenchRunReport): readonly string[] => {
+  const { step, memory } = compareRuns(baseline, run);
+  const largest = Math.max(...run.workers.map((worker) => worker.peak_private_bytes));
+  return [
+    run.name,
+    String(run.world_size),
+    String(run.threads),
+    formatMs(run.load_ms),
+    formatMs(run.step_ms.p50),
+    formatMs(run.step_ms.p99),
+    formatRatio(step),
+    formatBytes(largest),
+    formatRatio(memory),
+  ];
+};
+
+const phaseRow = (run: BenchRunReport): readonly string[] => [
+  run.name,
+  formatMs(run.phases_ms.compute),
+  formatMs(run.phases_ms.exchange),
+  formatMs(run.phases_ms.control),
+  formatBytes(run.wire_bytes_per_step),
+];
+
+const right = (title: string) => ({ title, align: 'right' as const });
+
+const benchText = (report: BenchReport): string => {
+  const all = [...report.runs, ...(report.plain ? [report.plain] : [])];
+  const [baseline] = report.runs;
+  if (!baseline) return 'Nothing was measured.';
+  const main = [
+    { title: 'run' },
+    right('ranks'),
+    right('threads'),
+    right('load'),
+    right('step p50'),
+    right('step p99'),
+    right('speedup'),
+    right('largest worker'),
+    right('less memory'),
+  ];
+  const phases = [{ title: 'where a step goes' }, right('compute'), right('exchange'), right('control'), right('sent')];
+  return [
+    formatTable(
+      main,
+      all.map((run) => runRow(run, baseline)),
+    ),
+    '',
+    formatTable(phases, all.map(phaseRow)),
+    '',
+    `${baseline.step_ms.samples} steps each, in turns. "largest worker" is peak private memory; speedup and memory are against ${baseline.name}.`,
+  ].join('\n');
+};
+
+export const addBench = (program: Command, outer: ProcessContext): void => {
+  program
+    .command('bench [MODEL]')
+    .description('Measure one cluster against another, and against plain ONNX Runtime.')
+    .option('--config <file>', 'cluster config to measure; repeat it for each', addText)
+    .option('--tensor-parallel-size <n,n>', 'with a MODEL: world sizes to measure (default: 1,2)', positiveIntegers)
+    .addOption(dimOption())
+    .addOption(providerOption())
+    .addOption(threadsOption())
+    .addOption(wireOption())
+    .addOption(shardsOption())
+    .option('--steps <n>', 'measured steps of each run', positiveInteger, 5)
+    .option('--seed <n>', 'seed of the random inputs', nonNegativeInteger, 0)
+    .option('--no-plain', 'leave out the plain ONNX Runtime session')
+    .addOption(jsonOption())
+    .addOption(verboseOption())
+    .addHelpText('after', HELP)
+    .action((model: string | undefined, options: BenchOptions, command: Command) =>
+      withContext(outer, options, async (context) => {
+        const { steps, seed, plain } = options;
+        const report = await bench({ ...context, runs: await runsOf(model, options, command), steps, seed, plain });
+        context.print(report, () => benchText(report));
+      }),
+    );
+};

@@ -1,0 +1,94 @@
+/** `tandem partition`: writes a shard directory. */
+import type { Command } from 'commander';
+import { inspect, type Manifest, partition } from '../../../partition/index.js';
+import { formatBytes } from '../../config/bytes.js';
+import { checkCancelled } from '../../hooks.js';
+import { type Dims, requireDims } from '../../shards/dims.js';
+import { findDenoiserModel } from '../../shards/model.js';
+import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
+import {
+  clusterFromOptions,
+  type DeviceOptions,
+  dimOption,
+  jsonOption,
+  positiveInteger,
+  providerOption,
+  threadsOption,
+  verboseOption,
+  wireOption,
+} from '../options.js';
+import { formatTable } from '../table.js';
+
+interface PartitionCommandOptions extends DeviceOptions, CommonOptions {
+  readonly dim: Dims;
+  readonly out: string;
+}
+
+const HELP = `
+The directory is written beside and renamed into place, so a run that is stopped leaves nothing half-made.
+An earlier shard directory at the same place is replaced. --json prints the manifest's head.
+
+Example:
+  $ tandem partition unet.onnx --tensor-parallel-size 2 --out shards/unet-2x`;
+
+/** The manifest without its long lists. */
+const summarise = (manifest: Manifest, directory: string): object => ({
+  directory,
+  world_size: manifest.world_size,
+  wire_dtype: manifest.wire_dtype,
+  model: manifest.model,
+  ranks: manifest.ranks,
+  profiles: manifest.profiles.map(({ name, dims, wire_bytes_per_step, ranks }) => ({
+    name,
+    dims,
+    wire_bytes_per_step,
+    segments: ranks[0]?.segments.length ?? 0,
+  })),
+});
+
+const manifestText = (manifest: Manifest, directory: string): string =>
+  [
+    `Wrote ${directory}: ${manifest.model.name} on ${manifest.world_size} ranks.`,
+    '',
+    formatTable(
+      [{ title: 'rank', align: 'right' }, { title: 'folder' }, { title: 'weights', align: 'right' }],
+      manifest.ranks.map(({ rank, folder, weight_bytes }) => [String(rank), folder, formatBytes(weight_bytes)]),
+    ),
+    '',
+    ...manifest.profiles.map(
+      ({ name, ranks, wire_bytes_per_step }) =>
+        `profile ${name}: ${ranks[0]?.segments.length ?? 0} segments a rank, ${formatBytes(wire_bytes_per_step)} sent a step`,
+    ),
+  ].join('\n');
+
+export const addPartition = (program: Command, outer: ProcessContext): void => {
+  program
+    .command('partition <MODEL>')
+    .description("Split a model and write each rank's weights and segment graphs.")
+    .option('--tensor-parallel-size <n>', 'ranks to split over', positiveInteger)
+    .requiredOption('--out <dir>', 'where to write the shard directory')
+    .option('--config <file>', 'cluster config whose devices, speeds and memory limits to split for')
+    .addOption(dimOption())
+    .addOption(providerOption())
+    .addOption(threadsOption())
+    .addOption(wireOption())
+    .addOption(jsonOption())
+    .addOption(verboseOption())
+    .addHelpText('after', HELP)
+    .action((model: string, options: PartitionCommandOptions, command: Command) =>
+      withContext(outer, options, async (context) => {
+        const { path } = findDenoiserModel(model);
+        const cluster = await clusterFromOptions(options, command);
+        const { inputs } = await inspect(path);
+        const manifest = await partition(path, options.out, {
+          devices: cluster.devices,
+          profiles: [requireDims(inputs, options.dim)],
+          wireDtype: cluster.wire.dtype,
+          onProgress: context.onProgress,
+          signal: context.signal,
+        });
+        checkCancelled(context.signal);
+        context.print(summarise(manifest, options.out), () => manifestText(manifest, options.out));
+      }),
+    );
+};

@@ -1,0 +1,90 @@
+/** `tandem verify`: do the workers compute what the model computes? */
+import type { Command } from 'commander';
+import { inspect } from '../../../partition/index.js';
+import { formatBytes } from '../../config/bytes.js';
+import { type Dims, requireDims } from '../../shards/dims.js';
+import { findDenoiserModel } from '../../shards/model.js';
+import { type VerifyReport, verify } from '../../verify/verify.js';
+import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
+import {
+  clusterFromOptions,
+  type DeviceOptions,
+  dimOption,
+  jsonOption,
+  nonNegativeInteger,
+  nonNegativeNumber,
+  positiveInteger,
+  providerOption,
+  shardsOption,
+  threadsOption,
+  verboseOption,
+  wireOption,
+} from '../options.js';
+import { formatShare } from '../table.js';
+
+interface VerifyOptions extends DeviceOptions, CommonOptions {
+  readonly dim: Dims;
+  readonly seed: number;
+  readonly rounds: number;
+  readonly tolerance?: number;
+}
+
+const HELP = `
+The model runs twice on the same random inputs: whole, in one ONNX Runtime session on the CPU, and on real workers.
+It passes when max |a-b| / max |b| is within the tolerance and all ranks end with the same bits; else the exit status is 1.
+
+Examples:
+  $ tandem verify unet.onnx --tensor-parallel-size 2
+  $ tandem verify models/tiny-sd --tensor-parallel-size 2 --wire-dtype fp16 --dim batch_size=2 --dim height=8 --dim width=8 --dim sequence_length=77`;
+
+const verifyText = (report: VerifyReport): string =>
+  [
+    report.passed ? 'PASSED' : 'FAILED',
+    `  max |a-b| / max |b|  ${report.max_rel_error.toExponential(2)}  (limit ${report.tolerance.toExponential(0)})`,
+    `  max |a-b|            ${report.max_abs_error.toExponential(2)}`,
+    `  PSNR                 ${report.psnr_db.toFixed(1)} dB`,
+    `  ranks agree          ${report.ranks_agree ? 'yes, to the bit' : 'NO'}`,
+    `  split                ${formatShare(report.sharded_weight_fraction)} of the weights, ${formatShare(report.sharded_flop_fraction)} of the work, on ${report.world_size} ranks`,
+    `  wire                 ${report.collective_count} collectives, ${formatBytes(report.wire_bytes_per_step)} sent a step as ${report.wire_dtype}`,
+  ].join('\n');
+
+export const addVerify = (program: Command, outer: ProcessContext): void => {
+  program
+    .command('verify <MODEL>')
+    .description('Run real workers against the whole model on random inputs, and compare.')
+    .option('--tensor-parallel-size <n>', 'ranks to split over', positiveInteger)
+    .option('--config <file>', 'cluster config whose devices and wire to use')
+    .addOption(dimOption())
+    .addOption(providerOption())
+    .addOption(threadsOption())
+    .addOption(wireOption())
+    .addOption(shardsOption())
+    .option('--seed <n>', 'seed of the random inputs', nonNegativeInteger, 0)
+    .option('--rounds <n>', 'steps to compare, each on other inputs', positiveInteger, 1)
+    .option(
+      '--tolerance <x>',
+      'greatest max |a-b| / max |b| that passes (default: 1e-4, 1e-2 with an fp16 wire)',
+      nonNegativeNumber,
+    )
+    .addOption(jsonOption())
+    .addOption(verboseOption())
+    .addHelpText('after', HELP)
+    .action((model: string, options: VerifyOptions, command: Command) =>
+      withContext(outer, options, async (context) => {
+        const denoiser = findDenoiserModel(model);
+        const cluster = await clusterFromOptions(options, command);
+        const { inputs } = await inspect(denoiser.path);
+        const report = await verify({
+          ...context,
+          ...cluster,
+          model: denoiser,
+          dims: requireDims(inputs, options.dim),
+          seed: options.seed,
+          rounds: options.rounds,
+          ...(options.tolerance === undefined ? {} : { tolerance: options.tolerance }),
+        });
+        context.print(report, () => verifyText(report));
+        if (!report.passed) context.setStatus(1);
+      }),
+    );
+};

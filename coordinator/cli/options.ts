@@ -1,0 +1,136 @@
+/** How options' texts become values; a text that is none is a usage error. */
+import { resolve } from 'node:path';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { TandemError } from '../../partition/errors.js';
+import { PROVIDERS, type Provider } from '../../partition/onnxruntime.js';
+import { DEFAULT_TIMEOUTS } from '../cluster/index.js';
+import {
+  type DeviceConfig,
+  defaultShardsDirectory,
+  defaultThreads,
+  defaultTransport,
+  readClusterConfig,
+} from '../config/index.js';
+import type { Dims } from '../shards/dims.js';
+import type { ClusterSettings } from '../start-cluster.js';
+
+export const usageError = (message: string): TandemError => new TandemError('USAGE', message);
+
+const wholeNumber =
+  (least: number) =>
+  (text: string): number => {
+    const value = Number(text);
+    if (text.trim() !== '' && Number.isSafeInteger(value) && value >= least) return value;
+    throw new InvalidArgumentError(`Expected a whole number, ${least} or more.`);
+  };
+
+export const positiveInteger = wholeNumber(1);
+export const nonNegativeInteger = wholeNumber(0);
+
+export const nonNegativeNumber = (text: string): number => {
+  const value = Number(text);
+  if (text.trim() !== '' && Number.isFinite(value) && value >= 0) return value;
+  throw new InvalidArgumentError('Expected a number, 0 or more.');
+};
+
+/** `1,2` */
+export const positiveIntegers = (text: string): readonly number[] => text.split(',').map(positiveInteger);
+
+/** `NAME=SIZE`, repeated; also `NAME=SIZE,NAME=SIZE`. */
+export const addDim = (text: string, dims: Dims = {}): Dims => {
+  const entries = text.split(',').map((part): [string, number] => {
+    const at = part.lastIndexOf('=');
+    if (at < 1) throw new InvalidArgumentError('Expected NAME=SIZE, such as --dim batch=2.');
+    return [part.slice(0, at).trim(), positiveInteger(part.slice(at + 1))];
+  });
+  return { ...dims, ...Object.fromEntries(entries) };
+};
+
+/** `--config`, repeated. */
+export const addText = (text: string, all: readonly string[] = []): readonly string[] => [...all, text];
+
+export const dimOption = (): Option =>
+  new Option('--dim <NAME=SIZE>', 'size of a symbolic dim; repeat it for each').argParser(addDim).default({}, 'none');
+
+export const providerOption = (): Option =>
+  new Option('--provider <name>', 'ONNX Runtime execution provider of every rank')
+    .choices([...PROVIDERS])
+    .default('cpu');
+
+export const threadsOption = (): Option =>
+  new Option('--threads <n>', 'threads per cpu worker (default: the cores, shared equally)').argParser(positiveInteger);
+
+export const wireOption = (): Option =>
+  new Option('--wire-dtype <type>', 'element type of activations between workers')
+    .choices(['fp32', 'fp16'])
+    .default('fp32');
+
+export const shardsOption = (): Option =>
+  new Option('--shards <dir>', "where prepared shard directories are kept (default: the user's cache)");
+
+export const jsonOption = (): Option => new Option('--json', 'print the result as JSON, alone on standard output');
+
+export const verboseOption = (): Option => new Option('--verbose', 'log what happens on standard error, as JSON lines');
+
+/** The options that describe devices without a config file. */
+export interface DeviceOptions {
+  readonly tensorParallelSize?: number;
+  readonly provider: Provider;
+  readonly threads?: number;
+  readonly wireDtype: 'fp32' | 'fp16';
+  readonly config?: string;
+  readonly shards?: string;
+}
+
+/** `worldSize` devices of one provider; GPUs are numbered from 0. */
+export const uniformDevices = (worldSize: number, provider: Provider, threads?: number): readonly DeviceConfig[] => {
+  const kinds = Array.from({ length: worldSize }, () => ({ provider }));
+  return kinds.map((_, rank) => ({
+    provider,
+    deviceId: provider === 'cpu' ? 0 : rank,
+    threads: threads ?? defaultThreads(kinds, provider),
+    speed: 1,
+  }));
+};
+
+export const uniformCluster = (
+  worldSize: number,
+  options: Pick<DeviceOptions, 'provider' | 'threads' | 'wireDtype' | 'shards'>,
+): ClusterSettings => ({
+  devices: uniformDevices(worldSize, options.provider, options.threads),
+  wire: { dtype: options.wireDtype, transport: defaultTransport() },
+  shards: options.shards === undefined ? defaultShardsDirectory() : resolve(options.shards),
+  timeouts: DEFAULT_TIMEOUTS,
+});
+
+/** Options that a config file decides; on the command line beside one they are an error, not ignored. */
+const CONFIG_DECIDES = ['provider', 'threads', 'wireDtype'] as const;
+
+export const refuseMixed = (command: Command): void => {
+  for (const name of CONFIG_DECIDES) {
+    if (command.getOptionValueSource(name) === 'cli') {
+      const flag = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+      throw usageError(`--${flag} and --config cannot both be given: the config says it for each device.`);
+    }
+  }
+};
+
+/**
+ * The cluster that a command's options describe: a config's, or `--tensor-parallel-size` devices of one provider.
+ * @throws TandemError `USAGE` where both or neither say how many devices there are
+ */
+export const clusterFromOptions = async (options: DeviceOptions, command: Command): Promise<ClusterSettings> => {
+  if (options.config === undefined) {
+    if (options.tensorParallelSize === undefined) {
+      throw usageError('Expected --tensor-parallel-size N (how many devices share the model) or --config FILE.');
+    }
+    return uniformCluster(options.tensorParallelSize, options);
+  }
+  refuseMixed(command);
+  const config = await readClusterConfig(options.config);
+  if (options.tensorParallelSize !== undefined && options.tensorParallelSize !== config.devices.length) {
+    const message = `Expected --tensor-parallel-size ${config.devices.length}, the number of devices in ${options.config}; found ${options.tensorParallelSize}.`;
+    throw usageError(message);
+  }
+  return options.shards === undefined ? config : { ...config, shards: resolve(options.shards) };
+};

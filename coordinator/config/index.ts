@@ -1,0 +1,156 @@
+/** Cluster configs: YAML text in, a checked value with every default filled in and every path absolute out. */
+import { readFile } from 'node:fs/promises';
+import { availableParallelism, homedir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { LineCounter, parseDocument } from 'yaml';
+import { TandemError } from '../../partition/errors.js';
+import type { Provider } from '../../partition/onnxruntime.js';
+import type { SchedulerName } from '../pipeline/index.js';
+import { parseBytes } from './bytes.js';
+import { describeProblems, problemsOf, type Source } from './problems.js';
+import { checkRules } from './rules.js';
+import { type ClusterParsed, clusterSchema } from './schema.js';
+
+export { clusterJsonSchema, clusterJsonSchemaText } from './json-schema.js';
+export type { ClusterInput } from './schema.js';
+
+/** A device of the cluster, and how its worker uses it. */
+export interface DeviceConfig {
+  readonly provider: Provider;
+  readonly deviceId: number;
+  readonly threads: number;
+  /** Relative to the other devices. */
+  readonly speed: number;
+  /** bytes; unlimited where absent */
+  readonly memoryLimit?: number;
+}
+
+/** A checked cluster config: defaults filled in, paths absolute. */
+export interface ClusterConfig {
+  /** The config file, absolute. */
+  readonly file: string;
+  /** Diffusers-layout directory or `.onnx` file, absolute. */
+  readonly model: string;
+  /** Index is the rank. */
+  readonly devices: readonly DeviceConfig[];
+  readonly wire: { readonly dtype: 'fp32' | 'fp16'; readonly transport: 'ipc' | 'tcp' };
+  /** Where prepared shard directories are kept, absolute. */
+  readonly shards: string;
+  /** ms */
+  readonly timeouts: {
+    readonly startMs: number;
+    readonly loadMs: number;
+    readonly stepMs: number;
+    readonly heartbeatMs: number;
+  };
+  readonly defaults: {
+    readonly numInferenceSteps: number;
+    readonly guidanceScale: number;
+    readonly width?: number;
+    readonly height?: number;
+    readonly scheduler?: SchedulerName;
+  };
+}
+
+/**
+ * Where shards go when a config names no place: the user's cache. They are derived data, named by what they were made
+ * from, so every config and every clone can share them, and a read-only model directory does no harm.
+ */
+export const defaultShardsDirectory = (): string => {
+  const cache =
+    process.env.XDG_CACHE_HOME ??
+    (process.platform === 'win32' ? process.env.LOCALAPPDATA : undefined) ??
+    (process.platform === 'darwin' ? join(homedir(), 'Library', 'Caches') : join(homedir(), '.cache'));
+  return join(cache, 'tandem', 'shards');
+};
+
+/** Cores shared out equally among the cpu devices; other providers need one thread to feed their device. */
+export const defaultThreads = (devices: readonly { readonly provider: Provider }[], provider: Provider): number =>
+  provider === 'cpu'
+    ? Math.max(1, Math.floor(availableParallelism() / devices.filter((device) => device.provider === 'cpu').length))
+    : 1;
+
+/** ZeroMQ has no `ipc://` on Windows. */
+export const defaultTransport = (): 'ipc' | 'tcp' => (process.platform === 'win32' ? 'tcp' : 'ipc');
+
+const toDevice = (device: ClusterParsed['devices'][number], all: ClusterParsed['devices']): DeviceConfig => {
+  const limit = typeof device.memory_limit === 'string' ? parseBytes(device.memory_limit) : device.memory_limit;
+  return {
+    provider: device.provider,
+    deviceId: device.device_id,
+    threads: device.threads ?? defaultThreads(all, device.provider),
+    speed: device.speed,
+    ...(limit === undefined ? {} : { memoryLimit: limit }),
+  };
+};
+
+const toDefaults = (defaults: ClusterParsed['defaults']): ClusterConfig['defaults'] => ({
+  numInferenceSteps: defaults.num_inference_steps,
+  guidanceScale: defaults.guidance_scale,
+  ...(defaults.width === undefined ? {} : { width: defaults.width }),
+  ...(defaults.height === undefined ? {} : { height: defaults.height }),
+  ...(defaults.scheduler === undefined ? {} : { scheduler: defaults.scheduler }),
+});
+
+const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
+  file: resolve(file),
+  model: resolve(dirname(file), parsed.model),
+  devices: parsed.devices.map((device) => toDevice(device, parsed.devices)),
+  wire: { dtype: parsed.wire.dtype, transport: parsed.wire.transport ?? defaultTransport() },
+  shards: parsed.shards === undefined ? defaultShardsDirectory() : resolve(dirname(file), parsed.shards),
+  timeouts: {
+    startMs: parsed.timeouts.start_s * 1000,
+    loadMs: parsed.timeouts.load_s * 1000,
+    stepMs: parsed.timeouts.step_s * 1000,
+    heartbeatMs: parsed.timeouts.heartbeat_s * 1000,
+  },
+  defaults: toDefaults(parsed.defaults),
+});
+
+const refuse = (file: string, problems: readonly string[]): never => {
+  const count = problems.length === 1 ? 'a problem' : `${problems.length} problems`;
+  throw new TandemError('CONFIG_INVALID', `The cluster config ${file} has ${count}:`, { problems });
+};
+
+const parseYaml = (text: string, file: string): Source => {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  if (document.errors.length > 0) {
+    const problems = document.errors.map((error) => {
+      const { line, col } = lines.linePos(error.pos[0]);
+      return `${file}:${line}:${col}: not valid YAML: ${error.message}`;
+    });
+    refuse(file, problems);
+  }
+  return { file, document, lines };
+};
+
+/**
+ * Checks a config's text.
+ * @param file its path as the user named it: messages repeat it, and relative paths inside start from its directory
+ * @throws TandemError `CONFIG_INVALID` with every problem, each as `file:line:column key.path: expected ...; found ...`
+ */
+export const parseClusterConfig = (text: string, file: string): ClusterConfig => {
+  const source = parseYaml(text, file);
+  const root: unknown = source.document.toJS();
+  const parsed = clusterSchema.safeParse(root);
+  const problems = [
+    ...(parsed.success ? [] : parsed.error.issues.flatMap((issue) => problemsOf(issue, root))),
+    ...checkRules(root, dirname(resolve(file))),
+  ];
+  if (!parsed.success || problems.length > 0) return refuse(file, describeProblems(source, problems));
+  return toConfig(parsed.data, file);
+};
+
+/**
+ * Reads and checks a config file.
+ * @throws TandemError `CONFIG_MISSING` where it cannot be read, `CONFIG_INVALID` as `parseClusterConfig`
+ */
+export const readClusterConfig = async (file: string): Promise<ClusterConfig> => {
+  const text = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+    const why = cause.code === 'ENOENT' ? 'there is no such file' : cause.message;
+    const message = `Expected a cluster config at ${file}; ${why}. configs/ holds examples that run as they are.`;
+    throw new TandemError('CONFIG_MISSING', message, { cause });
+  });
+  return parseClusterConfig(text, file);
+};

@@ -1,0 +1,79 @@
+/**
+ * The shape of a cluster config, as data: what is checked, what editors show (the JSON Schema is made from this), and
+ * which values stand where a key is left out. Rules that span several keys are in `rules.ts`.
+ */
+import { z } from 'zod';
+import { PROVIDERS, type Provider } from '../../partition/onnxruntime.js';
+import { SCHEDULER_NAMES } from '../pipeline/index.js';
+import { BYTES_PATTERN } from './bytes.js';
+
+const positiveInteger = z.number().int().min(1);
+const seconds = z.number().positive();
+/** Pictures are decoded from latents of an eighth of their size. */
+const pixels = z.number().int().min(8).multipleOf(8);
+
+const device = z.strictObject({
+  provider: z
+    .enum(PROVIDERS as [Provider, ...Provider[]])
+    .describe('ONNX Runtime execution provider that runs this rank'),
+  device_id: z.number().int().min(0).default(0).describe("Index among the provider's devices; a cpu needs none"),
+  threads: positiveInteger
+    .optional()
+    .describe('Threads per operator. Default: the cores, shared equally by the cpu devices'),
+  memory_limit: z
+    .union([z.number().int().min(1), z.string().regex(BYTES_PATTERN)])
+    .optional()
+    .describe('Weights and activations that fit: "8GiB", "512MB", or a number of bytes. Default: no limit'),
+  speed: z
+    .number()
+    .positive()
+    .default(1)
+    .describe('Speed relative to the other devices: twice the speed takes twice the share'),
+});
+
+const wire = z.strictObject({
+  dtype: z
+    .enum(['fp32', 'fp16'])
+    .default('fp32')
+    .describe('Element type of activations between workers; fp16 halves the bytes and rounds'),
+  transport: z
+    .enum(['ipc', 'tcp'])
+    .optional()
+    .describe('ipc: sockets in a private directory. tcp: loopback ports. Default: ipc, on Windows tcp'),
+});
+
+const timeouts = z.strictObject({
+  start_s: seconds.default(30).describe('Until every worker process has said hello'),
+  load_s: seconds.default(600).describe('Until every worker has checked and loaded its shard'),
+  step_s: seconds.default(600).describe('Without any progress inside a step'),
+  heartbeat_s: seconds.default(3).describe('Without an answer from a worker'),
+});
+
+const defaults = z.strictObject({
+  num_inference_steps: positiveInteger.default(20).describe('Denoising steps'),
+  guidance_scale: z.number().min(0).default(7.5).describe('Weight of the prompt; 1 or less runs no negative prompt'),
+  width: pixels.optional().describe("Pixels, a multiple of 8. Default: the model's own size"),
+  height: pixels.optional().describe("Pixels, a multiple of 8. Default: the model's own size"),
+  scheduler: z.enum(SCHEDULER_NAMES).optional().describe("Instead of the model's own scheduler class"),
+});
+
+export const clusterSchema = z
+  .strictObject({
+    model: z.string().min(1).describe('Diffusers-layout directory or .onnx file, relative to this config'),
+    tensor_parallel_size: positiveInteger
+      .optional()
+      .describe('Ranks that the model is split over; when given, it must equal the number of devices'),
+    devices: z.array(device).min(1).describe('One worker each; the place in the list is the rank'),
+    wire: wire.prefault({}).describe('How workers exchange activations'),
+    shards: z
+      .string()
+      .min(1)
+      .optional()
+      .describe("Directory of prepared shards, relative to this config. Default: in the user's cache"),
+    timeouts: timeouts.prefault({}).describe('Seconds after which a wait ends with an error'),
+    defaults: defaults.prefault({}).describe('Used by `generate` where no option is given'),
+  })
+  .describe('A Tandem cluster: one model and the devices that run it together');
+
+export type ClusterInput = z.input<typeof clusterSchema>;
+export type ClusterParsed = z.output<typeof clusterSchema>;

@@ -1,0 +1,170 @@
+/** A config and a prompt in, a PNG made by all of the config's workers together out. */
+import { stat, writeFile } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { TandemError } from '../../partition/errors.js';
+import type { Cluster } from '../cluster/index.js';
+import type { ClusterConfig } from '../config/index.js';
+import type { Hooks } from '../hooks.js';
+import { createPipeline, encodePng, type GeneratedImage, type ImageRequest, type Timings } from '../pipeline/index.js';
+import { prepareShards } from '../shards/prepare.js';
+import { withCluster } from '../start-cluster.js';
+import { type Picture, type PictureOptions, planPicture } from './picture.js';
+
+export interface GenerateRequest extends Hooks, PictureOptions {
+  readonly config: ClusterConfig;
+  readonly prompt: string;
+  readonly negativePrompt?: string;
+  /** The same seed gives the same picture on any number of workers; 0 where absent. */
+  readonly seed?: number;
+  /** The config's default where absent. */
+  readonly numInferenceSteps?: number;
+  /** Where the PNG goes. */
+  readonly out: string;
+}
+
+export interface WorkerReport {
+  readonly rank: number;
+  readonly pid: number;
+  readonly weight_bytes: number;
+  readonly peak_private_bytes: number;
+}
+
+/** What `tandem generate` says; the JSON keys are a contract. */
+export interface GenerateReport {
+  /** The PNG, absolute. */
+  readonly file: string;
+  readonly width: number;
+  readonly height: number;
+  readonly prompt: string;
+  readonly negative_prompt: string;
+  readonly seed: number;
+  readonly num_inference_steps: number;
+  readonly guidance_scale: number;
+  readonly scheduler: string;
+  readonly world_size: number;
+  /** ms; `partition_ms` is 0 where prepared shards were reused */
+  readonly timings: Timings & {
+    readonly partition_ms: number;
+    readonly load_ms: number;
+    readonly png_ms: number;
+    readonly total_ms: number;
+  };
+  readonly workers: readonly WorkerReport[];
+  /** What was done differently from what was asked. */
+  readonly warnings: readonly string[];
+}
+
+/** Better said before minutes of work than after. */
+const checkWritable = async (out: string): Promise<string> => {
+  const file = resolve(out);
+  const directory = await stat(dirname(file)).catch(() => undefined);
+  if (directory?.isDirectory()) return file;
+  throw new TandemError(
+    'OUT_DIRECTORY',
+    `Expected the directory of ${out} to exist; there is no ${dirname(file)}. Make it first.`,
+  );
+};
+
+export const reportWorkers = (cluster: Cluster): readonly WorkerReport[] =>
+  cluster.workers.map(({ rank, pid, weight_bytes, memory }) => ({
+    rank,
+    pid,
+    weight_bytes,
+    peak_private_bytes: memory.peak_private_bytes,
+  }));
+
+interface Rendered {
+  readonly result: GeneratedImage;
+  readonly scheduler: string;
+}
+
+const render = async (
+  picture: Picture,
+  image: ImageRequest,
+  cluster: Cluster,
+): Promise<Rendered> => {
+  const pipeline = await createPipeline({
+    directory: picture.directory,
+    denoiser: cluster,
+    ...(picture.scheduler === undefined ? {} : { scheduler: picture.scheduler }),
+  });
+  try {
+    return { result: await pipeline.generateImage(image), scheduler: pipeline.scheduler };
+  } finally {
+    await pipeline.close();
+  }
+};
+
+const toImageRequest = (request: GenerateRequest, { width, height, guidanceScale }: Picture): ImageRequest => ({
+  prompt: request.prompt,
+  ...(request.negativePrompt === undefined ? {} : { negativePrompt: request.negativePrompt }),
+  seed: request.seed ?? 0,
+  numInferenceSteps: request.numInferenceSteps ?? request.config.defaults.numInferenceSteps,
+  guidanceScale,
+  width,
+  height,
+  onStep: ({ step, steps, step_ms }) =>
+    request.onProgress?.(`denoise (last step ${Math.round(step_ms)} ms)`, step, steps),
+  ...(request.signal ? { signal: request.signal } : {}),
+});
+
+const savePng = async (
+  file: string,
+  image: ImageRequest,
+  { result, scheduler }: Rendered,
+  model: string,
+): Promise<number> => {
+  const start = performance.now();
+  const { prompt, negativePrompt, seed, numInferenceSteps, guidanceScale } = image;
+  const negative = negativePrompt === undefined ? {} : { negativePrompt };
+  const parameters = { prompt, ...negative, seed, numInferenceSteps, guidanceScale, scheduler, model };
+  await writeFile(file, encodePng(result.image, parameters));
+  return performance.now() - start;
+};
+
+/**
+ * Makes one picture: prepares shards where none fit, starts the workers, denoises with all of them, writes the PNG, ends
+ * the workers.
+ * @throws TandemError of any of these stages; no process and no half-written shard directory is left behind
+ */
+export const generate = async (request: GenerateRequest): Promise<GenerateReport> => {
+  const start = performance.now();
+  const { config } = request;
+  const file = await checkWritable(request.out);
+  const picture = await planPicture(config, request);
+  const image = toImageRequest(request, picture);
+  const shards = await prepareShards({
+    ...request,
+    model: picture.model,
+    devices: config.devices,
+    dims: picture.dims,
+    wireDtype: config.wire.dtype,
+    root: config.shards,
+  });
+  const hooks = { ...request, devices: config.devices, wire: config.wire, timeouts: config.timeouts };
+  return withCluster(shards, hooks, async ({ cluster, loadMs }) => {
+    const rendered = await render(picture, image, cluster);
+    const pngMs = await savePng(file, image, rendered, picture.model.name);
+    return {
+      file,
+      width: picture.width,
+      height: picture.height,
+      prompt: image.prompt,
+      negative_prompt: image.negativePrompt ?? '',
+      seed: image.seed,
+      num_inference_steps: image.numInferenceSteps,
+      guidance_scale: image.guidanceScale,
+      scheduler: rendered.scheduler,
+      world_size: config.devices.length,
+      timings: {
+        partition_ms: shards.partitionMs,
+        load_ms: loadMs,
+        ...rendered.result.timings,
+        png_ms: pngMs,
+        total_ms: performance.now() - start,
+      },
+      workers: reportWorkers(cluster),
+      warnings: rendered.result.warnings,
+    };
+  });
+};

@@ -1,0 +1,105 @@
+/** From a config and a wish for a picture to the sizes that the denoiser is opened with. */
+import { TandemError } from '../../partition/errors.js';
+import { inspect } from '../../partition/index.js';
+import type { TensorMetadata } from '../../partition/onnxruntime.js';
+import type { ClusterConfig } from '../config/index.js';
+import {
+  type DenoiserSize,
+  denoiserSizeFor,
+  readModelDirectory,
+  type SchedulerName,
+  symbolicSizes,
+} from '../pipeline/index.js';
+import { type Dims, requireDims } from '../shards/dims.js';
+import { type DenoiserModel, findDenoiserModel } from '../shards/model.js';
+
+/** What is asked of a picture beyond the config's defaults. */
+export interface PictureOptions {
+  /** pixels */
+  readonly width?: number;
+  readonly height?: number;
+  readonly guidanceScale?: number;
+  readonly scheduler?: SchedulerName;
+  /** Sizes of symbolic dims by name; they win over what the picture needs. */
+  readonly dims?: Dims;
+}
+
+/** A picture's sizes, and the denoiser's that follow from them. */
+export interface Picture {
+  readonly model: DenoiserModel;
+  /** The diffusers-layout directory, absolute. */
+  readonly directory: string;
+  /** pixels */
+  readonly width: number;
+  readonly height: number;
+  readonly guidanceScale: number;
+  readonly scheduler?: SchedulerName;
+  readonly dims: Dims;
+}
+
+/** Pixels of a model that does not say what it was trained for: Stable Diffusion 1's. */
+const FALLBACK_SIZE = { width: 512, height: 512 };
+
+/** A model exported for one size can make no other picture; better said before its weights are split. */
+const checkFixedSizes = (inputs: readonly TensorMetadata[], size: DenoiserSize, downscale: number): void => {
+  const sample = inputs.find(({ name }) => name === 'sample' || name === 'hidden_states');
+  const [, , height, width] = sample?.shape ?? [];
+  const fits = (dim: number | string | undefined, want: number): boolean => typeof dim !== 'number' || dim === want;
+  if (fits(height, size.height) && fits(width, size.width)) return;
+  const pixels = (dim: number | string | undefined): string =>
+    typeof dim === 'number' ? String(dim * downscale) : 'any';
+  const message = `Expected a picture of ${pixels(width)}x${pixels(height)} pixels, for which the model was exported; found ${size.width * downscale}x${size.height * downscale}.`;
+  throw new TandemError('REQUEST_INVALID', message);
+};
+
+const checkMultiples = (sides: Readonly<Record<string, number>>, downscale: number): void => {
+  const problems = Object.entries(sides)
+    .filter(([, pixels]) => pixels % downscale !== 0)
+    .map(
+      ([name, pixels]) =>
+        `${name}: expected a multiple of ${downscale} pixels, the scale of this model's VAE; found ${pixels}`,
+    );
+  if (problems.length > 0)
+    throw new TandemError('REQUEST_INVALID', 'The picture has a size that the model cannot make:', { problems });
+};
+
+/**
+ * Decides a picture's sizes and fixes the denoiser's dims to them: batch 2 where guidance takes two passes, latents
+ * smaller than the picture by the VAE's scale, prompts of the tokenizer's length.
+ * @throws TandemError `MODEL_DIRECTORY`, `MODEL_INPUTS`, `REQUEST_INVALID` or `DIMS_OPEN`
+ */
+export const planPicture = async (config: ClusterConfig, options: PictureOptions = {}): Promise<Picture> => {
+  const model = findDenoiserModel(config.model);
+  if (model.directory === undefined) {
+    const message = `Expected the model of ${config.file} to be a diffusers-layout directory, whose text encoder and VAE make a picture of the latents; found the single file ${config.model}.`;
+    throw new TandemError('MODEL_DIRECTORY', message);
+  }
+  const scheduler = options.scheduler ?? config.defaults.scheduler;
+  const directory = await readModelDirectory(model.directory, scheduler);
+  const fallback = directory.defaultSize ?? FALLBACK_SIZE;
+  const width = options.width ?? config.defaults.width ?? fallback.width;
+  const height = options.height ?? config.defaults.height ?? fallback.height;
+  const guidanceScale = options.guidanceScale ?? config.defaults.guidanceScale;
+  checkMultiples({ width, height }, directory.latents.downscale);
+  const { inputs } = await inspect(model.path);
+  const size = denoiserSizeFor(directory, { width, height, guidanceScale });
+  checkFixedSizes(inputs, size, directory.latents.downscale);
+  const dims = requireDims(inputs, { ...symbolicSizes(inputs, size), ...options.dims });
+  const chosen = scheduler === undefined ? {} : { scheduler };
+  return { model, directory: model.directory, width, height, guidanceScale, ...chosen, dims };
+};
+
+/**
+ * What a config's denoiser is opened with: the sizes of its default picture, or for a single `.onnx` file the dims that
+ * are named.
+ * @throws TandemError as `planPicture` does
+ */
+export const planDenoiser = async (
+  config: ClusterConfig,
+  dims: Dims = {},
+): Promise<{ readonly model: DenoiserModel; readonly dims: Dims }> => {
+  const model = findDenoiserModel(config.model);
+  if (model.directory !== undefined) return planPicture(config, { dims });
+  const { inputs } = await inspect(model.path);
+  return { model, dims: requireDims(inputs, dims) };
+};

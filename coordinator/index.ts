@@ -1,0 +1,29 @@
+/** What the package exports: each command of the command line as a typed function, and what they take and give. */
+
+export { TandemError } from '../partition/errors.js';
+export {
+  type DeviceSpec,
+  inspect,
+  type Manifest,
+  type PartitionOptions,
+  type PlanReport,
+  partition,
+  plan,
+} from '../partition/index.js';
+export { PROVIDERS, type Provider } from '../partition/onnxruntime.js';
+export type { DType, HostTensor, TensorSpec } from '../partition/tensor.js';
+export { type BenchReport, type BenchRequest, type BenchRun, type BenchRunReport, bench } from './bench/bench.js';
+export { type Cluster, launchCluster } from './cluster/index.js';
+export {
+  type ClusterConfig,
+  clusterJsonSchema,
+  type DeviceConfig,
+  parseClusterConfig,
+  readClusterConfig,
+} from './config/index.js';
+export type { Denoiser } from './denoiser.js';
+export { type GenerateReport, type GenerateRequest, generate } from './generate/generate.js';
+export type { Hooks } from './hooks.js';
+export { type LaunchConfigRequest, type Launched, launch } from './launch.js';
+export { type DenoiserModel, findDenoiserModel } from './shards/model.js';
+export { type VerifyReport, type VerifyRequest, verify } from './verify/verify.js';

@@ -1,0 +1,40 @@
+/** Starts a config's workers and keeps them: what `tandem launch` does, as a function. */
+import type { Cluster } from './cluster/index.js';
+import type { ClusterConfig } from './config/index.js';
+import { planDenoiser } from './generate/picture.js';
+import type { Hooks } from './hooks.js';
+import type { Dims } from './shards/dims.js';
+import { type PreparedShards, prepareShards } from './shards/prepare.js';
+import { startCluster } from './start-cluster.js';
+
+export interface LaunchConfigRequest extends Hooks {
+  readonly config: ClusterConfig;
+  /** Sizes of symbolic dims by name; the config's default picture decides those that are left out. */
+  readonly dims?: Dims;
+}
+
+/** Running workers. */
+export interface Launched {
+  readonly cluster: Cluster;
+  readonly shards: PreparedShards;
+  /** ms from the first process's start until every worker was ready */
+  readonly loadMs: number;
+}
+
+/**
+ * Starts a config's workers, all at once. The caller closes the cluster.
+ * @throws TandemError as `planDenoiser`, `prepareShards` and `launchCluster` do; no process is left behind then
+ */
+export const launch = async (request: LaunchConfigRequest): Promise<Launched> => {
+  const { config } = request;
+  const { model, dims } = await planDenoiser(config, request.dims);
+  const shards = await prepareShards({
+    ...request,
+    model,
+    devices: config.devices,
+    dims,
+    wireDtype: config.wire.dtype,
+    root: config.shards,
+  });
+  return { shards, ...(await startCluster(shards, { ...request, ...config })) };
+};

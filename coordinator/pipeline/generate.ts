@@ -1,0 +1,138 @@
+/**
+ * Prompt to picture: encode the prompt, run the denoising loop, decode the latents. The denoiser in the loop may be one
+ * session or a cluster.
+ */
+import type { Denoiser } from '../denoiser.js';
+import { bindDenoiser, type DenoiserBinding } from './denoiser-binding.js';
+import { condition, denoise, loopWarnings, timed } from './denoising-loop.js';
+import { modelInputsError, requestError } from './errors.js';
+import { checkAborted, type GeneratedImage, type ImageRequest } from './image-request.js';
+import { type ModelDirectory, readModelDirectory } from './model-directory.js';
+import { createRandomStream } from './random.js';
+import type { SchedulerName } from './schedulers/registry.js';
+import type { Scheduler } from './schedulers/scheduler.js';
+import { createSessionThread, type SessionThreadOptions } from './session-thread.js';
+import { openTextEncoder, type TextEncoder } from './text-encoder.js';
+import { openTokenizer } from './tokenizer.js';
+import { openVaeDecoder, type VaeDecoder } from './vae-decoder.js';
+
+export interface PipelineOptions extends SessionThreadOptions {
+  /** Model directory in the diffusers layout with ONNX parts. */
+  readonly directory: string;
+  /** Runs the network; opened for the size of the images. The caller closes it. */
+  readonly denoiser: Denoiser;
+  /** In place of the scheduler that the model directory names. */
+  readonly scheduler?: SchedulerName;
+}
+
+/** A loaded model; images are made one after the other. */
+export interface Pipeline {
+  readonly model: ModelDirectory;
+  readonly scheduler: SchedulerName;
+  /**
+   * @throws TandemError `REQUEST_INVALID` for a request that cannot be met, `REQUEST_ABORTED` when the signal fires, and
+   * whatever the denoiser throws when a step fails
+   */
+  generateImage(request: ImageRequest): Promise<GeneratedImage>;
+  /** Frees the text encoder and the VAE; not the denoiser. */
+  close(): Promise<void>;
+}
+
+interface Parts {
+  readonly model: ModelDirectory;
+  readonly binding: DenoiserBinding;
+  readonly textEncoder: TextEncoder;
+  readonly vaeDecoder: VaeDecoder;
+}
+
+const checkRequest = (request: ImageRequest, { binding, model }: Parts): void => {
+  const [channels, height, width] = binding.latentShape;
+  const { downscale } = model.latents;
+  const pixels = { width: width * downscale, height: height * downscale };
+  const problems: string[] = [];
+  for (const side of ['width', 'height'] as const) {
+    const asked = request[side] ?? pixels[side];
+    if (asked !== pixels[side])
+      problems.push(
+        `The denoiser was opened for a ${side} of ${pixels[side]} pixels, found ${asked}; open it for that size.`,
+      );
+  }
+  if (!Number.isFinite(request.guidanceScale))
+    problems.push(`Expected guidance_scale to be a number, found ${request.guidanceScale}.`);
+  const latents = request.initialLatents?.length ?? channels * height * width;
+  if (latents !== channels * height * width)
+    problems.push(
+      `Expected ${channels * height * width} initial latents ([${channels}, ${height}, ${width}]), found ${latents}.`,
+    );
+  if (problems.length > 0) throw requestError(problems.join(' '), problems);
+};
+
+const createScheduler = (request: ImageRequest, { model, binding }: Parts): Scheduler => {
+  const [, height, width] = binding.latentShape;
+  return model.scheduler.create({
+    numInferenceSteps: request.numInferenceSteps,
+    // Transformers with a dynamic shift cut the latents into patches of 2 by 2.
+    imageSequenceLength: Math.floor(height / 2) * Math.floor(width / 2),
+  });
+};
+
+const generate = async (parts: Parts, request: ImageRequest): Promise<GeneratedImage> => {
+  checkRequest(request, parts);
+  const { binding } = parts;
+  const random = createRandomStream(request.seed);
+  const scheduler = createScheduler(request, parts);
+  checkAborted(request.signal, 'the start');
+  const [conditioning, text_encode_ms] = await timed(() => condition(request, binding, parts.textEncoder));
+  const [loop, denoise_ms] = await timed(() => denoise(request, binding, scheduler, conditioning, random));
+  checkAborted(request.signal, 'the decoding of the image');
+  const [image, vae_decode_ms] = await timed(() => parts.vaeDecoder.decode(loop.latents, binding.latentShape));
+  return {
+    latents: { data: loop.latents, shape: binding.latentShape },
+    image,
+    timings: { text_encode_ms, denoise_ms, step_ms: loop.stepTimes, vae_decode_ms },
+    warnings: [...conditioning.warnings, ...loopWarnings(scheduler, binding, conditioning)],
+  };
+};
+
+/** A guidance embedding that the config promises but the export dropped would silently ignore the guidance scale. */
+const checkGuidanceInput = (model: ModelDirectory, binding: DenoiserBinding): void => {
+  if (model.timeCondProjDim === undefined || binding.guidanceEmbeddingSize === model.timeCondProjDim) return;
+  throw modelInputsError('denoiser', [
+    `Its config says time_cond_proj_dim ${model.timeCondProjDim}, but its input "timestep_cond" is ${binding.guidanceEmbeddingSize ?? 'missing'}; export the model again.`,
+  ]);
+};
+
+const checkChannels = (model: ModelDirectory, binding: DenoiserBinding): void => {
+  const [channels] = binding.latentShape;
+  if (channels === model.latents.channels) return;
+  throw modelInputsError('denoiser', [
+    `It was opened for ${channels} latent channels, but its config says ${model.latents.channels}; it belongs to another model.`,
+  ]);
+};
+
+/**
+ * Loads what is needed around the denoiser.
+ * @throws TandemError `MODEL_DIRECTORY`, `TOKENIZER_INVALID`, `MODEL_INPUTS` or `SESSION_FAILED`
+ */
+export const createPipeline = async (options: PipelineOptions): Promise<Pipeline> => {
+  const model = await readModelDirectory(options.directory, options.scheduler);
+  const binding = bindDenoiser(options.denoiser);
+  checkGuidanceInput(model, binding);
+  checkChannels(model, binding);
+  const tokenizer = await openTokenizer(model.tokenizer);
+  const thread = createSessionThread(options);
+  try {
+    const textEncoder = await openTextEncoder(thread, model.textEncoder, tokenizer);
+    const vaeDecoder = await openVaeDecoder(thread, model.vaeDecoder, model.latents);
+    const parts: Parts = { model, binding, textEncoder, vaeDecoder };
+    return {
+      model,
+      scheduler: model.scheduler.name,
+      generateImage: (request) => generate(parts, request),
+      close: () => thread.close(),
+    };
+  } catch (error) {
+    await thread.close();
+    throw error;
+  }
+};

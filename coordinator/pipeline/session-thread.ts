@@ -1,0 +1,99 @@
+/**
+ * The outside of the session thread. `session.run` blocks the thread that calls it, so the coordinator's sessions (text
+ * encoder, VAE, a whole denoiser) live in a thread of their own and its event loop stays free for Ctrl-C and progress.
+ */
+import { Piscina } from 'piscina';
+import { TandemError } from '../../partition/errors.js';
+import type { Provider, Session } from '../../partition/onnxruntime.js';
+import { SESSION_FAILED, SESSION_TIMEOUT } from './errors.js';
+import type { SessionResult, SessionTask } from './session-protocol.js';
+
+export interface SessionThreadOptions {
+  /** `cpu` where absent. */
+  readonly provider?: Provider;
+  readonly deviceId?: number;
+  /** Threads of one operator; ONNX Runtime's default where absent. */
+  readonly threads?: number;
+  /** Longest that opening or running one session may take, in ms; ten minutes where absent. */
+  readonly timeoutMs?: number;
+}
+
+/** One thread with any number of open sessions, which run one after the other. */
+export interface SessionThread {
+  /**
+   * Opens an ONNX file; the session's `run` resolves on the caller's thread and never blocks it.
+   * @throws TandemError `SESSION_FAILED` with what ONNX Runtime said, `SESSION_TIMEOUT`
+   */
+  open(model: string): Promise<Session>;
+  /** Ends the thread and with it its sessions. */
+  close(): Promise<void>;
+}
+
+const DEFAULT_TIMEOUT_MS = 600_000;
+
+type Kind = SessionResult['kind'];
+
+const failure = (what: string, message: string): TandemError =>
+  new TandemError(SESSION_FAILED, `${what} failed. ONNX Runtime says: ${message}`);
+
+const expectKind = <K extends Kind>(
+  result: SessionResult,
+  kind: K,
+  what: string,
+): Extract<SessionResult, { kind: K }> => {
+  if (result.kind === 'failed') throw failure(what, result.message);
+  if (result.kind !== kind) throw failure(what, `expected "${kind}" from the session thread, found "${result.kind}"`);
+  return result as Extract<SessionResult, { kind: K }>;
+};
+
+/** Starts a thread; it ends with `close`. */
+export const createSessionThread = (options: SessionThreadOptions = {}): SessionThread => {
+  const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
+  const pool = new Piscina<SessionTask, SessionResult>({
+    filename: new URL('./session-entry.js', import.meta.url).href,
+    minThreads: 1,
+    maxThreads: 1,
+  });
+
+  const perform = async (task: SessionTask, what: string): Promise<SessionResult> => {
+    const signal = AbortSignal.timeout(timeoutMs);
+    try {
+      return await pool.run(task, { signal });
+    } catch (error) {
+      if (!signal.aborted)
+        throw new TandemError(SESSION_FAILED, `${what} failed: ${(error as Error).message}`, { cause: error });
+      throw new TandemError(
+        SESSION_TIMEOUT,
+        `${what} took longer than ${timeoutMs} ms and was ended. Allow more time, or run it on a faster device.`,
+        { cause: error },
+      );
+    }
+  };
+
+  return {
+    async open(model) {
+      const task: SessionTask = {
+        kind: 'open',
+        model,
+        provider: options.provider ?? 'cpu',
+        deviceId: options.deviceId ?? 0,
+        ...(options.threads === undefined ? {} : { threads: options.threads }),
+      };
+      const opened = expectKind(await perform(task, `Opening ${model}`), 'opened', `Opening ${model}`);
+      const { session } = opened;
+      return {
+        inputs: opened.inputs,
+        outputs: opened.outputs,
+        async run(feeds) {
+          const what = `Running ${model}`;
+          return expectKind(await perform({ kind: 'run', session, feeds }, what), 'ran', what).outputs;
+        },
+        async dispose() {
+          const what = `Closing ${model}`;
+          expectKind(await perform({ kind: 'dispose', session }, what), 'disposed', what);
+        },
+      };
+    },
+    close: () => pool.destroy(),
+  };
+};

@@ -1,0 +1,45 @@
+/** Tells whether prepared shards were made from this model, with these options, by this version. */
+import { createHash } from 'node:crypto';
+import { stat } from 'node:fs/promises';
+import { FORMAT_VERSION } from '../../partition/manifest.js';
+import { ONNXRUNTIME_VERSION } from '../../partition/onnxruntime.js';
+import { readModel } from '../../partition/read.js';
+import type { DeviceConfig } from '../config/index.js';
+import { TOOL_VERSION } from '../version.js';
+import type { Dims } from './dims.js';
+
+export interface FingerprintRequest {
+  /** The denoiser's `.onnx` file. */
+  readonly modelPath: string;
+  readonly devices: readonly DeviceConfig[];
+  readonly dims: Dims;
+  readonly wireDtype: 'fp32' | 'fp16';
+}
+
+/** Path, size and time of change stand for a file's content: a digest of 3.4 GB would cost seconds at every start. */
+const fileIdentity = async (path: string): Promise<readonly [string, number, number]> => {
+  const { size, mtimeMs } = await stat(path);
+  return [path, size, mtimeMs];
+};
+
+/** The model's own file and those that hold its weights. */
+const modelFiles = async (path: string): Promise<readonly string[]> => {
+  const { weights } = await readModel(path, { requireWeights: true });
+  return [...new Set([path, ...[...weights.values()].map((weight) => weight.file)])].sort();
+};
+
+/** What the planner looks at; threads and device numbers do not change a plan. */
+const planned = ({ provider, speed, memoryLimit }: DeviceConfig): readonly unknown[] => [provider, speed, memoryLimit];
+
+/** 16 hex digits that change with the model's files, the split, the sizes, the wire type and the versions. */
+export const fingerprint = async (request: FingerprintRequest): Promise<string> => {
+  const files = await modelFiles(request.modelPath);
+  const identity = {
+    versions: [FORMAT_VERSION, TOOL_VERSION, ONNXRUNTIME_VERSION],
+    files: await Promise.all(files.map(fileIdentity)),
+    devices: request.devices.map(planned),
+    dims: Object.entries(request.dims).sort(([a], [b]) => a.localeCompare(b)),
+    wire: request.wireDtype,
+  };
+  return createHash('sha256').update(JSON.stringify(identity)).digest('hex').slice(0, 16);
+};

@@ -1,0 +1,91 @@
+/** Shard directories on demand: reused where one fits, else made by the partitioner. */
+import { statSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { TandemError } from '../../partition/errors.js';
+import { partition } from '../../partition/index.js';
+import { type Manifest, type Profile, readManifest } from '../../partition/manifest.js';
+import type { DeviceConfig } from '../config/index.js';
+import { checkCancelled, type Hooks } from '../hooks.js';
+import type { Dims } from './dims.js';
+import { fingerprint } from './fingerprint.js';
+import type { DenoiserModel } from './model.js';
+
+export interface ShardRequest extends Hooks {
+  readonly model: DenoiserModel;
+  /** Index is the rank. */
+  readonly devices: readonly DeviceConfig[];
+  /** A size for every symbolic dim. */
+  readonly dims: Dims;
+  readonly wireDtype: 'fp32' | 'fp16';
+  /** Where shard directories are kept; made where it is missing. */
+  readonly root: string;
+}
+
+export interface PreparedShards {
+  readonly directory: string;
+  readonly manifest: Manifest;
+  /** The one with the requested dims. */
+  readonly profile: Profile;
+  /** ms spent on the partitioner; 0 where the shards were reused. */
+  readonly partitionMs: number;
+}
+
+/** Why a directory cannot be used as it is; `undefined` where it can. */
+const checkReusable = async (directory: string): Promise<Manifest | { readonly reason: string }> => {
+  if (!statSync(directory, { throwIfNoEntry: false })) return { reason: 'none are prepared yet' };
+  try {
+    const manifest = await readManifest(directory);
+    // Sizes only: each worker checks the digests of its own files when it loads them.
+    const wrong = manifest.files.find(
+      (file) => statSync(join(directory, file.path), { throwIfNoEntry: false })?.size !== file.bytes,
+    );
+    return wrong ? { reason: `${wrong.path} is missing or has another size` } : manifest;
+  } catch (error) {
+    if (error instanceof TandemError) return { reason: error.message };
+    throw error;
+  }
+};
+
+const sameDims = (a: Dims, b: Dims): boolean => {
+  const names = Object.keys(a);
+  return names.length === Object.keys(b).length && names.every((name) => a[name] === b[name]);
+};
+
+const profileFor = (manifest: Manifest, dims: Dims): Profile => {
+  const profile = manifest.profiles.find((candidate) => sameDims(candidate.dims, dims));
+  if (profile) return profile;
+  const have = manifest.profiles.map(({ name }) => name).join('; ');
+  throw new TandemError('PROFILE_MISSING', `Expected shards for ${JSON.stringify(dims)}; the directory has ${have}.`);
+};
+
+const makeShards = async (request: ShardRequest, directory: string): Promise<Manifest> =>
+  partition(request.model.path, directory, {
+    devices: request.devices,
+    profiles: [request.dims],
+    wireDtype: request.wireDtype,
+    ...(request.onProgress ? { onProgress: request.onProgress } : {}),
+    ...(request.signal ? { signal: request.signal } : {}),
+  });
+
+/**
+ * Finds or makes the shard directory of a model for these devices, dims and wire type.
+ * It is named by what it was made from, so one that was made from anything else is never reused.
+ * @throws TandemError as `partition` and `readManifest` do
+ */
+export const prepareShards = async (request: ShardRequest): Promise<PreparedShards> => {
+  checkCancelled(request.signal);
+  const key = await fingerprint({ ...request, modelPath: request.model.path });
+  const directory = join(request.root, `${request.model.name}-${request.devices.length}x-${key}`);
+  const found = await checkReusable(directory);
+  if (!('reason' in found)) {
+    request.onNotice?.(`Reusing the shards in ${directory}.`);
+    return { directory, manifest: found, profile: profileFor(found, request.dims), partitionMs: 0 };
+  }
+  request.onNotice?.(`Partitioning ${request.model.name} into ${directory} (${found.reason}).`);
+  await mkdir(request.root, { recursive: true });
+  const start = performance.now();
+  const manifest = await makeShards(request, directory);
+  checkCancelled(request.signal);
+  return { directory, manifest, profile: profileFor(manifest, request.dims), partitionMs: performance.now() - start };
+};

@@ -1,0 +1,151 @@
+/** Proof by numbers: real workers against the whole model in one ONNX Runtime session, on the same random inputs. */
+import { type PlanReport, plan } from '../../partition/index.js';
+import type { HostTensor } from '../../partition/tensor.js';
+import type { Cluster } from '../cluster/index.js';
+import type { Hooks } from '../hooks.js';
+import { openPlainModel } from '../plain/index.js';
+import type { Dims } from '../shards/dims.js';
+import type { DenoiserModel } from '../shards/model.js';
+import { prepareShards } from '../shards/prepare.js';
+import { type ClusterSettings, closing, withCluster } from '../start-cluster.js';
+import { compareOutputs, type Difference } from './compare.js';
+import { randomInputs } from './random-inputs.js';
+
+/** Allowed max |a - b| / max |b|: rounding of another order of sums in fp32; the wire's rounding in fp16. */
+export const TOLERANCE = { fp32: 1e-4, fp16: 1e-2 } as const;
+
+export interface VerifyRequest extends Hooks, ClusterSettings {
+  readonly model: DenoiserModel;
+  /** A size for every symbolic dim. */
+  readonly dims: Dims;
+  /** Of the random inputs. */
+  readonly seed: number;
+  /** Greatest `max_rel_error` that passes; `TOLERANCE` of the wire type where absent. */
+  readonly tolerance?: number;
+  /** How many steps, each on other inputs; 1 where absent. */
+  readonly rounds?: number;
+}
+
+type Outputs = Readonly<Record<string, HostTensor>>;
+
+type PlanPart = Pick<
+  PlanReport,
+  | 'world_size'
+  | 'ranks'
+  | 'sharded_weight_fraction'
+  | 'sharded_flop_fraction'
+  | 'segments'
+  | 'collective_count'
+  | 'wire_bytes_per_step'
+>;
+
+/** What `tandem verify` says; the JSON keys are a contract. */
+export interface VerifyReport extends Difference, PlanPart {
+  readonly passed: boolean;
+  /** Whether every rank ended with the same bits. */
+  readonly ranks_agree: boolean;
+  readonly tolerance: number;
+  readonly wire_dtype: 'fp32' | 'fp16';
+  readonly seed: number;
+  readonly rounds: number;
+}
+
+interface Round extends Difference {
+  readonly ranksAgree: boolean;
+}
+
+const worst = (differences: readonly Difference[]): Difference => ({
+  max_abs_error: Math.max(...differences.map((difference) => difference.max_abs_error)),
+  max_rel_error: Math.max(...differences.map((difference) => difference.max_rel_error)),
+  psnr_db: Math.min(...differences.map((difference) => difference.psnr_db)),
+});
+
+const planPart = async (request: VerifyRequest): Promise<PlanPart> => {
+  const report = await plan(request.model.path, {
+    devices: request.devices,
+    profiles: [request.dims],
+    wireDtype: request.wire.dtype,
+    ...(request.onProgress ? { onProgress: request.onProgress } : {}),
+  });
+  return {
+    world_size: report.world_size,
+    ranks: report.ranks,
+    sharded_weight_fraction: report.sharded_weight_fraction,
+    sharded_flop_fraction: report.sharded_flop_fraction,
+    segments: report.segments,
+    collective_count: report.collective_count,
+    wire_bytes_per_step: report.wire_bytes_per_step,
+  };
+};
+
+/** Calls `step` for every round, one after the other. */
+const eachRound = async <T>(
+  request: VerifyRequest,
+  stage: string,
+  inputs: readonly Outputs[],
+  step: (feeds: Outputs, index: number) => Promise<T>,
+): Promise<readonly T[]> => {
+  const results: T[] = [];
+  for (const [index, feeds] of inputs.entries()) {
+    request.onProgress?.(stage, index, inputs.length);
+    results.push(await step(feeds, index));
+  }
+  request.onProgress?.(stage, inputs.length, inputs.length);
+  return results;
+};
+
+/** The reference's outputs; its process is gone before the workers start, so that both need not fit in memory. */
+const referenceOutputs = async (request: VerifyRequest, inputs: readonly Outputs[]): Promise<readonly Outputs[]> => {
+  const model = await openPlainModel({
+    model: request.model.path,
+    provider: 'cpu',
+    deviceId: 0,
+    threads: request.devices.reduce((sum, device) => sum + device.threads, 0),
+    timeouts: request.timeouts,
+    ...(request.signal ? { signal: request.signal } : {}),
+  });
+  return closing(request.signal, model.close, () =>
+    eachRound(
+      request,
+      'whole model',
+      inputs,
+      async (feeds) => (await model.step(feeds, { wantOutputs: true })).outputs,
+    ),
+  );
+};
+
+const clusterRound = async (cluster: Cluster, inputs: Outputs, expected: Outputs): Promise<Round> => {
+  const { ranks } = await cluster.stepAll(inputs, { outputs: 'all' });
+  const digests = new Set(ranks.map(({ outputs_sha256 }) => outputs_sha256));
+  const differences = ranks.map(({ outputs }) => compareOutputs(outputs ?? {}, expected));
+  return { ...worst(differences), ranksAgree: digests.size === 1 };
+};
+
+/**
+ * Runs the model whole and on workers, one per device, and compares what comes out.
+ * @throws TandemError as `plan`, `prepareShards`, `launchCluster` and `openPlainModel` do. A difference above the
+ *   tolerance is a report with `passed: false`, not an error.
+ */
+export const verify = async (request: VerifyRequest): Promise<VerifyReport> => {
+  const planned = await planPart(request);
+  const shards = await prepareShards({ ...request, root: request.shards, wireDtype: request.wire.dtype });
+  const count = request.rounds ?? 1;
+  const inputs = Array.from({ length: count }, (_, round) => randomInputs(shards.profile.inputs, request.seed + round));
+  const expected = await referenceOutputs(request, inputs);
+  const rounds = await withCluster(shards, request, ({ cluster }) =>
+    eachRound(request, 'workers', inputs, (feeds, index) => clusterRound(cluster, feeds, expected[index] ?? {})),
+  );
+  const tolerance = request.tolerance ?? TOLERANCE[request.wire.dtype];
+  const difference = worst(rounds);
+  const agree = rounds.every(({ ranksAgree }) => ranksAgree);
+  return {
+    passed: agree && difference.max_rel_error <= tolerance,
+    ...difference,
+    ranks_agree: agree,
+    tolerance,
+    seed: request.seed,
+    rounds: count,
+    wire_dtype: request.wire.dtype,
+    ...planned,
+  };
+};

@@ -1,0 +1,256 @@
+/**
+ * Chooses a row for every node and a conversion for every tensor such that all fit together and the whole costs least.
+ * The choice is a sum of tables over two kinds of variables, nodes (their rows) and tensors (how they are made and what a
+ * collective makes of them), which the exact solver minimises.
+ */
+import { type CollectiveKind, collectiveFor, sentElements, serves } from './collective.js';
+import { heldBytes, nodeFlops, nodeMs, type Rates, valueBytes, workShare } from './cost.js';
+import type { Graph, Node, Value } from './graph.js';
+import { findConstants, type Placements } from './place.js';
+import { type Placement, placementKey, REPLICATE, samePlacement } from './placement.js';
+import type { Row } from './rules/rule.js';
+import { type CostGraph, minimise, type PairCost } from './solve/eliminate.js';
+import { DTYPES, type DType } from './tensor.js';
+
+export type WireDtype = 'fp32' | 'fp16';
+
+/** How a tensor is made, and the collective, if any, that makes it whole as well. */
+export interface TensorState {
+  readonly made: Placement;
+  readonly collective: CollectiveKind | undefined;
+}
+
+export interface Plan {
+  readonly rows: ReadonlyMap<Node, Row>;
+  readonly tensors: ReadonlyMap<Value, TensorState>;
+  readonly placements: Placements;
+}
+
+export interface ChooseOptions {
+  /** Relative speed per rank. */
+  readonly speeds: readonly number[];
+  readonly rates: Rates;
+  readonly wireDtype: WireDtype;
+}
+
+/**
+ * A plan is asked for in order to hold a part of the model per device, so what stays whole has a price: keeping all weights
+ * whole costs as much as this many whole steps. And a small model must not stay whole because exchanges take longer than
+ * its operators: one exchange counts as no more than this share of a step.
+ */
+const WHOLE_WEIGHTS_PRICE = 1;
+const LATENCY_SHARE = 0.0015;
+/** An all-reduce moves what a reduce-scatter and an all-gather move. */
+const LATENCIES: Readonly<Record<CollectiveKind, number>> = { 'all-reduce': 2, 'all-gather': 1 };
+/** The share of weights and of operations that is to be split, and how often exchanges are made cheaper to get there. */
+const WANTED_SHARE = 0.95;
+const PRICE_STEPS = 6;
+
+/** Element type on the wire: `fp16` makes single precision travel as half precision, and leaves the others as they are. */
+export const wireType = (dtype: DType, wireDtype: WireDtype): DType =>
+  wireDtype === 'fp16' && dtype === 'float32' ? 'float16' : dtype;
+
+export const wireElementBytes = (dtype: DType, wireDtype: WireDtype): number =>
+  DTYPES[wireType(dtype, wireDtype)].bytes;
+
+interface Prices {
+  readonly perWeightByte: number;
+  readonly latency: number;
+  readonly perWireByte: number;
+}
+
+class Problem {
+  readonly #graph: Graph;
+  readonly #placements: Placements;
+  readonly #options: ChooseOptions;
+  readonly #prices: Prices;
+  readonly #states = new Map<Value, readonly TensorState[]>();
+  readonly #index = new Map<Node | Value, number>();
+  readonly #domains: number[] = [];
+  readonly #unary: Float64Array[] = [];
+  readonly #pairs: PairCost[] = [];
+
+  constructor(graph: Graph, placements: Placements, options: ChooseOptions, prices: Prices) {
+    this.#graph = graph;
+    this.#placements = placements;
+    this.#options = options;
+    this.#prices = prices;
+    this.#findStates();
+    for (const node of graph.nodes) this.#addNode(node);
+    for (const [value, states] of this.#states)
+      this.#add(
+        value,
+        states.map((state) => this.#stateCost(value, state)),
+      );
+    for (const node of graph.nodes) this.#addPairs(node);
+  }
+
+  solve(): Plan {
+    const problem: CostGraph = { domains: this.#domains, unary: this.#unary, pairs: this.#pairs };
+    const { choice } = minimise(problem);
+    const chosen = <T>(key: Node | Value, options: readonly T[]): T => {
+      const option = options[choice[this.#index.get(key) ?? 0] ?? 0];
+      if (option === undefined) throw new RangeError('The solver chose a state that does not exist.');
+      return option;
+    };
+    return {
+      rows: new Map(this.#graph.nodes.map((node) => [node, chosen(node, this.#rows(node))])),
+      tensors: new Map([...this.#states].map(([value, states]) => [value, chosen(value, states)])),
+      placements: this.#placements,
+    };
+  }
+
+  #rows(node: Node): readonly Row[] {
+    return this.#placements.rows.get(node) ?? [];
+  }
+
+  get #worldSize(): number {
+    return this.#options.speeds.length;
+  }
+
+  /** Made as one of its producer's rows says, and left so or made whole. */
+  #findStates(): void {
+    const made = new Map<Value, Map<string, Placement>>();
+    const note = (value: Value | undefined, placement: Placement) => {
+      if (!value || value.constant) return;
+      const known = made.get(value) ?? new Map<string, Placement>();
+      made.set(value, known.set(placementKey(placement), placement));
+    };
+    for (const input of this.#graph.inputs) note(input, REPLICATE);
+    for (const node of this.#graph.nodes) {
+      for (const row of this.#rows(node))
+        node.outputs.forEach((output, i) => note(output, row.outputs[i] ?? REPLICATE));
+    }
+    const outputs = new Set(this.#graph.outputs);
+    for (const [value, placements] of made) {
+      const states = [...placements.values()].flatMap((placement): TensorState[] => {
+        const asIs = { made: placement, collective: undefined };
+        const whole = { made: placement, collective: collectiveFor(placement) };
+        if (placement.kind === 'replicate' || this.#placements.constants.has(value)) return [asIs];
+        return outputs.has(value) ? [whole] : [asIs, whole];
+      });
+      this.#states.set(value, states);
+    }
+  }
+
+  #add(key: Node | Value, costs: readonly number[]): void {
+    this.#index.set(key, this.#domains.length);
+    this.#domains.push(costs.length);
+    this.#unary.push(Float64Array.from(costs));
+  }
+
+  #addNode(node: Node): void {
+    const isConstant = node.outputs.every((output) => !output || this.#placements.constants.has(output));
+    const time = isConstant ? 0 : nodeMs(node, this.#options.rates);
+    this.#add(
+      node,
+      this.#rows(node).map((row) => {
+        const slowest = Math.max(...this.#options.speeds.map((speed, rank) => workShare(node, row, rank) / speed));
+        return time * slowest + this.#weightCost(node, row);
+      }),
+    );
+  }
+
+  #weightCost(node: Node, row: Row): number {
+    return node.inputs.reduce((sum, value, i) => {
+      if (!value?.constant) return sum;
+      return sum + heldBytes(value, row.inputs[i] ?? REPLICATE, this.#worldSize) * this.#prices.perWeightByte;
+    }, 0);
+  }
+
+  #stateCost(value: Value, { made, collective }: TensorState): number {
+    const { shape } = value;
+    if (!collective || !shape) return 0;
+    const elements = Math.max(
+      ...this.#options.speeds.map((_, rank) => sentElements(shape, made, rank, this.#worldSize)),
+    );
+    const bytes = elements * wireElementBytes(value.dtype, this.#options.wireDtype);
+    return LATENCIES[collective] * this.#prices.latency + bytes * this.#prices.perWireByte;
+  }
+
+  #addPairs(node: Node): void {
+    const rows = this.#rows(node);
+    const a = this.#index.get(node) ?? 0;
+    const addPair = (value: Value, cost: (row: Row, state: TensorState) => number) => {
+      const states = this.#states.get(value) ?? [];
+      const table = Float64Array.from(rows.flatMap((row) => states.map((state) => cost(row, state))));
+      this.#pairs.push({ a, b: this.#index.get(value) ?? 0, cost: table });
+    };
+    node.outputs.forEach((output, i) => {
+      if (!output) return;
+      const made = rows.map((row) => placementKey(row.outputs[i] ?? REPLICATE));
+      addPair(output, (row, state) =>
+        made[rows.indexOf(row)] === placementKey(state.made) ? 0 : Number.POSITIVE_INFINITY,
+      );
+    });
+    node.inputs.forEach((input, i) => {
+      if (!input || input.constant) return;
+      addPair(input, (row, state) => this.#useCost(input, row.inputs[i] ?? REPLICATE, state));
+    });
+  }
+
+  /** Slicing a whole tensor costs a copy; a placement that the tensor has in neither form is forbidden. */
+  #useCost(value: Value, wanted: Placement, { made, collective }: TensorState): number {
+    if (samePlacement(made, wanted) || (collective && wanted.kind === 'replicate')) return 0;
+    if (!serves(made, wanted) && !(collective && serves(REPLICATE, wanted))) return Number.POSITIVE_INFINITY;
+    return (heldBytes(value, wanted, this.#worldSize) * 2) / this.#options.rates.bytesPerMs;
+  }
+}
+
+export interface Shares {
+  readonly weights: number;
+  readonly flops: number;
+}
+
+/** Shares of weight bytes and of floating-point operations of which no rank has all. */
+export const shardedShares = (graph: Graph, plan: Plan): Shares => {
+  const constants = plan.placements.constants;
+  let [flops, splitFlops] = [0, 0];
+  const weights = new Map<Value, boolean>();
+  for (const node of graph.nodes) {
+    const row = plan.rows.get(node);
+    const split = row !== undefined && [...row.inputs, ...row.outputs].some(({ kind }) => kind === 'shard');
+    if (!node.outputs.every((output) => !output || constants.has(output))) {
+      flops += nodeFlops(node);
+      splitFlops += split ? nodeFlops(node) : 0;
+    }
+    node.inputs.forEach((value, i) => {
+      if (value?.constant?.kind === 'weight')
+        weights.set(value, (weights.get(value) ?? true) && row?.inputs[i]?.kind === 'shard');
+    });
+  }
+  const bytes = (values: readonly Value[]) => values.reduce((sum, value) => sum + valueBytes(value), 0);
+  const all = bytes([...weights.keys()]);
+  const split = bytes([...weights].flatMap(([value, whole]) => (whole ? [value] : [])));
+  return { weights: all === 0 ? 0 : split / all, flops: flops === 0 ? 0 : splitFlops / flops };
+};
+
+const priceList = (graph: Graph, { rates }: ChooseOptions, discount: number): Prices => {
+  const constants = findConstants(graph);
+  const isRun = (node: Node) => !node.outputs.every((output) => !output || constants.has(output));
+  const stepMs = graph.nodes.filter(isRun).reduce((sum, node) => sum + nodeMs(node, rates), 0);
+  const weights = new Set(graph.nodes.flatMap((node) => node.inputs.filter((value) => value?.constant !== undefined)));
+  const bytes = [...weights].reduce((sum, value) => sum + (value ? valueBytes(value) : 0), 0);
+  return {
+    perWeightByte: (WHOLE_WEIGHTS_PRICE * stepMs) / Math.max(1, bytes),
+    latency: Math.min(rates.latencyMs, LATENCY_SHARE * stepMs) / discount,
+    perWireByte: 1 / rates.wireBytesPerMs / discount,
+  };
+};
+
+/**
+ * The cheapest plan. Where it would leave more than a twentieth of the weights or of the work whole, exchanges are made
+ * cheaper until it does not, or until that no longer helps.
+ */
+export const choose = (graph: Graph, placements: Placements, options: ChooseOptions): Plan => {
+  let best: { readonly plan: Plan; readonly share: number } | undefined;
+  for (let step = 0; step < (options.speeds.length > 1 ? PRICE_STEPS : 1); step++) {
+    const plan = new Problem(graph, placements, options, priceList(graph, options, 4 ** step)).solve();
+    const { weights, flops } = shardedShares(graph, plan);
+    const share = Math.min(weights, flops);
+    if (!best || share > best.share) best = { plan, share };
+    if (share >= WANTED_SHARE) break;
+  }
+  if (!best) throw new RangeError('No plan was tried.');
+  return best.plan;
+};

@@ -1,0 +1,373 @@
+/**
+ * Writes each rank's program: a chain of graphs, what is sent and received after each, and which part of which weight it reads.
+ *
+ * All arithmetic of a collective is in the graphs. A segment ends by casting what it sends to the wire type; the next one begins
+ * by adding the ranks' partial sums in rank order, or joining their parts. A rank takes its own contribution as it went on the
+ * wire too: so all ranks hold the same bits.
+ */
+
+import type { WireDtype } from './choose.js';
+import { type Plan, wireType } from './choose.js';
+import { type Collective, type Cut, takesMade } from './cut.js';
+import { TandemError } from './errors.js';
+import { findUses, type Graph, type Node, type Value } from './graph.js';
+import { localise } from './localise.js';
+import type { Receive, Send } from './manifest.js';
+import {
+  createGraph,
+  createModel,
+  createNode,
+  createTensor,
+  createValueInfo,
+  intAttribute,
+  type ModelProto,
+  type NodeProto,
+} from './onnx/index.js';
+import { localShape, type Placement, placementKey, REPLICATE, rankRanges, type Shard } from './placement.js';
+import { sliceShape, type WeightSlice } from './slice.js';
+import { byteLength, DTYPES, type DType, type TensorSpec } from './tensor.js';
+
+/** A segment before it is written: the initializers of its graph that `constants` name have no data yet. */
+export interface EmittedSegment {
+  readonly model: ModelProto;
+  readonly constants: readonly WeightSlice[];
+  readonly inputs: readonly TensorSpec[];
+  readonly outputs: readonly TensorSpec[];
+  readonly sends: readonly Send[];
+  readonly receives: readonly Receive[];
+  readonly release: readonly string[];
+  /** Bytes of activations that live at the same time while the segment runs, those that wait for later segments included. */
+  readonly peakBytes: number;
+}
+
+/** Makes a rank's program. */
+export const emitRank = (
+  graph: Graph,
+  plan: Plan,
+  cut: Cut,
+  rank: number,
+  options: EmitOptions,
+): readonly EmittedSegment[] => new RankEmitter(graph, plan, cut, rank, options).run();
+
+export interface EmitOptions {
+  readonly worldSize: number;
+  readonly wireDtype: WireDtype;
+}
+
+/** A segment as it grows. */
+class SegmentDraft {
+  readonly nodes: NodeProto[] = [];
+  readonly defined = new Map<string, TensorSpec>();
+  readonly used = new Set<string>();
+  readonly constants = new Map<string, WeightSlice>();
+  readonly sends: Send[] = [];
+  readonly receives: Receive[] = [];
+
+  add(node: NodeProto, outputs: readonly TensorSpec[]): void {
+    this.nodes.push(node);
+    for (const input of node.input) if (input !== '' && !this.constants.has(input)) this.used.add(input);
+    for (const output of outputs) this.defined.set(output.name, output);
+  }
+
+  addOp(opType: string, input: string[], output: TensorSpec, ints: Readonly<Record<string, number>> = {}): string {
+    const attribute = Object.entries(ints).map(([name, value]) => intAttribute(name, value));
+    this.add(createNode({ name: output.name, opType, input, output: [output.name], attribute }), [output]);
+    return output.name;
+  }
+
+  addInts(name: string, values: readonly number[], dtype: 'int64' | 'int32' = 'int64'): string {
+    const array = dtype === 'int64' ? BigInt64Array.from(values, BigInt) : Int32Array.from(values);
+    const source = { dtype, shape: [values.length], data: new Uint8Array(array.buffer) };
+    this.constants.set(name, { name, source, axis: 0, ranges: [[0, values.length]] });
+    return name;
+  }
+
+  inputNames(): string[] {
+    return [...this.used].filter((name) => !this.defined.has(name));
+  }
+}
+
+class RankEmitter {
+  readonly #graph: Graph;
+  readonly #plan: Plan;
+  readonly #cut: Cut;
+  readonly #rank: number;
+  readonly #options: EmitOptions;
+  readonly #outputs: ReadonlySet<Value>;
+  readonly #producers: ReadonlyMap<Value, Node>;
+  readonly #drafts: readonly SegmentDraft[];
+
+  constructor(graph: Graph, plan: Plan, cut: Cut, rank: number, options: EmitOptions) {
+    this.#graph = graph;
+    this.#plan = plan;
+    this.#cut = cut;
+    this.#rank = rank;
+    this.#options = options;
+    this.#outputs = new Set(graph.outputs);
+    this.#producers = findUses(graph).producer;
+    this.#drafts = Array.from({ length: cut.segmentCount }, () => new SegmentDraft());
+  }
+
+  run(): readonly EmittedSegment[] {
+    for (const collective of this.#cut.collectives) this.#receive(collective);
+    for (const node of this.#graph.nodes) {
+      const segment = this.#cut.segmentOf.get(node);
+      if (segment !== undefined) this.#addNode(this.#draft(segment), node);
+    }
+    for (const collective of this.#cut.collectives) this.#send(collective);
+    return this.#finish();
+  }
+
+  #draft(segment: number): SegmentDraft {
+    const draft = this.#drafts[segment];
+    if (!draft) throw new RangeError(`Segment ${segment} does not exist.`);
+    return draft;
+  }
+
+  /** The tensor as its node makes it. A graph output keeps its name for the form that is whole. */
+  #madeName(value: Value): string {
+    const isPart = this.#outputs.has(value) && this.#plan.tensors.get(value)?.collective !== undefined;
+    return isPart ? `${value.name}@part` : value.name;
+  }
+
+  #wholeName(value: Value): string {
+    return this.#outputs.has(value) ? value.name : `${value.name}@whole`;
+  }
+
+  #spec(name: string, value: Value, placement: Placement, dtype: DType = value.dtype): TensorSpec {
+    return { name, dtype, shape: localShape(value.shape ?? [], placement, this.#rank) };
+  }
+
+  #addNode(draft: SegmentDraft, node: Node): void {
+    const row = this.#plan.rows.get(node);
+    if (!row) throw new RangeError(`Node ${node.name} has no row.`);
+    const inputs = node.inputs.map((value, i) =>
+      value ? this.#operand(draft, value, row.inputs[i] ?? REPLICATE) : '',
+    );
+    const outputs = node.outputs.map((value) => (value ? this.#madeName(value) : ''));
+    const local = localise(node, row, this.#rank, { inputs, outputs });
+    for (const [name, { dtype, values }] of local.constants) draft.addInts(name, values, dtype);
+    const specs = node.outputs.flatMap((value, i) =>
+      value ? [this.#spec(this.#madeName(value), value, row.outputs[i] ?? REPLICATE)] : [],
+    );
+    draft.add(local.node, specs);
+  }
+
+  /** Name under which a segment reads a value in the wanted placement; adds what it takes to have it so. */
+  #operand(draft: SegmentDraft, value: Value, wanted: Placement): string {
+    if (value.constant) return this.#constant(draft, value, wanted);
+    const state = this.#plan.tensors.get(value);
+    if (!state) throw new RangeError(`Tensor ${value.name} has no state.`);
+    const producer = this.#producers.get(value);
+    if (producer && this.#plan.placements.constants.has(value) && !draft.defined.has(value.name))
+      this.#addNode(draft, producer);
+    const [name, held] = takesMade(state, wanted)
+      ? [this.#madeName(value), state.made]
+      : [this.#wholeName(value), REPLICATE];
+    return held.kind === 'replicate' && wanted.kind === 'shard' ? this.#sliced(draft, value, name, wanted) : name;
+  }
+
+  #constant(draft: SegmentDraft, value: Value, wanted: Placement): string {
+    const { constant, shape = [], dtype } = value;
+    if (!constant) throw new RangeError(`${value.name} is not a constant.`);
+    const source = constant.kind === 'weight' ? constant.source : { dtype, shape, data: constant.data };
+    if (wanted.kind === 'shard') {
+      const name = `${value.name}@${placementKey(wanted)}`;
+      draft.constants.set(name, { name, source, axis: wanted.axis, ranges: rankRanges(wanted, this.#rank) });
+      return name;
+    }
+    const [size] = shape;
+    const whole = size === undefined ? { axis: -1, ranges: [] } : { axis: 0, ranges: [[0, size] as const] };
+    draft.constants.set(value.name, { name: value.name, source, ...whole });
+    return value.name;
+  }
+
+  /** The rank's part of a whole tensor, cut out in the segment that needs it. */
+  #sliced(draft: SegmentDraft, value: Value, from: string, shard: Shard): string {
+    const name = `${from}@${placementKey(shard)}`;
+    if (draft.defined.has(name)) return name;
+    const ranges = rankRanges(shard, this.#rank);
+    const axes = draft.addInts(`axis${shard.axis}@slice`, [shard.axis]);
+    const parts = ranges.map(([start, end], i) => {
+      const part = ranges.length === 1 ? name : `${name}@${i}`;
+      const spec = { ...this.#spec(part, value, shard), shape: resized(value.shape ?? [], shard.axis, end - start) };
+      return draft.addOp(
+        'Slice',
+        [from, draft.addInts(`${start}@slice`, [start]), draft.addInts(`${end}@slice`, [end]), axes],
+        spec,
+      );
+    });
+    if (parts.length > 1) draft.addOp('Concat', parts, this.#spec(name, value, shard), { axis: shard.axis });
+    return name;
+  }
+
+  #peers(): number[] {
+    return Array.from({ length: this.#options.worldSize }, (_, rank) => rank).filter((rank) => rank !== this.#rank);
+  }
+
+  #wireName(value: Value): string {
+    return wireType(value.dtype, this.#options.wireDtype) === value.dtype
+      ? this.#madeName(value)
+      : `${value.name}@wire`;
+  }
+
+  /** Ends a segment: the rank's contribution in the wire type. */
+  #send({ value, placement, after }: Collective): void {
+    const draft = this.#draft(after);
+    const [made, wire] = [this.#madeName(value), this.#wireName(value)];
+    const dtype = wireType(value.dtype, this.#options.wireDtype);
+    if (wire !== made)
+      draft.addOp('Cast', [made], this.#spec(wire, value, placement, dtype), { to: DTYPES[dtype].code });
+    draft.sends.push({ tensor: wire, to: this.#peers() });
+  }
+
+  /** Begins the next segment: the whole tensor from all contributions. */
+  #receive({ value, kind, placement, after }: Collective): void {
+    const wireDtype = wireType(value.dtype, this.#options.wireDtype);
+    const wire = this.#wireName(value);
+    for (const from of this.#peers()) {
+      const shape = localShape(value.shape ?? [], placement, from);
+      this.#draft(after).receives.push({
+        name: `${value.name}@from${from}`,
+        tensor: wire,
+        from,
+        dtype: wireDtype,
+        shape,
+      });
+    }
+    const draft = this.#draft(after + 1);
+    const contributions = Array.from({ length: this.#options.worldSize }, (_, from) => {
+      const name = from === this.#rank ? wire : `${value.name}@from${from}`;
+      if (wireDtype === value.dtype) return name;
+      const spec = {
+        name: `${value.name}@unwired${from}`,
+        dtype: value.dtype,
+        shape: localShape(value.shape ?? [], placement, from),
+      };
+      return draft.addOp('Cast', [name], spec, { to: DTYPES[value.dtype].code });
+    });
+    if (kind === 'all-reduce') this.#addUp(draft, value, contributions);
+    else if (placement.kind === 'shard') this.#join(draft, value, placement, contributions);
+  }
+
+  /** In rank order on every rank, so that all round alike. */
+  #addUp(draft: SegmentDraft, value: Value, contributions: readonly string[]): void {
+    let sum = contributions[0] ?? '';
+    contributions.slice(1).forEach((contribution, i) => {
+      const name = i === contributions.length - 2 ? this.#wholeName(value) : `${value.name}@sum${i}`;
+      sum = draft.addOp('Add', [sum, contribution], this.#spec(name, value, REPLICATE));
+    });
+  }
+
+  /** Piece by piece, the ranks' parts in rank order. */
+  #join(draft: SegmentDraft, value: Value, shard: Shard, contributions: readonly string[]): void {
+    const parts = shard.pieces.flatMap((_, piece) =>
+      contributions.map((name, rank) => this.#part(draft, value, shard, name, rank, piece)),
+    );
+    draft.addOp('Concat', parts, this.#spec(this.#wholeName(value), value, REPLICATE), { axis: shard.axis });
+  }
+
+  #part(draft: SegmentDraft, value: Value, shard: Shard, from: string, rank: number, piece: number): string {
+    if (shard.pieces.length === 1) return from;
+    const sizes = shard.pieces.map(({ bounds }) => (bounds[rank + 1] ?? 0) - (bounds[rank] ?? 0));
+    const start = sizes.slice(0, piece).reduce((sum, size) => sum + size, 0);
+    const size = sizes[piece] ?? 0;
+    const spec = {
+      name: `${value.name}@part${rank}.${piece}`,
+      dtype: value.dtype,
+      shape: resized(value.shape ?? [], shard.axis, size),
+    };
+    const bounds = [start, start + size, shard.axis].map((bound) => draft.addInts(`${bound}@slice`, [bound]));
+    return draft.addOp('Slice', [from, ...bounds], spec);
+  }
+
+  /** Finds out what passes from segment to segment, now that all are drafted. */
+  #finish(): readonly EmittedSegment[] {
+    const specs = this.#allSpecs();
+    const finals = new Set(this.#graph.outputs.map(({ name }) => name));
+    const inputs = this.#drafts.map((draft) => draft.inputNames());
+    const lastUse = new Map<string, number>();
+    inputs.forEach((names, segment) => {
+      for (const name of names) lastUse.set(name, segment);
+    });
+    return this.#drafts.map((draft, segment): EmittedSegment => {
+      const sent = new Set(draft.sends.map(({ tensor }) => tensor));
+      const outputs = [...draft.defined.values()].filter(
+        ({ name }) => sent.has(name) || finals.has(name) || (lastUse.get(name) ?? -1) > segment,
+      );
+      const held = [...(inputs[segment] ?? []), ...outputs.map(({ name }) => name)];
+      const release = [...new Set(held)].filter((name) => !finals.has(name) && (lastUse.get(name) ?? -1) <= segment);
+      const inputSpecs = (inputs[segment] ?? []).map((name) => findSpec(specs, name));
+      return {
+        model: this.#model(draft, inputSpecs, outputs),
+        constants: [...draft.constants.values()],
+        inputs: inputSpecs,
+        outputs,
+        sends: draft.sends,
+        receives: draft.receives,
+        release,
+        peakBytes: this.#peakBytes(draft, segment, specs, lastUse),
+      };
+    });
+  }
+
+  #allSpecs(): Map<string, TensorSpec> {
+    const specs = new Map<string, TensorSpec>();
+    for (const input of this.#graph.inputs) specs.set(input.name, this.#spec(input.name, input, REPLICATE));
+    for (const draft of this.#drafts) {
+      for (const spec of draft.defined.values()) specs.set(spec.name, spec);
+      for (const { name, dtype, shape } of draft.receives) specs.set(name, { name, dtype, shape });
+    }
+    return specs;
+  }
+
+  /** Tensors that a segment holds but does not touch, and the largest sum of live ones while it runs. */
+  #peakBytes(draft: SegmentDraft, segment: number, specs: ReadonlyMap<string, TensorSpec>, lastUse: ReadonlyMap<string, number>): number {
+    const lastNode = new Map<string, number>();
+    draft.nodes.forEach((node, i) => {
+      for (const name of [...node.input, ...node.output]) lastNode.set(name, i);
+    });
+    const bytes = (name: string) => byteLength(specs.get(name) ?? { dtype: 'float32', shape: [0] });
+    const stays = (name: string) => (lastUse.get(name) ?? -1) > segment;
+    const before = this.#drafts.slice(0, segment).flatMap((earlier) => [...earlier.defined.keys()]);
+    let live = before.filter((name) => (lastUse.get(name) ?? -1) >= segment).reduce((sum, name) => sum + bytes(name), 0);
+    let peak = live;
+    draft.nodes.forEach((node, i) => {
+      live += node.output.reduce((sum, name) => sum + bytes(name), 0);
+      peak = Math.max(peak, live);
+      for (const name of new Set([...node.input, ...node.output])) {
+        if (lastNode.get(name) === i && !stays(name) && specs.has(name)) live -= bytes(name);
+      }
+    });
+    return peak;
+  }
+
+  #model(draft: SegmentDraft, inputs: readonly TensorSpec[], outputs: readonly TensorSpec[]): ModelProto {
+    const declare = ({ name, dtype, shape }: TensorSpec) => createValueInfo(name, DTYPES[dtype].code, shape);
+    return createModel({
+      irVersion: BigInt(this.#graph.irVersion),
+      opsetImport: this.#graph.opsets.map(({ domain, version }) => ({ domain, version: BigInt(version) })),
+      graph: createGraph({
+        name: 'segment',
+        node: draft.nodes,
+        input: inputs.map(declare),
+        output: outputs.map(declare),
+        initializer: [...draft.constants.values()].map((slice) =>
+          createTensor({ name: slice.name, dataType: DTYPES[slice.source.dtype].code, dims: sliceShape(slice).map(BigInt) }),
+        ),
+      }),
+    });
+  }
+}
+
+const resized = (shape: readonly number[], axis: number, size: number): readonly number[] =>
+  shape.map((whole, i) => (i === axis ? size : whole));
+
+const findSpec = (specs: ReadonlyMap<string, TensorSpec>, name: string): TensorSpec => {
+  const spec = specs.get(name);
+  if (spec) return spec;
+  throw new TandemError(
+    'PLAN_BROKEN',
+    `Tensor "${name}" is read by a segment but made by none; please report this model.`,
+  );
+};

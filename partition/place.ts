@@ -1,0 +1,162 @@
+/**
+ * Finds the rows that each node may take: every legal combination of placements that can arise in this graph.
+ *
+ * The search starts at the weights: each big weight of a contraction is split along each of its factors, and the split is
+ * followed to the neighbours for as long as rules allow. Where an operator would accept a split at other places (whole
+ * heads, whole groups), that split is tried too, so head sizes and group counts find their way to the weights by themselves.
+ */
+import { findUses, type Graph, type Node, type Value } from './graph.js';
+import { apportion, PARTIAL, type Placement, placementKey, REPLICATE, type Shard } from './placement.js';
+import { findRule, operatorKey } from './rules/index.js';
+import type { Operand, PlaceContext, Row } from './rules/rule.js';
+import { isStatic } from './rules/rule.js';
+import { elementCount } from './tensor.js';
+
+/** Splitting a smaller constant is not worth a search of its own. */
+const SEED_ELEMENTS = 256;
+/** Bounds the search; real graphs stay below 8. */
+const CANDIDATES_PER_VALUE = 16;
+
+export interface Placements {
+  /** Per node its rows; the first is always all-replicate. */
+  readonly rows: ReadonlyMap<Node, readonly Row[]>;
+  /** Values that are computed from weights alone, and so once. */
+  readonly constants: ReadonlySet<Value>;
+}
+
+const replicateRow = (node: Node): Row => ({
+  inputs: node.inputs.map(() => REPLICATE),
+  outputs: node.outputs.map(() => REPLICATE),
+});
+
+const rowKey = (row: Row): string => [...row.inputs, ...row.outputs].map(placementKey).join(' ');
+
+/** Values that depend on no model input, and are not among the model's outputs. */
+export const findConstants = (graph: Graph): ReadonlySet<Value> => {
+  const constants = new Set<Value>();
+  const outputs = new Set(graph.outputs);
+  const isConstant = (value: Value | undefined) => !value || value.constant !== undefined || constants.has(value);
+  for (const node of graph.nodes) {
+    if (!node.inputs.every(isConstant)) continue;
+    for (const output of node.outputs) if (output && !outputs.has(output)) constants.add(output);
+  }
+  return constants;
+};
+
+export const place = (graph: Graph, context: PlaceContext): Placements => new Search(graph, context).run();
+
+class Search {
+  readonly #graph: Graph;
+  readonly #context: PlaceContext;
+  readonly #uses;
+  readonly #constants: ReadonlySet<Value>;
+  readonly #rows = new Map<Node, Map<string, Row>>();
+  readonly #candidates = new Map<Value, Map<string, Placement>>();
+  readonly #queue: { readonly value: Value; readonly placement: Placement }[] = [];
+
+  constructor(graph: Graph, context: PlaceContext) {
+    this.#graph = graph;
+    this.#context = context;
+    this.#uses = findUses(graph);
+    this.#constants = findConstants(graph);
+    for (const node of graph.nodes) {
+      const row = replicateRow(node);
+      this.#rows.set(node, new Map([[rowKey(row), row]]));
+    }
+  }
+
+  run(): Placements {
+    if (this.#context.speeds.length > 1) for (const node of this.#graph.nodes) this.#seed(node);
+    for (let next = this.#queue.shift(); next; next = this.#queue.shift()) this.#spread(next.value, next.placement);
+    return {
+      rows: new Map([...this.#rows].map(([node, rows]) => [node, [...rows.values()]])),
+      constants: this.#constants,
+    };
+  }
+
+  #seed(node: Node): void {
+    for (const { operand, axis } of findRule(node)?.seeds(node) ?? []) {
+      const value = node[operand.side][operand.index];
+      if (!value?.shape || !this.#isWeight(value) || elementCount(value.shape) < SEED_ELEMENTS) continue;
+      const extent = value.shape[axis] ?? 0;
+      const piece = apportion(extent, extent, this.#context.speeds);
+      if (piece) this.#suggest(value, { kind: 'shard', axis, pieces: [piece] });
+    }
+  }
+
+  #isWeight(value: Value): boolean {
+    return value.constant !== undefined || this.#constants.has(value);
+  }
+
+  #suggest(value: Value, placement: Placement): void {
+    const known = this.#candidates.get(value) ?? new Map<string, Placement>();
+    this.#candidates.set(value, known);
+    const key = placementKey(placement);
+    if (known.has(key) || known.size >= CANDIDATES_PER_VALUE) return;
+    known.set(key, placement);
+    this.#queue.push({ value, placement });
+  }
+
+  #spread(value: Value, placement: Placement): void {
+    for (const node of this.#uses.consumers.get(value) ?? []) {
+      node.inputs.forEach((input, index) => {
+        if (input === value) this.#try(node, { side: 'inputs', index }, placement);
+      });
+    }
+    const producer = this.#uses.producer.get(value);
+    if (!producer || placement.kind === 'partial') return;
+    this.#try(producer, { side: 'outputs', index: producer.outputs.indexOf(value) }, placement);
+  }
+
+  #try(node: Node, operand: Operand, placement: Placement): void {
+    switch (placement.kind) {
+      case 'replicate':
+        return;
+      case 'partial':
+        return this.#tryPartial(node, operand.index);
+      case 'shard':
+        return this.#tryShard(node, operand, placement);
+    }
+  }
+
+  #tryShard(node: Node, operand: Operand, shard: Shard): void {
+    const match = findRule(node)?.match(node, operand, shard, this.#context);
+    if (match?.kind === 'row') this.#addRow(node, match.row);
+    const value = node[operand.side][operand.index];
+    if (match?.kind === 'wants' && value) this.#suggest(value, match.shard);
+  }
+
+  #tryPartial(node: Node, index: number): void {
+    if (!isStatic(node)) return;
+    for (const together of findRule(node)?.linear(node) ?? []) {
+      if (!together.includes(index)) continue;
+      if (together.some((i) => !node.inputs[i] || this.#isWeight(node.inputs[i]))) continue;
+      const inputs = node.inputs.map((_, i) => (together.includes(i) ? PARTIAL : REPLICATE));
+      this.#addRow(node, { inputs, outputs: node.outputs.map(() => PARTIAL) });
+    }
+  }
+
+  #addRow(node: Node, row: Row): void {
+    const rows = this.#rows.get(node);
+    const key = rowKey(row);
+    if (!rows || rows.has(key)) return;
+    rows.set(key, row);
+    const suggestAll = (values: readonly (Value | undefined)[], placements: readonly Placement[]) =>
+      values.forEach((value, i) => {
+        const placement = placements[i];
+        if (value && placement && placement.kind !== 'replicate') this.#suggest(value, placement);
+      });
+    suggestAll(
+      node.inputs.map((value, i) => (row.inputs[i]?.kind === 'partial' ? undefined : value)),
+      row.inputs,
+    );
+    suggestAll(node.outputs, row.outputs);
+  }
+}
+
+/** Why a node can only run whole. */
+export const whyWhole = (node: Node, rows: readonly Row[]): string => {
+  if (!findRule(node)) return `no rule for operator ${operatorKey(node)}`;
+  if (!isStatic(node)) return 'its sizes depend on data';
+  return rows.length > 1 ? 'splitting it would cost more than it saves' : 'no split of its neighbours reaches it';
+};

@@ -1,0 +1,66 @@
+/** Attention as one operator: heads are independent of each other. */
+import { intAttribute, type Node } from '../graph.js';
+import { elementCount } from '../tensor.js';
+import { type LocalEdit, type LocalShapes, shapeOf } from './rule.js';
+import { type Factors, rule, type Signature } from './signature.js';
+
+/** Multiplies and adds of the two products: queries times keys, and scores times values. */
+const attentionFlops = (node: Node): number => {
+  const [query, key] = [shapeOf(node.inputs[0]), shapeOf(node.inputs[1])];
+  return 4 * elementCount(query) * (key.at(-2) ?? query.at(-2) ?? 1);
+};
+
+/**
+ * Factors of a mask or bias: its heads axis (third from the end) is split where it has one, and nothing else.
+ */
+const maskFactors = (node: Node, index: number): Factors => {
+  const shape = shapeOf(node.inputs[index]);
+  return shape.map((size, axis) => (axis === shape.length - 3 && size > 1 ? 'h' : null));
+};
+
+/** ONNX `Attention` (opset 23): `[batch, heads, sequence, size]`, or `[batch, sequence, heads * size]` with `q_num_heads`. */
+const onnxAttention = (node: Node): Signature | undefined => {
+  const rank = shapeOf(node.inputs[0]).length;
+  if (node.inputs.length > 4 && node.inputs.slice(4).some((value) => value)) return undefined;
+  const heads = rank === 4 ? shapeOf(node.inputs[1])[1] : intAttribute(node, 'kv_num_heads', 0);
+  if (!heads || node.outputs.slice(1).some((value) => value)) return undefined;
+  const factors: Factors = rank === 4 ? ['b', 'h', null, null] : ['b', null, 'h'];
+  const mask = node.inputs[3] ? [maskFactors(node, 3)] : [];
+  return { inputs: [factors, factors, factors, ...mask], outputs: [factors], units: { h: heads } };
+};
+
+/** Heads of a rank, in proportion to its part of the given input's last axis. */
+const localHeads = (node: Node, local: LocalShapes, input: number, heads: number): number => {
+  const whole = shapeOf(node.inputs[input]).at(-1) ?? 1;
+  return (heads * (local.inputs[input]?.at(-1) ?? whole)) / whole;
+};
+
+const headCounts = (names: Readonly<Record<string, number>>) => (node: Node, local: LocalShapes): LocalEdit => {
+  const counts = Object.entries(names).filter(([name]) => node.attributes.has(name));
+  if (shapeOf(node.inputs[0]).length !== 3) return {};
+  return { ints: Object.fromEntries(counts.map(([name, input]) => [name, localHeads(node, local, input, intAttribute(node, name, 1))])) };
+};
+
+/**
+ * `com.microsoft::MultiHeadAttention` with separate query, key and value `[batch, sequence, hidden]`; bias is of the three
+ * concatenated and is left to the all-replicate row, as are the packed forms and the caches.
+ */
+const multiHead = (node: Node): Signature | undefined => {
+  const [query, key, value, ...others] = node.inputs;
+  if (![query, key, value].every((input) => shapeOf(input).length === 3) || others.some((input) => input)) return undefined;
+  const factors: Factors = ['b', null, 'h'];
+  return { inputs: [factors, factors, factors], outputs: [factors], units: { h: intAttribute(node, 'num_heads', 1) } };
+};
+
+export const ATTENTION = {
+  Attention: rule({
+    signature: onnxAttention,
+    flops: attentionFlops,
+    localise: headCounts({ q_num_heads: 0, kv_num_heads: 1 }),
+  }),
+  'com.microsoft::MultiHeadAttention': rule({
+    signature: multiHead,
+    flops: attentionFlops,
+    localise: headCounts({ num_heads: 0 }),
+  }),
+};

@@ -1,0 +1,41 @@
+/** Operators that work on each element by itself, with broadcasting. */
+import type { Node } from '../graph.js';
+import { shapeOf } from './rule.js';
+import { broadcastFactors, numbered, rule, type Signature } from './signature.js';
+
+const pointwise = (node: Node): Signature => {
+  const output = shapeOf(node.outputs[0]);
+  const factors = numbered('d', output.length);
+  return {
+    inputs: node.inputs.map((input) => broadcastFactors(shapeOf(input), output, factors)),
+    outputs: node.outputs.map(() => factors),
+  };
+};
+
+const allInputs = (node: Node) => [node.inputs.map((_, i) => i)];
+const firstInput = () => [[0]];
+const noFlops = () => 0;
+
+const isFloat = (node: Node) => [node.inputs[0], node.outputs[0]].every((value) => value?.dtype.includes('float'));
+
+const NONLINEAR = [
+  'Abs', 'And', 'Atan', 'BitShift', 'Ceil', 'Celu', 'Clip', 'Cos', 'Elu', 'Equal', 'Erf', 'Exp', 'Floor', 'Gelu', 'Greater',
+  'GreaterOrEqual', 'HardSigmoid', 'HardSwish', 'IsInf', 'IsNaN', 'LeakyRelu', 'Less', 'LessOrEqual', 'Log', 'Max', 'Min',
+  'Mish', 'Mod', 'Not', 'Or', 'PRelu', 'Pow', 'Reciprocal', 'Relu', 'Round', 'Selu', 'Sigmoid', 'Sign', 'Sin', 'Softplus',
+  'Softsign', 'Sqrt', 'Swish', 'Tan', 'Tanh', 'ThresholdedRelu', 'Where', 'Xor', 'com.microsoft::BiasGelu',
+  'com.microsoft::FastGelu', 'com.microsoft::Gelu', 'com.microsoft::QuickGelu', 'com.microsoft::BiasAdd',
+] as const; // biome-ignore format: a list reads better dense
+
+export const ELEMENTWISE = {
+  ...Object.fromEntries(NONLINEAR.map((op) => [op, rule({ signature: pointwise })])),
+  Add: rule({ signature: pointwise, linear: allInputs }),
+  Sub: rule({ signature: pointwise, linear: allInputs }),
+  Sum: rule({ signature: pointwise, linear: allInputs }),
+  Mul: rule({ signature: pointwise, linear: () => [[0], [1]] }),
+  Div: rule({ signature: pointwise, linear: firstInput }),
+  Neg: rule({ signature: pointwise, linear: firstInput }),
+  Identity: rule({ signature: pointwise, linear: firstInput, flops: noFlops }),
+  Dropout: rule({ signature: pointwise, flops: noFlops }),
+  Cast: rule({ signature: pointwise, linear: (node) => (isFloat(node) ? [[0]] : []), flops: noFlops }),
+  CastLike: rule({ signature: pointwise, flops: noFlops }),
+};

@@ -1,0 +1,112 @@
+/** Operators that combine elements along some axes: softmax, norms, means and pooling. The combined axes must be whole. */
+import { constantInts, intAttribute, intsAttribute, type Node, normaliseAxis } from '../graph.js';
+import { elementCount } from '../tensor.js';
+import { type LocalEdit, type LocalShapes, shapeOf } from './rule.js';
+import { type Factors, numbered, rule, type Signature } from './signature.js';
+
+const inputFlops = (perElement: number) => (node: Node) => perElement * elementCount(shapeOf(node.inputs[0]));
+
+/** Softmax and the like: one axis is combined, before opset 13 all axes from it on; so those behind it stay whole too. */
+const alongAxis = (node: Node): Signature => {
+  const shape = shapeOf(node.inputs[0]);
+  const axis = normaliseAxis(intAttribute(node, 'axis', -1), shape.length);
+  const factors = shape.map((_, i) => (i < axis ? `d${i}` : null));
+  return { inputs: [factors], outputs: [factors] };
+};
+
+/** Layer and RMS norm: the axes from `axis` on are combined; scale and bias belong to them. */
+const trailingNorm = (node: Node): Signature => {
+  const shape = shapeOf(node.inputs[0]);
+  const axis = normaliseAxis(intAttribute(node, 'axis', -1), shape.length);
+  const factors: Factors = shape.map((_, i) => (i < axis ? `d${i}` : null));
+  return {
+    inputs: node.inputs.map((value, i) => (i === 0 ? factors : shapeOf(value).map(() => null))),
+    outputs: node.outputs.map((value) => (value ? shapeOf(value).map((size, i) => (size === shape[i] ? (factors[i] ?? null) : null)) : [])),
+  };
+};
+
+/** Instance norm: each channel by itself; scale and bias are per channel. */
+const channelNorm = (node: Node): Signature => {
+  const factors: Factors = shapeOf(node.inputs[0]).map((_, i) => (i === 0 ? 'n' : i === 1 ? 'c' : null));
+  return { inputs: [factors, ...node.inputs.slice(1).map(() => ['c'])], outputs: [factors] };
+};
+
+/** Group norm: whole groups of channels. Scale and bias are per channel (opset 21) or per group (opset 18). */
+const groupNorm = (node: Node): Signature => {
+  const factors: Factors = shapeOf(node.inputs[0]).map((_, i) => (i === 0 ? 'n' : i === 1 ? 'c' : null));
+  return {
+    inputs: [factors, ['c'], ['c']],
+    outputs: [factors],
+    units: { c: intAttribute(node, 'num_groups', 1) },
+  };
+};
+
+const localGroupNorm = (node: Node, local: LocalShapes): LocalEdit => {
+  const channels = shapeOf(node.inputs[0])[1] ?? 1;
+  return { ints: { num_groups: (intAttribute(node, 'num_groups', 1) * (local.inputs[0]?.[1] ?? channels)) / channels } };
+};
+
+/** Axes of a Reduce operator: attribute, or constant second input from opset 18 (13 for ReduceSum) on; undefined if unknown. */
+const reducedAxes = (node: Node): readonly number[] | undefined => {
+  const rank = shapeOf(node.inputs[0]).length;
+  const axes = node.inputs[1] ? constantInts(node.inputs[1]) : intsAttribute(node, 'axes');
+  if (node.inputs[1] && !axes) return undefined;
+  if (!axes?.length) return intAttribute(node, 'noop_with_empty_axes', 0) ? [] : numbered('', rank).map(Number);
+  return axes.map((axis) => normaliseAxis(axis, rank));
+};
+
+const reduceSignature = (summed: boolean) => (node: Node): Signature | undefined => {
+  const axes = reducedAxes(node);
+  if (!axes) return undefined;
+  const shape = shapeOf(node.inputs[0]);
+  const keep = intAttribute(node, 'keepdims', 1) !== 0;
+  const input = shape.map((_, i) => (axes.includes(i) ? (summed ? `r${i}` : null) : `d${i}`));
+  const output = shape.flatMap((_, i) => (axes.includes(i) ? (keep ? [null] : []) : [`d${i}`]));
+  return { inputs: [input, ...node.inputs.slice(1).map(() => [null])], outputs: [output], summed: numbered('r', shape.length) };
+};
+
+const reduce = (summed: boolean, linear: boolean) =>
+  rule({ signature: reduceSignature(summed), flops: inputFlops(1), linear: () => (linear ? [[0]] : []) });
+
+/** Pooling: images and channels by themselves. */
+const pooling = (node: Node): Signature => {
+  const factors: Factors = shapeOf(node.inputs[0]).map((_, i) => (i === 0 ? 'n' : i === 1 ? 'c' : null));
+  return { inputs: [factors], outputs: node.outputs.map(() => factors) };
+};
+
+const batchNorm = (node: Node): Signature => ({ ...channelNorm(node) });
+
+const trailing = rule({ signature: trailingNorm, flops: inputFlops(5) });
+
+export const REDUCTION = {
+  Softmax: rule({ signature: alongAxis, flops: inputFlops(3) }),
+  LogSoftmax: rule({ signature: alongAxis, flops: inputFlops(3) }),
+  CumSum: rule({ signature: (node) => cumSum(node), linear: () => [[0]] }),
+  LpNormalization: rule({ signature: alongAxis, flops: inputFlops(3) }),
+  LayerNormalization: trailing,
+  SimplifiedLayerNormalization: trailing,
+  RMSNormalization: trailing,
+  InstanceNormalization: rule({ signature: channelNorm, flops: inputFlops(5) }),
+  GroupNormalization: rule({ signature: groupNorm, flops: inputFlops(5), localise: localGroupNorm }),
+  BatchNormalization: rule({ signature: batchNorm, flops: inputFlops(2) }),
+  ReduceSum: reduce(true, true),
+  ReduceMean: reduce(false, true),
+  ReduceMax: reduce(false, false),
+  ReduceMin: reduce(false, false),
+  ReduceProd: reduce(false, false),
+  ReduceL1: reduce(false, false),
+  ReduceL2: reduce(false, false),
+  ReduceSumSquare: reduce(true, false),
+  AveragePool: rule({ signature: pooling, linear: () => [[0]] }),
+  MaxPool: rule({ signature: pooling }),
+  GlobalAveragePool: rule({ signature: pooling, linear: () => [[0]], flops: inputFlops(1) }),
+  GlobalMaxPool: rule({ signature: pooling, flops: inputFlops(1) }),
+};
+
+function cumSum(node: Node): Signature | undefined {
+  const axis = constantInts(node.inputs[1])?.[0];
+  const shape = shapeOf(node.inputs[0]);
+  if (axis === undefined) return undefined;
+  const factors = shape.map((_, i) => (i === normaliseAxis(axis, shape.length) ? null : `d${i}`));
+  return { inputs: [factors, []], outputs: [factors] };
+}

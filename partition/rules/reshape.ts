@@ -1,0 +1,120 @@
+/**
+ * Reshape, Flatten, Squeeze and Unsqueeze: all are known by their input and output shapes alone. The two shapes are cut into
+ * the smallest groups of axes with equal products; inside a group a shard is followed through the flattened order.
+ */
+import type { Node } from '../graph.js';
+import { isAligned, type Piece, REPLICATE, type Shard } from '../placement.js';
+import { ILLEGAL, isStatic, type Match, type PlaceContext, type Rule, shapeOf } from './rule.js';
+import { refine } from './signature.js';
+
+interface Group {
+  /** Axes of either side, without those of size 1. */
+  readonly from: readonly number[];
+  readonly to: readonly number[];
+}
+
+/** Cuts two shapes of the same element count into groups of axes with equal products. */
+export const groupAxes = (from: readonly number[], to: readonly number[]): Group[] => {
+  const wide = (shape: readonly number[]) => shape.flatMap((size, axis) => (size === 1 ? [] : [axis]));
+  const [left, right] = [wide(from), wide(to)];
+  const groups: Group[] = [];
+  let [i, j] = [0, 0];
+  while (i < left.length && j < right.length) {
+    const group = { from: [left[i] ?? 0], to: [right[j] ?? 0] };
+    let [a, b] = [from[left[i++] ?? 0] ?? 1, to[right[j++] ?? 0] ?? 1];
+    while (a !== b) {
+      if (a < b) {
+        if (i >= left.length) return groups;
+        group.from.push(left[i] ?? 0);
+        a *= from[left[i++] ?? 0] ?? 1;
+      } else {
+        if (j >= right.length) return groups;
+        group.to.push(right[j] ?? 0);
+        b *= to[right[j++] ?? 0] ?? 1;
+      }
+    }
+    groups.push(group);
+  }
+  return groups;
+};
+
+const product = (shape: readonly number[], axes: readonly number[]): number =>
+  axes.reduce((total, axis) => total * (shape[axis] ?? 1), 1);
+
+const scalePiece = (piece: Piece, factor: number): Piece => ({
+  extent: piece.extent * factor,
+  bounds: piece.bounds.map((bound) => bound * factor),
+});
+
+/** The pieces seen once, where `count` equal runs of them repeat with the given extent; undefined otherwise. */
+const collapse = (pieces: readonly Piece[], count: number, extent: number): readonly Piece[] | undefined => {
+  if (pieces.length % count !== 0) return undefined;
+  const length = pieces.length / count;
+  const first = pieces.slice(0, length);
+  if (first.reduce((sum, piece) => sum + piece.extent, 0) !== extent) return undefined;
+  const repeats = pieces.every((piece, i) => piece.bounds.join() === first[i % length]?.bounds.join());
+  return repeats ? first : undefined;
+};
+
+/** Where a shard of one axis of `from` lies in `to`: a shard of it, a shard that `from` would need, or neither. */
+export const followReshape = (
+  from: readonly number[],
+  to: readonly number[],
+  shard: Shard,
+  context: PlaceContext,
+): { readonly kind: 'found' | 'wants'; readonly shard: Shard } | undefined => {
+  const group = groupAxes(from, to).find((candidate) => candidate.from.includes(shard.axis));
+  if (!group) return undefined;
+  const position = group.from.indexOf(shard.axis);
+  const before = product(from, group.from.slice(0, position));
+  const after = product(from, group.from.slice(position + 1));
+  const flat = Array.from({ length: before }, () => shard.pieces.map((piece) => scalePiece(piece, after))).flat();
+  for (const [q, axis] of group.to.entries()) {
+    const outer = product(to, group.to.slice(0, q));
+    const inner = product(to, group.to.slice(q + 1));
+    if (!isAligned({ ...shard, pieces: flat }, inner)) continue;
+    const pieces = collapse(flat, outer, (to[axis] ?? 1) * inner);
+    if (pieces) return { kind: 'found', shard: { kind: 'shard', axis, pieces: pieces.map((piece) => scalePiece(piece, 1 / inner)) } };
+  }
+  return wantReshape(to, group, before, after, shard, context);
+};
+
+/** The coarsest shard of the same axis that some axis of the group could carry. */
+const wantReshape = (to: readonly number[], group: Group, before: number, after: number, shard: Shard, context: PlaceContext) => {
+  for (const [q] of group.to.entries()) {
+    const outer = product(to, group.to.slice(0, q));
+    const inner = product(to, group.to.slice(q + 1));
+    if (outer !== before && outer !== 1) continue;
+    const unit = inner / gcd(inner, after);
+    const wanted = unit > 1 ? refine(shard, unit, context) : undefined;
+    if (wanted) return { kind: 'wants', shard: wanted } as const;
+  }
+  return undefined;
+};
+
+const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b));
+
+const matchReshape = (node: Node, side: 'inputs' | 'outputs', shard: Shard, context: PlaceContext): Match => {
+  const [input, output] = [shapeOf(node.inputs[0]), shapeOf(node.outputs[0])];
+  const followed = side === 'inputs' ? followReshape(input, output, shard, context) : followReshape(output, input, shard, context);
+  if (!followed) return ILLEGAL;
+  if (followed.kind === 'wants') return { kind: 'wants', shard: followed.shard };
+  const [at, to] = side === 'inputs' ? [shard, followed.shard] : [followed.shard, shard];
+  return { kind: 'row', row: { inputs: [at, ...node.inputs.slice(1).map(() => REPLICATE)], outputs: [to] } };
+};
+
+const reshapeRule = (localise?: Rule['localise']): Rule => ({
+  match: (node, { side, index }, shard, context) =>
+    index === 0 && isStatic(node) ? matchReshape(node, side, shard, context) : ILLEGAL,
+  seeds: () => [],
+  linear: () => [[0]],
+  flops: () => 0,
+  ...(localise ? { localise } : {}),
+});
+
+export const RESHAPE = {
+  Reshape: reshapeRule((_, local) => ({ ints: { allowzero: 0 }, constants: { 1: local.outputs[0] ?? [] } })),
+  Flatten: reshapeRule(),
+  Squeeze: reshapeRule(),
+  Unsqueeze: reshapeRule(),
+};

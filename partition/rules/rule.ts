@@ -1,0 +1,64 @@
+/**
+ * What a sharding rule is. A rule says, for one operator, which placements of its operands go together: a *row*.
+ * Rules know nothing of costs or of the graph around the node; rows are found by asking "if this operand lies so, how must
+ * the others lie?" along the graph (`place.ts`), so that only splits that can arise are ever looked at.
+ */
+import type { Node, Value } from '../graph.js';
+import type { Placement, Shard } from '../placement.js';
+
+/** One legal combination of placements; an operand that is left out has `replicate`. */
+export interface Row {
+  readonly inputs: readonly Placement[];
+  readonly outputs: readonly Placement[];
+}
+
+/** An input or output of a node. */
+export interface Operand {
+  readonly side: 'inputs' | 'outputs';
+  readonly index: number;
+}
+
+/** Legal; legal if the operand were split at other places; or not at all. */
+export type Match =
+  | { readonly kind: 'row'; readonly row: Row }
+  | { readonly kind: 'wants'; readonly shard: Shard }
+  | { readonly kind: 'illegal' };
+
+export const ILLEGAL: Match = { kind: 'illegal' };
+
+export interface PlaceContext {
+  /** Relative speed per rank; its length is the world size. */
+  readonly speeds: readonly number[];
+}
+
+/** What changes in a node when it runs on a rank's part: attributes by name, and integer constants by input index. */
+export interface LocalEdit {
+  readonly ints?: Readonly<Record<string, number | readonly number[]>>;
+  readonly constants?: Readonly<Record<number, readonly number[]>>;
+}
+
+/** A node's operands on one rank: their shapes, and the row that made them so. */
+export interface LocalShapes {
+  readonly rank: number;
+  readonly row: Row;
+  readonly inputs: readonly (readonly number[] | undefined)[];
+  readonly outputs: readonly (readonly number[] | undefined)[];
+}
+
+export interface Rule {
+  /** The row in which `operand` lies as `shard` says. */
+  match(node: Node, operand: Operand, shard: Shard, context: PlaceContext): Match;
+  /** Operands and axes that are worth splitting for the node's own sake: those of weights. */
+  seeds(node: Node): readonly { readonly operand: Operand; readonly axis: number }[];
+  /** Sets of inputs in which the operator is linear together: where all of a set are partial, so are the outputs. */
+  linear(node: Node): readonly (readonly number[])[];
+  /** Floating-point operations of the whole node. */
+  flops(node: Node): number;
+  localise?(node: Node, local: LocalShapes): LocalEdit;
+}
+
+export const shapeOf = (value: Value | undefined): readonly number[] => value?.shape ?? [];
+
+/** Whether every operand that is there has a static shape. */
+export const isStatic = (node: Node): boolean =>
+  [...node.inputs, ...node.outputs].every((value) => value === undefined || value.shape !== undefined);

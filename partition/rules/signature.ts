@@ -1,0 +1,122 @@
+/**
+ * The engine that most rules are data for. A signature names the factors along each operand's axes, as in `mk,kn->mn`
+ * (Shardy's factor notation, DTensor's einsum strategies): splitting one factor splits every axis that carries it, and
+ * splitting a factor that is summed away leaves the outputs partial.
+ */
+import type { Node } from '../graph.js';
+import { apportion, isAligned, onAxis, PARTIAL, type Piece, type Placement, REPLICATE, rescalePiece, type Shard } from '../placement.js';
+import { elementCount } from '../tensor.js';
+import { ILLEGAL, isStatic, type LocalEdit, type LocalShapes, type Match, type Operand, type PlaceContext, type Rule, shapeOf } from './rule.js';
+
+/** Factor of each axis; null where the axis must stay whole. */
+export type Factors = readonly (string | null)[];
+
+export interface Signature {
+  readonly inputs: readonly Factors[];
+  readonly outputs: readonly Factors[];
+  /** Factors that are summed over. */
+  readonly summed?: readonly string[];
+  /** Number of indivisible parts along a factor: groups, heads. One per index where absent. */
+  readonly units?: Readonly<Record<string, number>>;
+  /** Factors worth splitting for the node's own sake. */
+  readonly seeds?: readonly string[];
+}
+
+/** The data of a rule; what is left out has the default of an operator with one flop per output element. */
+export interface RuleData {
+  readonly signature: (node: Node) => Signature | undefined;
+  readonly linear?: (node: Node) => readonly (readonly number[])[];
+  readonly flops?: (node: Node) => number;
+  readonly localise?: (node: Node, local: LocalShapes) => LocalEdit;
+}
+
+/** Moves the inner bounds of a shard to multiples of `unit`, or undefined where a piece has fewer units than ranks. */
+export const refine = (shard: Shard, unit: number, context: PlaceContext): Shard | undefined => {
+  const pieces: Piece[] = [];
+  for (const { extent } of shard.pieces) {
+    const piece = extent % unit === 0 ? apportion(extent, extent / unit, context.speeds) : undefined;
+    if (!piece) return undefined;
+    pieces.push(piece);
+  }
+  return { ...shard, pieces };
+};
+
+const rescale = (shard: Shard, from: number, to: number): readonly Piece[] | undefined => {
+  if (from === to) return shard.pieces;
+  const pieces = shard.pieces.map((piece) => rescalePiece(piece, (piece.extent * to) / from));
+  return pieces.every((piece) => piece !== undefined) ? pieces : undefined;
+};
+
+/** How an operand lies when `factor` is split as `shard` splits an axis of `extent`; undefined where it cannot. */
+const placeOperand = (
+  factors: Factors,
+  shape: readonly number[],
+  factor: string,
+  shard: Shard,
+  extent: number,
+): Placement | undefined => {
+  const axis = factors.indexOf(factor);
+  if (axis < 0) return REPLICATE;
+  if (factors.indexOf(factor, axis + 1) >= 0) return undefined;
+  const pieces = rescale(shard, extent, shape[axis] ?? 0);
+  return pieces && onAxis({ ...shard, pieces }, axis);
+};
+
+const matchSignature = (node: Node, signature: Signature, operand: Operand, shard: Shard, context: PlaceContext): Match => {
+  const factor = signature[operand.side][operand.index]?.[shard.axis];
+  const extent = shapeOf(node[operand.side][operand.index])[shard.axis];
+  if (factor === null || factor === undefined || extent === undefined) return ILLEGAL;
+  const unit = extent / (signature.units?.[factor] ?? extent);
+  if (!Number.isInteger(unit)) return ILLEGAL;
+  if (!isAligned(shard, unit)) {
+    const wanted = refine(shard, unit, context);
+    return wanted ? { kind: 'wants', shard: wanted } : ILLEGAL;
+  }
+  const place = (side: 'inputs' | 'outputs') =>
+    node[side].map((value, i) => placeOperand(signature[side][i] ?? [], shapeOf(value), factor, shard, extent));
+  const inputs = place('inputs');
+  const outputs = signature.summed?.includes(factor) ? node.outputs.map(() => PARTIAL) : place('outputs');
+  const whole = (placement: Placement | undefined) => placement === undefined;
+  if (inputs.some(whole) || outputs.some(whole)) return ILLEGAL;
+  const lost = outputs.some((placement, i) => node.outputs[i] && placement?.kind === 'replicate');
+  return lost ? ILLEGAL : { kind: 'row', row: { inputs: inputs as Placement[], outputs: outputs as Placement[] } };
+};
+
+const findSeeds = (signature: Signature | undefined) => {
+  if (!signature) return [];
+  const { inputs, seeds = [] } = signature;
+  return seeds.flatMap((factor) =>
+    inputs.flatMap((factors, index) => {
+      const axis = factors.indexOf(factor);
+      return axis < 0 ? [] : [{ operand: { side: 'inputs', index } as const, axis }];
+    }),
+  );
+};
+
+/** One flop per element of the first output. */
+export const elementwiseFlops = (node: Node): number => elementCount(shapeOf(node.outputs[0]));
+
+/** A rule from its data. */
+export const rule = (data: RuleData): Rule => {
+  const signature = (node: Node) => (isStatic(node) ? data.signature(node) : undefined);
+  return {
+    match: (node, operand, shard, context) => {
+      const found = signature(node);
+      return found ? matchSignature(node, found, operand, shard, context) : ILLEGAL;
+    },
+    seeds: (node) => findSeeds(signature(node)),
+    linear: data.linear ?? (() => []),
+    flops: data.flops ?? elementwiseFlops,
+    ...(data.localise ? { localise: data.localise } : {}),
+  };
+};
+
+/** Names factors `prefix0`, `prefix1`, ... for the axes of a shape. */
+export const numbered = (prefix: string, count: number): string[] => Array.from({ length: count }, (_, i) => `${prefix}${i}`);
+
+/** Factors of an operand that broadcasts to `output`: null on its axes of size 1 and where it has none. */
+export const broadcastFactors = (operand: readonly number[], output: readonly number[], factors: Factors): Factors =>
+  operand.map((size, axis) => {
+    const at = output.length - operand.length + axis;
+    return size === output[at] && size !== 1 ? (factors[at] ?? null) : null;
+  });

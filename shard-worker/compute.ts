@@ -1,0 +1,117 @@
+/**
+ * Inside the compute thread: the rank's sessions, and the tensors that stay with the rank between segments.
+ * Piscina calls the exported functions by name, one at a time. ONNX Runtime blocks this thread while a segment runs;
+ * the main thread stays free to answer pings.
+ */
+import { move, transferableSymbol, valueSymbol } from 'piscina';
+import { TandemError } from '../partition/errors.js';
+import type { SegmentEntry } from '../partition/manifest.js';
+import { openSession, type Session, type TensorMetadata } from '../partition/onnxruntime.js';
+import type { HostTensor, TensorSpec } from '../partition/tensor.js';
+import {
+  buffersOf,
+  copyOf,
+  type FinishTask,
+  type OpenTask,
+  ownBuffer,
+  type RunResult,
+  type RunTask,
+  type Tensors,
+} from './compute-protocol.js';
+
+interface LoadedSegment {
+  readonly session: Session;
+  readonly entry: SegmentEntry;
+  readonly released: ReadonlySet<string>;
+  readonly sent: readonly string[];
+}
+
+const segments: LoadedSegment[] = [];
+const values = new Map<string, HostTensor>();
+
+/** Hands a result to the main thread together with its tensors' buffers. */
+const handOver = <T extends object>(value: T, tensors: Tensors): T =>
+  move({ [transferableSymbol]: buffersOf(tensors), [valueSymbol]: value } as never) as unknown as T;
+
+const differs = (expected: TensorSpec, found: TensorMetadata): boolean =>
+  found.dtype !== expected.dtype ||
+  found.shape.length !== expected.shape.length ||
+  found.shape.some((size, axis) => typeof size === 'number' && size !== expected.shape[axis]);
+
+const outputProblem = (session: Session, expected: TensorSpec): string | undefined => {
+  const found = session.outputs.find((output) => output.name === expected.name);
+  if (found === undefined) return `output "${expected.name}" is missing`;
+  if (!differs(expected, found)) return undefined;
+  return `output "${expected.name}" is ${found.dtype} [${found.shape.join(', ')}], expected ${expected.dtype} [${expected.shape.join(', ')}]`;
+};
+
+const checkSession = (session: Session, entry: SegmentEntry): void => {
+  const given = new Set(entry.inputs);
+  const inputs = session.inputs
+    .filter((input) => !given.has(input.name))
+    .map((input) => `input "${input.name}" is not provided`);
+  const problems = [...inputs, ...entry.outputs.flatMap((output) => outputProblem(session, output) ?? [])];
+  if (problems.length === 0) return;
+  throw new TandemError(
+    'SEGMENT_MISMATCH',
+    `Graph "${entry.file}" is not the one that the manifest describes: ${problems.join('; ')}.`,
+  );
+};
+
+/** Opens a segment's graph; segments are opened in order. */
+export const open = async (task: OpenTask): Promise<void> => {
+  const { segment: entry, provider, deviceId, threads } = task;
+  const session = await openSession(task.path, { provider, deviceId, threads, optimization: 'all' });
+  checkSession(session, entry);
+  segments.push({ session, entry, released: new Set(entry.release), sent: entry.sends.map((send) => send.tensor) });
+};
+
+const store = (tensors: Tensors): void => {
+  for (const [name, tensor] of Object.entries(tensors)) values.set(name, tensor);
+};
+
+const take = (name: string): HostTensor => {
+  const tensor = values.get(name);
+  if (tensor !== undefined) return tensor;
+  throw new TandemError('SEGMENT_INPUT', `Tensor "${name}" is not there; it was released too early or never made.`);
+};
+
+/** What is sent and also read later (a rank's own part of a sum) must be copied: a buffer lives in one thread only. */
+const takeSent = (segment: LoadedSegment): Tensors =>
+  Object.fromEntries(
+    segment.sent.map((name) => [name, segment.released.has(name) ? ownBuffer(take(name)) : copyOf(take(name))]),
+  );
+
+/** Runs one segment. */
+export const run = async ({ segment: index, arrived }: RunTask): Promise<RunResult> => {
+  const segment = segments[index];
+  if (segment === undefined)
+    throw new TandemError('SEGMENT_MISSING', `Segment ${index} was not opened; there are ${segments.length}.`);
+  store(arrived);
+  const start = performance.now();
+  const feeds = Object.fromEntries(segment.entry.inputs.map((name) => [name, take(name)]));
+  store(
+    await segment.session.run(
+      feeds,
+      segment.entry.outputs.map((output) => output.name),
+    ),
+  );
+  const compute_ms = performance.now() - start;
+  const sent = takeSent(segment);
+  for (const name of segment.released) values.delete(name);
+  return handOver({ sent, compute_ms }, sent);
+};
+
+/** Ends a step. */
+export const finish = ({ arrived, outputs }: FinishTask): Tensors => {
+  store(arrived);
+  const wanted = Object.fromEntries(outputs.map((name) => [name, copyOf(take(name))]));
+  values.clear();
+  return handOver(wanted, wanted);
+};
+
+/** Closes all sessions. */
+export const dispose = async (): Promise<void> => {
+  values.clear();
+  for (const { session } of segments.splice(0)) await session.dispose();
+};

@@ -1,0 +1,48 @@
+/**
+ * Which addresses Tandem's sockets may use: unix sockets and the loopback. Traffic is neither encrypted nor
+ * authenticated, so an address that another machine could reach is refused.
+ */
+import { TandemError } from '../partition/errors.js';
+
+// `sun_path` has 108 bytes on Linux and 104 on macOS, one of which ends the string.
+const MAX_SOCKET_PATH_BYTES = process.platform === 'darwin' ? 103 : 107;
+const LOOPBACK = /^tcp:\/\/(127\.0\.0\.1|\[::1\]|localhost):(\d{1,5}|\*)$/;
+const IPC_PREFIX = 'ipc://';
+
+/** File of an `ipc://` endpoint; undefined for other endpoints. */
+export const socketPath = (endpoint: string): string | undefined =>
+  endpoint.startsWith(IPC_PREFIX) ? endpoint.slice(IPC_PREFIX.length) : undefined;
+
+const checkSocketPath = (path: string): void => {
+  if (!path.startsWith('/')) {
+    throw new TandemError('ENDPOINT_INVALID', `Expected an absolute path after "ipc://", found "${path}".`);
+  }
+  const bytes = Buffer.byteLength(path);
+  if (bytes > MAX_SOCKET_PATH_BYTES) {
+    throw new TandemError(
+      'ENDPOINT_TOO_LONG',
+      `A unix socket's path may have ${MAX_SOCKET_PATH_BYTES} bytes, but "${path}" has ${bytes}; set TMPDIR to a shorter directory or use transport "tcp".`,
+    );
+  }
+};
+
+/**
+ * Accepts `ipc:///absolute/path` and `tcp://` on the loopback; the port may be `*` for any free one.
+ * @throws TandemError `ENDPOINT_INVALID`, `ENDPOINT_TOO_LONG` or `ENDPOINT_NOT_LOCAL`
+ */
+export const checkEndpoint = (endpoint: string): void => {
+  const path = socketPath(endpoint);
+  if (path !== undefined) {
+    checkSocketPath(path);
+    return;
+  }
+  if (!endpoint.startsWith('tcp://')) {
+    throw new TandemError('ENDPOINT_INVALID', `Expected "ipc:///path" or "tcp://127.0.0.1:port", found "${endpoint}".`);
+  }
+  if (!LOOPBACK.test(endpoint)) {
+    throw new TandemError(
+      'ENDPOINT_NOT_LOCAL',
+      `"${endpoint}" can be reached from other machines, and the traffic is not encrypted; use "ipc:///path" or "tcp://127.0.0.1:port".`,
+    );
+  }
+};

@@ -1,0 +1,146 @@
+/**
+ * Moves tensors between ranks: after a segment a rank pushes that segment's `sends` to its peers and waits for its
+ * `receives`. A faster peer may already send for a later segment or step; what arrives early is kept until asked for.
+ */
+import { TandemError } from '../partition/errors.js';
+import type { Profile, Receive } from '../partition/manifest.js';
+import { byteLength, type HostTensor } from '../partition/tensor.js';
+import { decodeHeader, encodeHeader, type PieceHeader, pieceCount, pieceOf } from './frames.js';
+import { Gathering, tensorKey } from './gathering.js';
+import { type ExchangeInbox, ExchangeOutbox } from './transport.js';
+
+/** What a rank expects after one segment: by sender and index in the sender's list. */
+export type Expected = ReadonlyMap<string, Receive>;
+
+const expectedOf = (profile: Profile, rank: number, segment: number): Expected => {
+  const receives = profile.ranks[rank]?.segments[segment]?.receives ?? [];
+  return new Map(
+    receives.map((receive) => {
+      const sends = profile.ranks[receive.from]?.segments[segment]?.sends ?? [];
+      return [
+        tensorKey(
+          receive.from,
+          sends.findIndex((send) => send.tensor === receive.tensor),
+        ),
+        receive,
+      ] as const;
+    }),
+  );
+};
+
+export interface ExchangeOptions {
+  readonly rank: number;
+  readonly profile: Profile;
+  readonly inbox: ExchangeInbox;
+  /** Endpoints of all ranks' inboxes; index is the rank. */
+  readonly peers: readonly string[];
+  /** Longest wait for the peers' tensors of one segment, in ms. */
+  readonly timeoutMs: number;
+}
+
+/** One rank's end of the exchange. */
+export class Exchange {
+  readonly #options: ExchangeOptions;
+  readonly #expected: readonly Expected[];
+  readonly #outboxes: ReadonlyMap<number, ExchangeOutbox>;
+  readonly #gatherings = new Map<string, Gathering>();
+  #current: Gathering | undefined;
+  #failure: Error | undefined;
+
+  /** Connects to the peers and starts to listen; peers need not be there yet. */
+  constructor(options: ExchangeOptions) {
+    const { rank, profile, peers } = options;
+    this.#options = options;
+    const segments = profile.ranks[rank]?.segments ?? [];
+    this.#expected = segments.map((_, segment) => expectedOf(profile, rank, segment));
+    const others = peers.map((endpoint, peer) => [peer, endpoint] as const).filter(([peer]) => peer !== rank);
+    this.#outboxes = new Map(others.map(([peer, endpoint]) => [peer, new ExchangeOutbox(endpoint)]));
+    this.#listen().catch((error: unknown) => this.#fail(error instanceof Error ? error : new Error(String(error))));
+  }
+
+  /** Ranks whose tensors are being waited for. */
+  get awaiting(): readonly number[] {
+    return this.#current?.missingRanks() ?? [];
+  }
+
+  /**
+   * Sends a segment's tensors to the peers that want them. The buffers must not change afterwards.
+   * @returns bytes sent, each peer counted
+   */
+  async send(step: number, segment: number, tensors: Readonly<Record<string, HostTensor>>): Promise<number> {
+    const sends = this.#options.profile.ranks[this.#options.rank]?.segments[segment]?.sends ?? [];
+    const sent = sends.flatMap((send, index) => {
+      const tensor = tensors[send.tensor];
+      if (tensor === undefined)
+        throw new TandemError('SEGMENT_OUTPUT', `Segment ${segment} did not produce "${send.tensor}".`);
+      return send.to.map((peer) => this.#sendTensor(peer, step, segment, index, tensor.data));
+    });
+    return (await Promise.all(sent)).reduce((total, bytes) => total + bytes, 0);
+  }
+
+  /**
+   * Waits for all that peers send after this segment.
+   * @returns tensors by the name that this rank's later segments use
+   * @throws TandemError `EXCHANGE_TIMEOUT`, `EXCHANGE_FRAME`
+   */
+  async receive(step: number, segment: number): Promise<Record<string, HostTensor>> {
+    if (this.#failure) throw this.#failure;
+    const gathering = this.#gathering(step, segment);
+    this.#current = gathering;
+    try {
+      return await gathering.complete(this.#options.timeoutMs);
+    } finally {
+      this.#current = undefined;
+      this.#gatherings.delete(gathering.name);
+    }
+  }
+
+  close(): void {
+    this.#options.inbox.close();
+    for (const outbox of this.#outboxes.values()) outbox.close();
+  }
+
+  async #sendTensor(peer: number, step: number, segment: number, tensor: number, data: Uint8Array): Promise<number> {
+    const outbox = this.#outboxes.get(peer);
+    if (outbox === undefined)
+      throw new TandemError('EXCHANGE_PEER', `Rank ${peer} is not among the peers of rank ${this.#options.rank}.`);
+    const header = { from: this.#options.rank, step, segment, tensor, totalBytes: data.byteLength };
+    const pieces = Array.from({ length: pieceCount(data.byteLength) }, (_, piece) =>
+      outbox.send(encodeHeader({ ...header, piece }), pieceOf(data, piece)),
+    );
+    await Promise.all(pieces);
+    return data.byteLength;
+  }
+
+  async #listen(): Promise<void> {
+    for await (const [headerBytes, payload] of this.#options.inbox.pieces()) {
+      const header = decodeHeader(headerBytes);
+      const receive = this.#expectation(header);
+      this.#gathering(header.step, header.segment).add(header, receive, payload ?? Buffer.alloc(0));
+    }
+  }
+
+  #expectation(header: PieceHeader): Receive {
+    const receive = this.#expected[header.segment]?.get(tensorKey(header.from, header.tensor));
+    if (receive !== undefined && byteLength(receive) === header.totalBytes) return receive;
+    const expected = receive === undefined ? 'nothing' : `"${receive.name}" of ${byteLength(receive)} bytes`;
+    throw new TandemError(
+      'EXCHANGE_FRAME',
+      `Rank ${this.#options.rank} expected ${expected} after segment ${header.segment}, but rank ${header.from} sent its tensor ${header.tensor} of ${header.totalBytes} bytes; both must read the same shard directory.`,
+    );
+  }
+
+  #gathering(step: number, segment: number): Gathering {
+    const name = `${step}/${segment}`;
+    const existing = this.#gatherings.get(name);
+    if (existing) return existing;
+    const gathering = new Gathering(name, this.#expected[segment] ?? new Map(), this.#options.rank);
+    this.#gatherings.set(name, gathering);
+    return gathering;
+  }
+
+  #fail(error: Error): void {
+    this.#failure = error;
+    for (const gathering of this.#gatherings.values()) gathering.fail(error);
+  }
+}

@@ -1,0 +1,58 @@
+/**
+ * The exchange's frames: a tensor crosses as pieces, each a message of two parts, a header of 32 bytes and the payload.
+ * The header, little-endian: magic u16, sender u16, segment u32, tensor u32, piece u32, step f64, bytes of the whole tensor f64.
+ */
+import { TandemError } from '../partition/errors.js';
+import { PIECE_BYTES } from './transport.js';
+
+const MAGIC = 0x5444;
+const HEADER_BYTES = 32;
+
+/** Which piece of which tensor of which exchange. */
+export interface PieceHeader {
+  readonly from: number;
+  readonly step: number;
+  readonly segment: number;
+  /** Index in the sender's `sends` of that segment. */
+  readonly tensor: number;
+  readonly piece: number;
+  /** Bytes of the whole tensor. */
+  readonly totalBytes: number;
+}
+
+export const encodeHeader = (header: PieceHeader): Buffer => {
+  const bytes = Buffer.allocUnsafe(HEADER_BYTES);
+  bytes.writeUInt16LE(MAGIC, 0);
+  bytes.writeUInt16LE(header.from, 2);
+  bytes.writeUInt32LE(header.segment, 4);
+  bytes.writeUInt32LE(header.tensor, 8);
+  bytes.writeUInt32LE(header.piece, 12);
+  bytes.writeDoubleLE(header.step, 16);
+  bytes.writeDoubleLE(header.totalBytes, 24);
+  return bytes;
+};
+
+/** @throws TandemError `EXCHANGE_FRAME` */
+export const decodeHeader = (bytes: Buffer | undefined): PieceHeader => {
+  if (bytes?.byteLength !== HEADER_BYTES || bytes.readUInt16LE(0) !== MAGIC) {
+    throw new TandemError(
+      'EXCHANGE_FRAME',
+      `Expected the header of an exchange frame, found ${bytes?.byteLength ?? 0} other bytes; something else writes to the exchange socket.`,
+    );
+  }
+  return {
+    from: bytes.readUInt16LE(2),
+    segment: bytes.readUInt32LE(4),
+    tensor: bytes.readUInt32LE(8),
+    piece: bytes.readUInt32LE(12),
+    step: bytes.readDoubleLE(16),
+    totalBytes: bytes.readDoubleLE(24),
+  };
+};
+
+/** Number of pieces of a tensor; an empty tensor is one empty piece. */
+export const pieceCount = (totalBytes: number): number => Math.max(1, Math.ceil(totalBytes / PIECE_BYTES));
+
+/** A piece of a tensor's bytes, as a view. */
+export const pieceOf = (data: Uint8Array, piece: number): Uint8Array =>
+  data.subarray(piece * PIECE_BYTES, Math.min((piece + 1) * PIECE_BYTES, data.byteLength));

@@ -1,0 +1,40 @@
+/** How much memory this process holds for itself. */
+import { readFileSync } from 'node:fs';
+import type { Memory } from './protocol.js';
+
+const statusBytes = (status: string, field: string): number => {
+  const kilobytes = new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(status)?.[1];
+  return kilobytes === undefined ? 0 : Number(kilobytes) * 1024;
+};
+
+/**
+ * Bytes that are resident or swapped out and belong to this process alone. On Linux, mapped files (weights) are left out:
+ * `RssAnon` and `VmSwap` of proc(5). Elsewhere the whole resident set, which is an upper bound.
+ */
+export const privateBytes = (): number => {
+  if (process.platform !== 'linux') return process.memoryUsage.rss();
+  const status = readFileSync('/proc/self/status', 'utf8');
+  return statusBytes(status, 'RssAnon') + statusBytes(status, 'VmSwap');
+};
+
+/** Watches the process's memory and remembers the peak. */
+export class MemoryWatch {
+  #peak = 0;
+  readonly #timer: NodeJS.Timeout;
+
+  /** @param intervalMs how often to look besides explicit samples */
+  constructor(intervalMs = 200) {
+    this.#timer = setInterval(() => this.sample(), intervalMs);
+    this.#timer.unref();
+  }
+
+  sample(): Memory {
+    const now = privateBytes();
+    this.#peak = Math.max(this.#peak, now);
+    return { private_bytes: now, peak_private_bytes: this.#peak };
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+}

@@ -1,0 +1,197 @@
+/** One rank: its segments, its exchange with the peers, and the program `run segment, exchange, run segment, ...`. */
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import { TandemError } from '../partition/errors.js';
+import type { Manifest, Profile } from '../partition/manifest.js';
+import { checkProvider } from '../partition/onnxruntime.js';
+import { byteLength, type HostTensor, type TensorSpec } from '../partition/tensor.js';
+import { checkRankFiles, findProfile, readManifest } from './check.js';
+import { ComputePool } from './compute-pool.js';
+import { copyOf, type Tensors } from './compute-protocol.js';
+import { checkEndpoint } from './endpoints.js';
+import { Exchange } from './exchange.js';
+import { tensorProblems } from './inputs.js';
+import type { StepTimes, ToWorker } from './protocol.js';
+import type { ExchangeInbox } from './transport.js';
+
+export type LoadOrder = Extract<ToWorker, { kind: 'load' }>;
+export type StepOrder = Extract<ToWorker, { kind: 'step' }>;
+export type OnProgress = (phase: 'check' | 'load' | 'step', done: number, total: number) => void;
+
+export interface StepResult {
+  readonly outputs: Tensors;
+  readonly outputs_sha256: string;
+  readonly times: StepTimes;
+}
+
+const MB = 1 << 20;
+
+const digestOf = (specs: readonly TensorSpec[], tensors: Tensors): string => {
+  const hash = createHash('sha256');
+  for (const { name } of specs) hash.update(tensors[name]?.data ?? '');
+  return hash.digest('hex');
+};
+
+const copyAll = (tensors: Readonly<Record<string, HostTensor>>): Tensors =>
+  Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, copyOf(tensor)]));
+
+const checkOrder = (order: LoadOrder, manifest: Manifest, rank: number): void => {
+  checkProvider(order.provider, order.device_id);
+  if (order.peers.length !== manifest.world_size || rank >= manifest.world_size) {
+    throw new TandemError(
+      'SHARD_WORLD_SIZE',
+      `The shard directory was made for ${manifest.world_size} ranks, but rank ${rank} of ${order.peers.length} was started; give as many devices as the directory has ranks, or partition again.`,
+    );
+  }
+  for (const peer of order.peers) checkEndpoint(peer);
+};
+
+/** A rank that is being loaded or is ready to step. */
+export class Rank {
+  readonly rank: number;
+  readonly #compute = new ComputePool();
+  readonly #inbox: ExchangeInbox;
+  readonly #onProgress: OnProgress;
+  #profile: Profile | undefined;
+  #exchange: Exchange | undefined;
+  #progress = 0;
+  #stepping = false;
+
+  constructor(rank: number, inbox: ExchangeInbox, onProgress: OnProgress) {
+    this.rank = rank;
+    this.#inbox = inbox;
+    this.#onProgress = onProgress;
+  }
+
+  /** Rises with every checked megabyte and every opened or finished segment. */
+  get progress(): number {
+    return this.#progress;
+  }
+
+  get awaiting(): readonly number[] {
+    return this.#exchange?.awaiting ?? [];
+  }
+
+  /**
+   * Checks the rank's files, opens its segments and connects to the peers.
+   * @returns the rank's weights in bytes
+   * @throws TandemError of `check.ts`, `PROVIDER_UNAVAILABLE`, `PROVIDER_DEVICE`, `SEGMENT_OPEN`, `SHARD_WORLD_SIZE`
+   */
+  async load(order: LoadOrder): Promise<number> {
+    if (this.#profile) throw new TandemError('PROTOCOL_ORDER', 'Expected one "load" per worker, found a second one.');
+    const manifest = await readManifest(order.shard_directory);
+    checkOrder(order, manifest, this.rank);
+    const profile = findProfile(manifest, order.profile);
+    this.#profile = profile;
+    await this.#check(order, manifest);
+    await this.#open(order, profile);
+    this.#exchange = new Exchange({
+      rank: this.rank,
+      profile,
+      inbox: this.#inbox,
+      peers: order.peers,
+      timeoutMs: order.exchange_timeout_ms,
+    });
+    return manifest.ranks[this.rank]?.weight_bytes ?? 0;
+  }
+
+  /**
+   * Runs the network once, together with the peers.
+   * @throws TandemError `PROTOCOL_ORDER`, `STEP_INPUTS`, `SEGMENT_RUN`, `EXCHANGE_TIMEOUT`, `EXCHANGE_FRAME`
+   */
+  async step(order: StepOrder): Promise<StepResult> {
+    const { profile, exchange } = this.#ready();
+    const problems = tensorProblems(profile.inputs, order.inputs);
+    if (problems.length > 0)
+      throw new TandemError('STEP_INPUTS', `Step inputs do not fit the profile: ${problems.join('; ')}.`, { problems });
+    this.#stepping = true;
+    try {
+      return await this.#run(order, profile, exchange);
+    } finally {
+      this.#stepping = false;
+    }
+  }
+
+  /** @returns false if a segment was still running after `timeoutMs` */
+  async close(timeoutMs: number): Promise<boolean> {
+    this.#exchange?.close();
+    return this.#compute.close(timeoutMs);
+  }
+
+  #ready(): { profile: Profile; exchange: Exchange } {
+    const [profile, exchange] = [this.#profile, this.#exchange];
+    if (profile === undefined || exchange === undefined)
+      throw new TandemError('PROTOCOL_ORDER', 'Expected "load" before "step".');
+    if (this.#stepping) throw new TandemError('PROTOCOL_ORDER', 'Expected one step at a time, found a second one.');
+    return { profile, exchange };
+  }
+
+  async #check(order: LoadOrder, manifest: Manifest): Promise<void> {
+    let reported = 0;
+    await checkRankFiles(order.shard_directory, manifest, this.rank, (done, total) => {
+      const megabytes = Math.floor(done / MB);
+      if (megabytes === reported && done < total) return;
+      this.#progress += megabytes - reported;
+      reported = megabytes;
+      this.#onProgress('check', done, total);
+    });
+  }
+
+  async #open(order: LoadOrder, profile: Profile): Promise<void> {
+    const segments = profile.ranks[this.rank]?.segments ?? [];
+    for (const [index, segment] of segments.entries()) {
+      const path = join(order.shard_directory, segment.file);
+      await this.#compute.open({
+        path,
+        segment,
+        provider: order.provider,
+        deviceId: order.device_id,
+        threads: order.threads,
+      });
+      this.#progress += 1;
+      this.#onProgress('load', index + 1, segments.length);
+    }
+  }
+
+  async #run(order: StepOrder, profile: Profile, exchange: Exchange): Promise<StepResult> {
+    const start = performance.now();
+    const segments = profile.ranks[this.rank]?.segments ?? [];
+    // Inputs are views of the message that brought them: they need buffers of their own to change threads.
+    let arrived = copyAll(order.inputs);
+    let computeMs = 0;
+    let exchangeMs = 0;
+    let sentBytes = 0;
+    for (const index of segments.keys()) {
+      const { sent, compute_ms } = await this.#compute.run({ segment: index, arrived });
+      computeMs += compute_ms;
+      this.#progress += 1;
+      this.#onProgress('step', index + 1, segments.length);
+      const exchangeStart = performance.now();
+      const [bytes, received] = await Promise.all([
+        exchange.send(order.id, index, sent),
+        exchange.receive(order.id, index),
+      ]);
+      arrived = received;
+      sentBytes += bytes;
+      exchangeMs += performance.now() - exchangeStart;
+    }
+    const outputs = await this.#compute.finish({ arrived, outputs: profile.outputs.map((output) => output.name) });
+    this.#checkOutputs(profile, outputs);
+    const times = {
+      total_ms: performance.now() - start,
+      compute_ms: computeMs,
+      exchange_ms: exchangeMs,
+      sent_bytes: sentBytes,
+    };
+    return { outputs, outputs_sha256: digestOf(profile.outputs, outputs), times };
+  }
+
+  #checkOutputs(profile: Profile, outputs: Tensors): void {
+    const wrong = profile.outputs.filter((spec) => outputs[spec.name]?.data.byteLength !== byteLength(spec));
+    if (wrong.length === 0) return;
+    throw new TandemError(
+      'STEP_OUTPUTS',
+      `Outputs ${wrong.map(({ name }) => `"${name}"`).join(', ')} do not have the size that the manifest gives.`,
+    );
+  }
+}

@@ -1,0 +1,191 @@
+/**
+ * The one place that imports `zeromq`. Two kinds of link:
+ * - control: the coordinator's ROUTER and each worker's DEALER, whose routing id is the rank;
+ * - exchange: each worker listens on one PULL socket, and each peer pushes to it. Every direction of every edge thus has a
+ *   socket of its own, so that a send never waits for a receive.
+ */
+import { existsSync } from 'node:fs';
+import { Dealer, Pull, Push, Router, type Socket } from 'zeromq';
+import { TandemError } from '../partition/errors.js';
+import { checkEndpoint, socketPath } from './endpoints.js';
+
+export const MB = 1 << 20;
+/** Tensors cross in pieces of at most this size: 5 MB in 1 MB pieces took half the time of 5 MB whole. */
+export const PIECE_BYTES = MB;
+/** The high-water mark counts messages: this many pieces may wait per direction. */
+const EXCHANGE_PIECES_WAITING = 8;
+const MAX_EXCHANGE_FRAME_BYTES = PIECE_BYTES + 1024;
+/** Step inputs and outputs of the largest known denoisers stay under 100 MB. */
+const MAX_CONTROL_FRAME_BYTES = 1024 * MB;
+/** How long a closing socket keeps trying to deliver its last messages, in ms. */
+const GOODBYE_MS = 500;
+
+/** zeromq allows one pending send per socket: this lines them up. */
+class SendQueue {
+  readonly #socket: { send(frames: Uint8Array[]): Promise<void> };
+  #tail: Promise<void> = Promise.resolve();
+
+  constructor(socket: { send(frames: Uint8Array[]): Promise<void> }) {
+    this.#socket = socket;
+  }
+
+  send(frames: Uint8Array[]): Promise<void> {
+    const sent = this.#tail.then(() => this.#socket.send(frames));
+    this.#tail = sent.catch(() => undefined);
+    return sent;
+  }
+}
+
+const inUse = (endpoint: string, cause?: unknown): TandemError =>
+  new TandemError(
+    'ENDPOINT_IN_USE',
+    `Cannot listen on "${endpoint}": it is already in use; stop the process that holds it, remove a socket file left behind, or choose another.`,
+    { cause },
+  );
+
+const hasCode = (error: unknown, code: string): boolean =>
+  error instanceof Error && 'code' in error && error.code === code;
+
+/** Binds and returns the endpoint with the port that was chosen. */
+const bind = async (socket: Socket, endpoint: string): Promise<string> => {
+  checkEndpoint(endpoint);
+  const path = socketPath(endpoint);
+  // libzmq deletes an existing socket file before it binds, which would silently cut off its owner.
+  if (path !== undefined && existsSync(path)) throw inUse(endpoint);
+  try {
+    await socket.bind(endpoint);
+  } catch (cause) {
+    if (hasCode(cause, 'EADDRINUSE')) throw inUse(endpoint, cause);
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new TandemError('ENDPOINT_INVALID', `Cannot listen on "${endpoint}": ${reason}.`, { cause });
+  }
+  return socket.lastEndpoint ?? endpoint;
+};
+
+/** A control frame with the routing id of the worker that sent it. */
+export interface Addressed {
+  readonly from: string;
+  readonly frame: Buffer;
+}
+
+/** The coordinator's side of the control link. */
+export class ControlServer {
+  readonly #socket = new Router({ linger: GOODBYE_MS, maxMessageSize: MAX_CONTROL_FRAME_BYTES });
+  readonly #queue = new SendQueue(this.#socket);
+  #endpoint = '';
+
+  /** @throws TandemError `ENDPOINT_IN_USE`, `ENDPOINT_INVALID`, `ENDPOINT_TOO_LONG`, `ENDPOINT_NOT_LOCAL` */
+  static async listen(endpoint: string): Promise<ControlServer> {
+    const server = new ControlServer();
+    try {
+      server.#endpoint = await bind(server.#socket, endpoint);
+    } catch (error) {
+      server.close();
+      throw error;
+    }
+    return server;
+  }
+
+  get endpoint(): string {
+    return this.#endpoint;
+  }
+
+  /** Frames to a worker that is gone are dropped: its exit is seen elsewhere. */
+  send(to: string, frame: Uint8Array): Promise<void> {
+    return this.#queue.send([Buffer.from(to), frame]);
+  }
+
+  /** Ends when the server is closed. */
+  async *messages(): AsyncGenerator<Addressed> {
+    for await (const [from, frame] of this.#socket) {
+      if (from !== undefined) yield { from: from.toString(), frame: frame ?? Buffer.alloc(0) };
+    }
+  }
+
+  close(): void {
+    this.#socket.close();
+  }
+}
+
+/** A worker's side of the control link. */
+export class ControlClient {
+  readonly #socket: Dealer;
+  readonly #queue: SendQueue;
+
+  /** @throws TandemError `ENDPOINT_INVALID`, `ENDPOINT_TOO_LONG`, `ENDPOINT_NOT_LOCAL` */
+  constructor(endpoint: string, routingId: string) {
+    checkEndpoint(endpoint);
+    this.#socket = new Dealer({ routingId, linger: GOODBYE_MS, maxMessageSize: MAX_CONTROL_FRAME_BYTES });
+    this.#socket.connect(endpoint);
+    this.#queue = new SendQueue(this.#socket);
+  }
+
+  send(frame: Uint8Array): Promise<void> {
+    return this.#queue.send([frame]);
+  }
+
+  /** Ends when the client is closed. */
+  async *messages(): AsyncGenerator<Buffer> {
+    for await (const [frame] of this.#socket) yield frame ?? Buffer.alloc(0);
+  }
+
+  close(): void {
+    this.#socket.close();
+  }
+}
+
+/** Where a rank's peers push their tensors. */
+export class ExchangeInbox {
+  readonly #socket = new Pull({
+    linger: 0,
+    receiveHighWaterMark: EXCHANGE_PIECES_WAITING,
+    maxMessageSize: MAX_EXCHANGE_FRAME_BYTES,
+  });
+  #endpoint = '';
+
+  /** @throws TandemError `ENDPOINT_IN_USE`, `ENDPOINT_INVALID`, `ENDPOINT_TOO_LONG`, `ENDPOINT_NOT_LOCAL` */
+  static async listen(endpoint: string): Promise<ExchangeInbox> {
+    const inbox = new ExchangeInbox();
+    try {
+      inbox.#endpoint = await bind(inbox.#socket, endpoint);
+    } catch (error) {
+      inbox.close();
+      throw error;
+    }
+    return inbox;
+  }
+
+  get endpoint(): string {
+    return this.#endpoint;
+  }
+
+  /** Header and payload of each piece, in order per sender. Ends when the inbox is closed. */
+  async *pieces(): AsyncGenerator<readonly Buffer[]> {
+    yield* this.#socket;
+  }
+
+  close(): void {
+    this.#socket.close();
+  }
+}
+
+/** The way to one peer's inbox. */
+export class ExchangeOutbox {
+  readonly #socket = new Push({ linger: GOODBYE_MS, sendHighWaterMark: EXCHANGE_PIECES_WAITING });
+  readonly #queue = new SendQueue(this.#socket);
+
+  /** @throws TandemError `ENDPOINT_INVALID`, `ENDPOINT_TOO_LONG`, `ENDPOINT_NOT_LOCAL` */
+  constructor(endpoint: string) {
+    checkEndpoint(endpoint);
+    this.#socket.connect(endpoint);
+  }
+
+  /** Resolves once queued. `payload` must not change until its receiver has it: it is not copied. */
+  send(header: Uint8Array, payload: Uint8Array): Promise<void> {
+    return this.#queue.send([header, payload]);
+  }
+
+  close(): void {
+    this.#socket.close();
+  }
+}

@@ -1,0 +1,137 @@
+import { describe, expect, it } from 'vitest';
+import { excusePause, overdue, pingInterval, type Timeouts } from '#tandem/coordinator/cluster/watch.js';
+import {
+  afterMessage,
+  born,
+  type LifeEvent,
+  newborn,
+  transition,
+  type WorkerLife,
+} from '#tandem/coordinator/cluster/worker-life.js';
+import { type FromWorker, PROTOCOL_VERSION } from '#tandem/shard-worker/protocol.js';
+
+const MEMORY = { private_bytes: 1, peak_private_bytes: 2 };
+const TIMES = { total_ms: 1, compute_ms: 1, exchange_ms: 0, sent_bytes: 0 };
+const hello = (over: Partial<Extract<FromWorker, { kind: 'hello' }>> = {}): FromWorker => ({
+  kind: 'hello',
+  rank: 1,
+  pid: 5,
+  protocol_version: PROTOCOL_VERSION,
+  exchange_endpoint: 'ipc:///tmp/a.sock',
+  ...over,
+});
+const loaded: FromWorker = { kind: 'loaded', load_ms: 3, weight_bytes: 4, memory: MEMORY };
+const stepDone = (id: number): FromWorker => ({
+  kind: 'step_done',
+  id,
+  outputs_sha256: '',
+  times: TIMES,
+  memory: MEMORY,
+});
+const message = (content: FromWorker): LifeEvent => ({ kind: 'message', message: content });
+const live = (...events: LifeEvent[]): WorkerLife =>
+  events.reduce((life, event, index) => transition(1, life, event, 10 * (index + 1)), born(0));
+const errorIn = (life: WorkerLife): string =>
+  life.kind === 'failed' ? `${life.error.code}: ${life.error.message}` : life.kind;
+
+const READY = [message(hello()), message(loaded)];
+const exited: LifeEvent = { kind: 'exited', exit: { code: 3, signal: null }, stderr: ['out of memory'] };
+
+describe('the life of a worker', () => {
+  it('goes from starting over loading, ready and stepping back to ready', () => {
+    expect(live()).toEqual({ kind: 'starting', since: 0 });
+    expect(live(message(hello()))).toEqual({ kind: 'loading', since: 10, exchangeEndpoint: 'ipc:///tmp/a.sock' });
+    const facts = { weight_bytes: 4, load_ms: 3 };
+    expect(live(...READY)).toEqual({ kind: 'ready', loaded: facts });
+    expect(live(...READY, { kind: 'step_sent', step: 7 })).toEqual({ kind: 'stepping', loaded: facts, step: 7 });
+    expect(live(...READY, { kind: 'step_sent', step: 7 }, message(stepDone(7)))).toEqual({
+      kind: 'ready',
+      loaded: facts,
+    });
+  });
+
+  it('does not change with progress and pongs', () => {
+    const before = live(...READY);
+    expect(transition(1, before, message({ kind: 'pong', id: 1, progress: 2, awaiting: [] }), 99)).toBe(before);
+    expect(transition(1, before, message({ kind: 'progress', phase: 'load', done: 1, total: 2 }), 99)).toBe(before);
+  });
+
+  it.each([
+    ['loaded before hello', live(message(loaded)), /"loaded" while it was starting/],
+    ['a second hello', live(message(hello()), message(hello())), /"hello" while it was loading/],
+    ['the end of a step that nobody asked for', live(...READY, message(stepDone(1))), /"step_done" while it was ready/],
+    [
+      'the end of another step',
+      live(...READY, { kind: 'step_sent', step: 2 }, message(stepDone(1))),
+      /"step_done" while it was stepping/,
+    ],
+    ['goodbye unasked', live(...READY, message({ kind: 'bye' })), /"bye" while it was ready/],
+    ['another rank', live(message(hello({ rank: 0 }))), /hello of rank 0/],
+    [
+      'another protocol version',
+      live(message(hello({ protocol_version: 99 }))),
+      /protocol version 99, expected version 1/,
+    ],
+  ])('fails on %s', (_, life, text) => {
+    expect(errorIn(life)).toMatch(/^WORKER_FAILED/);
+    expect(errorIn(life)).toMatch(text);
+  });
+
+  it('tells a worker that never started from one that died later', () => {
+    expect(errorIn(live(exited))).toMatch(/^WORKER_START: .*rank 1 exited with code 3 .*out of memory/);
+    expect(errorIn(live(...READY, exited))).toMatch(/^WORKER_DIED: .*rank 1 exited with code 3.*out of memory/);
+  });
+
+  it('is over once failed or closed, whatever comes after', () => {
+    const failed = live(...READY, exited);
+    expect(transition(1, failed, message(loaded), 99)).toBe(failed);
+    const closed = live(...READY, { kind: 'dismissed' });
+    expect(closed).toEqual({ kind: 'closed' });
+    expect(transition(1, closed, exited, 99)).toBe(closed);
+  });
+});
+
+describe('the watch over workers', () => {
+  const timeouts: Timeouts = { startMs: 100, loadMs: 1000, stepMs: 500, heartbeatMs: 60 };
+  const health = newborn(0);
+  const codeAt = (life: WorkerLife, now: number, over = {}): string | undefined =>
+    overdue(1, life, { ...health, ...over }, timeouts, now)?.code;
+
+  it('waits startMs for the first message, and no ping before it', () => {
+    expect(codeAt(live(), 100)).toBeUndefined();
+    expect(codeAt(live(), 101)).toBe('WORKER_START');
+  });
+
+  it('takes silence for a lost worker in every later state', () => {
+    const stepping = live(...READY, { kind: 'step_sent', step: 1 });
+    for (const life of [live(message(hello())), live(...READY), stepping]) {
+      expect(codeAt(life, 60)).toBeUndefined();
+      expect(codeAt(life, 61)).toBe('WORKER_UNRESPONSIVE');
+    }
+  });
+
+  it('takes a load that outlasts loadMs, and a step without progress for stepMs, for stalled', () => {
+    expect(codeAt(live(message(hello())), 1011, { heardAt: 1011 })).toBe('WORKER_STALLED');
+    const stepping = live(...READY, { kind: 'step_sent', step: 1 });
+    expect(codeAt(stepping, 501, { heardAt: 501 })).toBe('WORKER_STALLED');
+    expect(codeAt(stepping, 501, { heardAt: 501, progressAt: 400 })).toBeUndefined();
+  });
+
+  it('does not blame a rank that waits for another', () => {
+    const stepping = live(...READY, { kind: 'step_sent', step: 1 });
+    expect(codeAt(stepping, 501, { heardAt: 501, awaiting: [0] })).toBeUndefined();
+  });
+
+  it('counts progress only when it rises', () => {
+    const pong = (progress: number): FromWorker => ({ kind: 'pong', id: 1, progress, awaiting: [0] });
+    const risen = afterMessage(health, pong(1), 10);
+    expect(risen).toMatchObject({ heardAt: 10, progressAt: 10, progress: 1, awaiting: [0] });
+    expect(afterMessage(risen, pong(1), 20)).toMatchObject({ heardAt: 20, progressAt: 10 });
+  });
+
+  it('forgives a pause of the coordinator and pings several times per heartbeat', () => {
+    expect(excusePause(health, 40)).toMatchObject({ heardAt: 40, progressAt: 40 });
+    expect(pingInterval({ ...timeouts, heartbeatMs: 3000 })).toBe(500);
+    expect(pingInterval({ ...timeouts, heartbeatMs: 600 })).toBe(100);
+  });
+});

@@ -1,0 +1,93 @@
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { openSession } from '#tandem/partition/onnxruntime.js';
+import { FIXTURES, floats, isAlive, mlpInput, toFloats, until, withCluster } from './helpers.js';
+
+const wholeModel = async (): Promise<Float32Array> => {
+  const session = await openSession(join(FIXTURES, 'model.onnx'), { provider: 'cpu', threads: 1, optimization: 'all' });
+  const outputs = await session.run(mlpInput());
+  await session.dispose();
+  return toFloats(outputs.y);
+};
+
+const largestDifference = (a: Float32Array, b: Float32Array): number =>
+  Math.max(...a.map((value, i) => Math.abs(value - (b[i] ?? Number.NaN))));
+
+it.each([
+  ['two ranks', 'mlp-2', 1e-5],
+  ['three ranks', 'mlp-3', 1e-5],
+  ['two ranks with fp16 on the wire', 'mlp-2-fp16', 5e-2],
+])('predicts with %s what the whole model predicts', async (_, name, tolerance) => {
+  const expected = await wholeModel();
+  await withCluster(name, async (cluster) => {
+    const { y } = await cluster.step(mlpInput());
+    expect(y?.shape).toEqual([2, 6]);
+    const difference = largestDifference(expected, toFloats(y));
+    expect(difference).toBeLessThan(tolerance);
+  });
+});
+
+it('really rounds to fp16 where the wire is fp16', async () => {
+  const expected = await wholeModel();
+  const actual = await withCluster('mlp-2-fp16', async (cluster) => toFloats((await cluster.step(mlpInput())).y));
+  expect(largestDifference(expected, actual)).toBeGreaterThan(1e-6);
+});
+
+it('gives every rank the same bits, step after step', async () => {
+  await withCluster('mlp-3', async (cluster) => {
+    const { ranks } = await cluster.stepAll(mlpInput(), { outputs: 'all' });
+    expect(new Set(ranks.map((rank) => rank.outputs_sha256)).size).toBe(1);
+    expect(new Set(ranks.map((rank) => Buffer.from(rank.outputs?.y?.data ?? []).toString('hex'))).size).toBe(1);
+    const digest = ranks[0]?.outputs_sha256;
+    for (let step = 0; step < 20; step += 1) {
+      const again = await cluster.stepAll(mlpInput());
+      expect(again.ranks.map((rank) => rank.outputs_sha256)).toEqual([digest, digest, digest]);
+      expect(again.ranks.map((rank) => rank.outputs !== undefined)).toEqual([true, false, false]);
+    }
+  });
+});
+
+it('works over tcp on the loopback as over unix sockets', async () => {
+  const overIpc = await withCluster('mlp-2', (cluster) => cluster.stepAll(mlpInput()));
+  const overTcp = await withCluster('mlp-2', (cluster) => cluster.stepAll(mlpInput()), { transport: 'tcp' });
+  expect(overTcp.ranks[0]?.outputs_sha256).toBe(overIpc.ranks[0]?.outputs_sha256);
+});
+
+it('exchanges tensors of 20 MB in pieces, both ways at once', async () => {
+  await withCluster('large', async (cluster) => {
+    for (const x of [1, 2.5, -3]) {
+      const { outputs, ranks } = await cluster.stepAll({ x: floats([x], [1]) });
+      // Every element is x of rank 0 plus 2x of rank 1.
+      expect([...toFloats(outputs.y)]).toEqual([3 * x, 3 * x]);
+      expect(ranks.map((rank) => rank.times.sent_bytes)).toEqual([(20 << 20) + 4, (20 << 20) + 4]);
+    }
+  });
+});
+
+it('tells pids, weights, load times, memory and step times of all ranks', async () => {
+  const progress: string[] = [];
+  const onProgress = (stage: string, done: number, total: number): void =>
+    void progress.push(`${stage} ${done}/${total}`);
+  const pids = await withCluster(
+    'mlp-2',
+    async (cluster) => {
+      expect(cluster.inputs).toEqual([{ name: 'x', dtype: 'float32', shape: [2, 8] }]);
+      expect(cluster.workers.map((worker) => [worker.rank, worker.weight_bytes])).toEqual([
+        [0, 768],
+        [1, 576],
+      ]);
+      expect(cluster.workers.every((worker) => worker.load_ms > 0 && worker.memory.private_bytes > 1e6)).toBe(true);
+      expect(cluster.lastStep).toEqual([]);
+      await cluster.step(mlpInput());
+      expect(cluster.lastStep.map((rank) => rank.rank)).toEqual([0, 1]);
+      for (const { times, memory } of cluster.lastStep) {
+        expect(times.total_ms).toBeGreaterThanOrEqual(times.compute_ms);
+        expect(memory.peak_private_bytes).toBeGreaterThanOrEqual(memory.private_bytes);
+      }
+      return cluster.workers.map((worker) => worker.pid);
+    },
+    { onProgress },
+  );
+  expect(progress).toContain('load 6/6');
+  await until(() => !pids.some(isAlive));
+});

@@ -1,0 +1,155 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { defaultShardsDirectory, parseClusterConfig, readClusterConfig } from '#tandem/coordinator/config/index.js';
+import { TandemError } from '#tandem/partition/errors.js';
+
+let directory = '';
+
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'tandem-config-'));
+  await writeFile(join(directory, 'model.onnx'), '');
+});
+
+afterAll(() => rm(directory, { recursive: true }));
+
+const file = (): string => join(directory, 'cluster.yaml');
+
+/** The problems of a config text, without the file's name in front of them. */
+const problemsOf = (text: string): readonly string[] => {
+  try {
+    parseClusterConfig(text, file());
+  } catch (error) {
+    if (!(error instanceof TandemError)) throw error;
+    expect(error.code).toBe('CONFIG_INVALID');
+    return error.problems.map((problem) => problem.replace(`${file()}:`, ''));
+  }
+  throw new Error('Expected the config to be refused.');
+};
+
+const ONE_DEVICE = 'model: model.onnx\ndevices: [{ provider: cpu }]\n';
+
+describe('a cluster config', () => {
+  it('fills in every default and makes paths absolute', () => {
+    const config = parseClusterConfig(ONE_DEVICE, file());
+    expect(config).toEqual({
+      file: file(),
+      model: join(directory, 'model.onnx'),
+      devices: [{ provider: 'cpu', deviceId: 0, threads: availableParallelism(), speed: 1 }],
+      wire: { dtype: 'fp32', transport: process.platform === 'win32' ? 'tcp' : 'ipc' },
+      shards: defaultShardsDirectory(),
+      timeouts: { startMs: 30_000, loadMs: 600_000, stepMs: 600_000, heartbeatMs: 3_000 },
+      defaults: { numInferenceSteps: 20, guidanceScale: 7.5 },
+    });
+  });
+
+  it('takes every key', () => {
+    const text = `
+model: model.onnx
+tensor_parallel_size: 2
+devices:
+  - { provider: cuda, device_id: 1, memory_limit: 1.5GiB, speed: 2 }
+  - { provider: cpu, threads: 3, memory_limit: 1000 }
+wire: { dtype: fp16, transport: tcp }
+shards: made/here
+timeouts: { start_s: 1, load_s: 2, step_s: 3, heartbeat_s: 0.5 }
+defaults: { num_inference_steps: 4, guidance_scale: 1, width: 64, height: 72, scheduler: euler }
+`;
+    expect(parseClusterConfig(text, file())).toMatchObject({
+      devices: [
+        { provider: 'cuda', deviceId: 1, threads: 1, memoryLimit: 1.5 * 2 ** 30, speed: 2 },
+        { provider: 'cpu', deviceId: 0, threads: 3, memoryLimit: 1000, speed: 1 },
+      ],
+      wire: { dtype: 'fp16', transport: 'tcp' },
+      shards: resolve(directory, 'made/here'),
+      timeouts: { startMs: 1000, loadMs: 2000, stepMs: 3000, heartbeatMs: 500 },
+      defaults: { numInferenceSteps: 4, guidanceScale: 1, width: 64, height: 72, scheduler: 'euler' },
+    });
+  });
+
+  it('shares the cores among the cpu devices', () => {
+    const config = parseClusterConfig('model: model.onnx\ndevices: [{ provider: cpu }, { provider: cpu }]', file());
+    const share = Math.max(1, Math.floor(availableParallelism() / 2));
+    expect(config.devices.map(({ threads }) => threads)).toEqual([share, share]);
+  });
+
+  it('reports every problem at once, each with line, column and key', () => {
+    const text = [
+      'modle: model.onnx',
+      'devices:',
+      '  - provider: gpu',
+      '    memory_limit: lots',
+      '  - provider: cpu',
+      '    threads: 1.5',
+      '    speed: 0',
+      'wire:',
+      '  dtype: fp8',
+      'tensor_parallel_size: 3',
+      'defaults: { width: 65 }',
+    ].join('\n');
+    expect(problemsOf(text)).toEqual([
+      '1:1 model: missing: expected text',
+      '1:1 modle: unknown key; did you mean "model"?',
+      '3:15 devices[0].provider: expected one of cpu, cuda, webgpu, dml, coreml; found "gpu"',
+      '4:19 devices[0].memory_limit: expected a size such as "8GiB", "512MB" or a whole number of bytes; found "lots"',
+      '6:14 devices[1].threads: expected a whole number; found 1.5',
+      '7:12 devices[1].speed: expected more than 0; found 0',
+      '9:10 wire.dtype: expected one of fp32, fp16; found "fp8"',
+      '10:23 tensor_parallel_size: expected 2, the number of devices listed; found 3 (leave the key out, or list as many devices)',
+      '11:20 defaults.width: expected a multiple of 8; found 65',
+    ]);
+  });
+
+  it('refuses a model that is not there', () => {
+    const path = join(directory, 'gone.onnx');
+    expect(problemsOf('model: gone.onnx\ndevices: [{ provider: cpu }]')).toEqual([
+      `1:8 model: expected a model directory or .onnx file; found nothing at ${path}`,
+    ]);
+  });
+
+  it('refuses one GPU for two workers, but not one cpu', () => {
+    const devices = (provider: string) =>
+      `model: model.onnx\ndevices: [{ provider: ${provider} }, { provider: ${provider} }]`;
+    expect(problemsOf(devices('webgpu'))).toEqual([
+      '2:33 devices[1]: expected a device of its own; webgpu:0 is already devices[0] (set another device_id)',
+    ]);
+    expect(parseClusterConfig(devices('cpu'), file()).devices).toHaveLength(2);
+  });
+
+  it('refuses other machines, and says that workers run on this one', () => {
+    const [transport, host] = problemsOf(
+      'model: model.onnx\nwire: { transport: "tcp://10.0.0.7:5000" }\ndevices: [{ provider: cpu, host: gpu-box }]',
+    );
+    expect(transport).toMatch(/^2:20 wire\.transport: expected one of ipc, tcp; found "tcp:.*loopback only/);
+    expect(host).toMatch(/^3:28 devices\[0\]\.host: unknown key; every worker runs on this machine/);
+  });
+
+  it('lists the known keys where none is near', () => {
+    expect(problemsOf(`${ONE_DEVICE}zzzzzzzzzzzz: 1`)).toEqual([
+      '3:1 zzzzzzzzzzzz: unknown key; known keys: model, tensor_parallel_size, devices, wire, shards, timeouts, defaults',
+    ]);
+  });
+
+  it('refuses an empty file, a list and a config without devices', () => {
+    expect(problemsOf('')).toEqual(['1:1: expected a mapping of keys to values; found nothing']);
+    expect(problemsOf('- model')).toEqual(['1:1: expected a mapping of keys to values; found ["model"]']);
+    expect(problemsOf('model: model.onnx\ndevices: []')).toEqual(['2:10 devices: expected at least 1 entry; found []']);
+  });
+
+  it('points at what is not YAML', () => {
+    const [problem] = problemsOf('model: model.onnx\ndevices: [\n');
+    expect(problem).toMatch(/^3:1: not valid YAML: /);
+  });
+
+  it('refuses a key that is written twice', () => {
+    expect(problemsOf(`${ONE_DEVICE}model: model.onnx`)).toEqual(['3:1: not valid YAML: Map keys must be unique']);
+  });
+
+  it('names the file that is missing', async () => {
+    await expect(readClusterConfig(join(directory, 'none.yaml'))).rejects.toMatchObject({
+      code: 'CONFIG_MISSING',
+      message: expect.stringMatching(/none\.yaml; there is no such file/),
+    });
+  });
+});

@@ -1,0 +1,141 @@
+import { describe, expect, it } from 'vitest';
+import type { Denoiser } from '#tandem/coordinator/denoiser.js';
+import { bindDenoiser } from '#tandem/coordinator/pipeline/denoiser-binding.js';
+import { type DenoiserSize, symbolicSizes } from '#tandem/coordinator/pipeline/denoiser-sizes.js';
+import { applyGuidance, guidanceEmbedding } from '#tandem/coordinator/pipeline/guidance.js';
+import { toFloat32, toHostTensor } from '#tandem/coordinator/pipeline/host-tensor.js';
+import type { DType, HostTensor, TensorSpec } from '#tandem/partition/tensor.js';
+
+const spec = (name: string, shape: readonly number[], dtype: DType = 'float32'): TensorSpec => ({ name, dtype, shape });
+
+const sample = spec('sample', [2, 1, 2, 2]);
+const timestep = spec('timestep', [2]);
+const embeddings = spec('encoder_hidden_states', [2, 1, 3]);
+
+/** A denoiser in memory: its prediction is the sample, and it keeps what it was fed. */
+const echo = (inputs: readonly TensorSpec[]) => {
+  const [first = sample] = inputs;
+  const calls: Readonly<Record<string, HostTensor>>[] = [];
+  const denoiser: Denoiser = {
+    inputs,
+    outputs: [{ ...first, name: 'out_sample' }],
+    async step(feeds) {
+      calls.push(feeds);
+      const fed = feeds[first.name];
+      return fed === undefined ? {} : { out_sample: fed };
+    },
+  };
+  return { denoiser, calls };
+};
+
+const values = (feeds: Readonly<Record<string, HostTensor>> | undefined, name: string): number[] => {
+  const tensor = feeds?.[name];
+  return tensor === undefined ? [] : [...toFloat32(tensor)];
+};
+
+describe('a denoiser', () => {
+  it('of another family is refused with every input that is not known', () => {
+    const sdxl = [
+      sample,
+      timestep,
+      embeddings,
+      spec('text_embeds', [2, 4]),
+      spec('time_ids', [2, 6]),
+      spec('mystery', [1]),
+    ];
+    expect(() => bindDenoiser(echo(sdxl).denoiser)).toThrow(
+      /"text_embeds", which belongs to SDXL models, not supported yet.*"time_ids".*"mystery", which no supported model has/,
+    );
+  });
+
+  it('without its usual inputs is refused with all that is missing', () => {
+    expect(() => bindDenoiser(echo([sample]).denoiser)).toThrow(
+      /no input called timestep.*no input called encoder_hidden_states/,
+    );
+  });
+
+  it('for a batch that guidance cannot use is refused', () => {
+    const three = [spec('sample', [3, 1, 2, 2]), timestep, spec('encoder_hidden_states', [3, 1, 3])];
+    expect(() => bindDenoiser(echo(three).denoiser)).toThrow('opened for a batch of 3');
+  });
+
+  it('is fed the unconditional prompt first, in one call of batch 2', async () => {
+    const { denoiser, calls } = echo([sample, timestep, embeddings]);
+    const latents = Float32Array.of(1, 2, 3, 4);
+    const predictions = await bindDenoiser(denoiser).predict({
+      sample: latents,
+      timestep: 12.5,
+      embeddings: [Float32Array.of(0, 0, 0), Float32Array.of(1, 1, 1)],
+    });
+    expect(calls).toHaveLength(1);
+    expect(values(calls[0], 'encoder_hidden_states')).toEqual([0, 0, 0, 1, 1, 1]);
+    expect(values(calls[0], 'timestep')).toEqual([12.5, 12.5]);
+    expect(predictions).toEqual([latents, latents]);
+  });
+
+  it('in half precision with whole timesteps is fed in its own types', async () => {
+    const half = [
+      spec('hidden_states', [1, 1, 2, 2], 'float16'),
+      spec('timestep', [], 'int64'),
+      spec('encoder_hidden_states', [1, 1, 3], 'float16'),
+    ];
+    const { denoiser, calls } = echo(half);
+    const binding = bindDenoiser(denoiser);
+    const [prediction] = await binding.predict({
+      sample: Float32Array.of(0.1, 1, -2, 65504),
+      timestep: 12.6,
+      embeddings: [Float32Array.of(1, 2, 3)],
+    });
+    expect(binding.wholeTimesteps).toBe(true);
+    expect(calls[0]?.timestep).toEqual({ dtype: 'int64', shape: [], data: Uint8Array.of(13, 0, 0, 0, 0, 0, 0, 0) });
+    expect([...(prediction ?? [])]).toEqual([0.0999755859375, 1, -2, 65504]);
+  });
+});
+
+describe('the sizes of symbolic dims', () => {
+  const size: DenoiserSize = { batch: 2, channels: 4, height: 8, width: 16, sequenceLength: 77 };
+
+  it('are found by the place of a dim, whatever its name', () => {
+    const inputs = [
+      { name: 'sample', dtype: 'float32', shape: ['b', 4, 'latent rows', 'w'] },
+      { name: 'timestep', dtype: 'int64', shape: ['steps'] },
+      { name: 'encoder_hidden_states', dtype: 'float32', shape: ['b', 's', 768] },
+    ] as const;
+    expect(symbolicSizes(inputs, size)).toEqual({ b: 2, 'latent rows': 8, w: 16, s: 77, steps: 1 });
+  });
+
+  it('take the batch for a timestep per image', () => {
+    const inputs = [
+      { name: 'timestep', dtype: 'int64', shape: ['batch'] },
+      { name: 'sample', dtype: 'float32', shape: ['batch', 4, 8, 8] },
+    ] as const;
+    expect(symbolicSizes(inputs, size)).toEqual({ batch: 2 });
+  });
+
+  it('that cannot be known are named', () => {
+    const inputs = [{ name: 'encoder_hidden_states', dtype: 'float32', shape: [2, 77, 'features'] }] as const;
+    expect(() => symbolicSizes(inputs, size)).toThrow('"features"');
+  });
+});
+
+describe('guidance', () => {
+  it('moves the prediction away from the unconditional one', () => {
+    expect([...applyGuidance(Float32Array.of(1, 2), Float32Array.of(2, 0), 3)]).toEqual([4, -4]);
+  });
+
+  it('can be an embedding of sines, then cosines', () => {
+    const embedding = guidanceEmbedding(1, 5);
+    expect([...embedding]).toEqual([0, 0, 1, 1, 0]);
+    expect(guidanceEmbedding(8.5, 4)[0]).toBeCloseTo(Math.sin(7500), 3);
+  });
+});
+
+describe('a host tensor', () => {
+  it('keeps whole numbers beyond 32 bits', () => {
+    expect(toHostTensor([2 ** 40], 'int64', [1]).data).toEqual(Uint8Array.of(0, 0, 0, 0, 0, 1, 0, 0));
+  });
+
+  it('of a type that the pipeline does not feed is refused', () => {
+    expect(() => toHostTensor([1], 'bfloat16', [1])).toThrow('found bfloat16');
+  });
+});

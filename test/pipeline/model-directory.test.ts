@@ -1,0 +1,89 @@
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { readModelDirectory } from '#tandem/coordinator/pipeline/index.js';
+import { MODEL, readJson, type TemporaryModel, temporaryModel } from './helpers.js';
+
+let model: TemporaryModel;
+
+beforeEach(async () => {
+  model = await temporaryModel();
+});
+
+afterEach(async () => {
+  await model.remove();
+});
+
+describe('a model directory', () => {
+  it('gives the paths and numbers that the pipeline needs', async () => {
+    const read = await readModelDirectory(MODEL);
+    expect(read).toMatchObject({
+      denoiser: join(MODEL, 'unet/model.onnx'),
+      scheduler: { name: 'ddim' },
+      latents: { channels: 4, scalingFactor: 0.18215, shiftFactor: 0, downscale: 8 },
+      sequenceLength: 77,
+      defaultSize: { width: 256, height: 256 },
+    });
+  });
+
+  it('is refused with every missing and malformed file at once', async () => {
+    await model.remove('vae_decoder');
+    await model.remove('text_encoder/model.onnx');
+    await model.remove('tokenizer/tokenizer.json');
+    await model.remove('tokenizer/merges.txt');
+    await model.write('scheduler/scheduler_config.json', '{ not json');
+    await model.write('unet/config.json', { in_channels: 'four' });
+    await expect(readModelDirectory(model.directory)).rejects.toMatchObject({
+      code: 'MODEL_DIRECTORY',
+      problems: [
+        'tokenizer/tokenizer.json is missing, and so is tokenizer/merges.txt, which would do as well.',
+        'text_encoder/model.onnx is missing.',
+        'vae_decoder/model.onnx is missing.',
+        expect.stringContaining('unet/config.json: in_channels'),
+        'vae_decoder/config.json is missing.',
+        expect.stringContaining('scheduler/scheduler_config.json is not JSON'),
+      ],
+    });
+  });
+
+  it('that does not exist is named', async () => {
+    await expect(readModelDirectory('/no/such/model')).rejects.toThrow('/no/such/model is not a model');
+  });
+
+  it('with a part that is not supported yet is refused by name', async () => {
+    const index = await readJson(join(MODEL, 'model_index.json'));
+    await model.write('model_index.json', {
+      ...index,
+      text_encoder_2: ['transformers', 'CLIPTextModelWithProjection'],
+    });
+    await expect(readModelDirectory(model.directory)).rejects.toMatchObject({
+      problems: [expect.stringContaining('"text_encoder_2"')],
+    });
+  });
+
+  it('may have the infinities that Python writes into JSON', async () => {
+    await model.write(
+      'scheduler/scheduler_config.json',
+      '{ "_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -Infinity, "beta_schedule": "scaled_linear" }',
+    );
+    expect((await readModelDirectory(model.directory)).scheduler.name).toBe('dpmpp-2m');
+  });
+
+  it('of the original Stable Diffusion, which names PNDM, runs with another scheduler', async () => {
+    const pndm = {
+      _class_name: 'PNDMScheduler',
+      beta_start: 0.00085,
+      beta_end: 0.012,
+      beta_schedule: 'scaled_linear',
+      skip_prk_steps: true,
+      steps_offset: 1,
+    };
+    await model.write('scheduler/scheduler_config.json', pndm);
+    await expect(readModelDirectory(model.directory)).rejects.toMatchObject({
+      problems: [
+        expect.stringMatching(/found the class PNDMScheduler.*Supported are DDIMScheduler \(ddim\).*--scheduler/),
+      ],
+    });
+    const { scheduler } = await readModelDirectory(model.directory, 'ddim');
+    expect(scheduler.create({ numInferenceSteps: 4 }).timesteps).toEqual([751, 501, 251, 1]);
+  });
+});

@@ -1,0 +1,69 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { z } from 'zod';
+import { openTokenizer } from '#tandem/coordinator/pipeline/tokenizer.js';
+import { GOLDENS, MODEL, readJson, type TemporaryModel, temporaryModel } from './helpers.js';
+
+const goldens = z
+  .array(z.object({ prompt: z.string(), input_ids: z.array(z.number()) }))
+  .parse(JSON.parse(readFileSync(join(GOLDENS, 'tokenizer.json'), 'utf8')));
+
+let model: TemporaryModel;
+
+beforeEach(async () => {
+  model = await temporaryModel();
+});
+
+afterEach(async () => {
+  await model.remove();
+});
+
+const openTemporary = () => openTokenizer(join(model.directory, 'tokenizer'));
+
+describe('the tokenizer', () => {
+  it.each(goldens)('gives the ids of transformers for "$prompt"', async ({ prompt, input_ids }) => {
+    const tokenizer = await openTokenizer(join(MODEL, 'tokenizer'));
+    expect(tokenizer.tokenize(prompt).ids).toEqual(input_ids);
+  });
+
+  it('gives the same ids from vocab.json and merges.txt, as Optimum exports them', async () => {
+    await model.remove('tokenizer/tokenizer.json');
+    const tokenizer = await openTemporary();
+    for (const { prompt, input_ids } of goldens) expect(tokenizer.tokenize(prompt).ids).toEqual(input_ids);
+  });
+
+  it('marks padding in the attention mask', async () => {
+    const { ids, attentionMask } = (await openTemporary()).tokenize('a red cat');
+    expect(ids).toHaveLength(77);
+    const kept = attentionMask.filter((value) => value === 1).length;
+    expect(attentionMask).toEqual([...Array(kept).fill(1), ...Array(77 - kept).fill(0)]);
+    expect(new Set(ids.slice(kept - 1)).size).toBe(1);
+  });
+
+  it('reports the part of a prompt that does not fit', async () => {
+    const tokenizer = await openTemporary();
+    expect(tokenizer.tokenize('a red cat').truncatedText).toBeUndefined();
+    const { ids, truncatedText } = tokenizer.tokenize(`${'red '.repeat(75)}cat on the beach`);
+    expect(truncatedText).toBe('cat on the beach');
+    expect(ids[76]).toBe(tokenizer.tokenize('').ids[76]);
+  });
+
+  it('pads with the token that special_tokens_map.json names, as Stable Diffusion 2 does', async () => {
+    const path = 'tokenizer/special_tokens_map.json';
+    const map = await readJson(join(model.directory, path));
+    await model.write(path, { ...map, pad_token: '!' });
+    const padded = (await openTemporary()).tokenize('red');
+    const vocab = await readJson(join(model.directory, 'tokenizer/vocab.json'));
+    expect(padded.ids[76]).toBe(vocab['!']);
+  });
+
+  it('whose files are missing or malformed is refused by name', async () => {
+    await model.write('tokenizer/tokenizer_config.json', { model_max_length: 'many' });
+    await expect(openTemporary()).rejects.toMatchObject({
+      code: 'TOKENIZER_INVALID',
+      message: expect.stringContaining('model_max_length'),
+    });
+    await expect(openTokenizer('/no/such/tokenizer')).rejects.toThrow('/no/such/tokenizer');
+  });
+});
