@@ -322,7 +322,12 @@ class RankEmitter {
   }
 
   /** Tensors that a segment holds but does not touch, and the largest sum of live ones while it runs. */
-  #peakBytes(draft: SegmentDraft, segment: number, specs: ReadonlyMap<string, TensorSpec>, lastUse: ReadonlyMap<string, number>): number {
+  #peakBytes(
+    draft: SegmentDraft,
+    segment: number,
+    specs: ReadonlyMap<string, TensorSpec>,
+    lastUse: ReadonlyMap<string, number>,
+  ): number {
     const lastNode = new Map<string, number>();
     draft.nodes.forEach((node, i) => {
       for (const name of [...node.input, ...node.output]) lastNode.set(name, i);
@@ -330,7 +335,9 @@ class RankEmitter {
     const bytes = (name: string) => byteLength(specs.get(name) ?? { dtype: 'float32', shape: [0] });
     const stays = (name: string) => (lastUse.get(name) ?? -1) > segment;
     const before = this.#drafts.slice(0, segment).flatMap((earlier) => [...earlier.defined.keys()]);
-    let live = before.filter((name) => (lastUse.get(name) ?? -1) >= segment).reduce((sum, name) => sum + bytes(name), 0);
+    let live = before
+      .filter((name) => (lastUse.get(name) ?? -1) >= segment)
+      .reduce((sum, name) => sum + bytes(name), 0);
     let peak = live;
     draft.nodes.forEach((node, i) => {
       live += node.output.reduce((sum, name) => sum + bytes(name), 0);
@@ -353,7 +360,11 @@ class RankEmitter {
         input: inputs.map(declare),
         output: outputs.map(declare),
         initializer: [...draft.constants.values()].map((slice) =>
-          createTensor({ name: slice.name, dataType: DTYPES[slice.source.dtype].code, dims: sliceShape(slice).map(BigInt) }),
+          createTensor({
+            name: slice.name,
+            dataType: DTYPES[slice.source.dtype].code,
+            dims: sliceShape(slice).map(BigInt),
+          }),
         ),
       }),
     });

@@ -86,9 +86,14 @@ export const declaredInputs = (model: ModelProto): readonly TensorMetadata[] =>
 
 /** The model's outputs as declared; without dims where the exporter gave none. */
 export const declaredOutputs = (model: ModelProto): readonly TensorMetadata[] =>
-  (model.graph?.output ?? []).map((output) => ({ name: output.name, dtype: dtypeOf(elementType(output)), shape: hasShape(output) ? readDims(output) : [] }));
+  (model.graph?.output ?? []).map((output) => ({
+    name: output.name,
+    dtype: dtypeOf(elementType(output)),
+    shape: hasShape(output) ? readDims(output) : [],
+  }));
 
-const hasShape = (info: ValueInfoProto): boolean => info.type?.value.case === 'tensorType' && info.type.value.value.shape !== undefined;
+const hasShape = (info: ValueInfoProto): boolean =>
+  info.type?.value.case === 'tensorType' && info.type.value.value.shape !== undefined;
 
 /** Fixes every symbolic dim of the inputs. */
 const freezeInputs = (model: ModelProto, dims: Dims): ValueInfoProto[] => {

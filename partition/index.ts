@@ -3,22 +3,23 @@
  *
  *     read -> fold (dims, constants, shapes) -> canonicalise -> place -> choose -> cut -> emit (localise) -> write
  */
-import { basename, posix } from 'node:path';
+
 import { readFileSync } from 'node:fs';
+import { basename, posix } from 'node:path';
 import { canonicalise } from './canonicalise.js';
 import { choose, type WireDtype } from './choose.js';
 import { cut } from './cut.js';
+import { type EmittedSegment, emitRank } from './emit.js';
 import { TandemError } from './errors.js';
-import { emitRank, type EmittedSegment } from './emit.js';
-import { declaredInputs, declaredOutputs, type Dims, fold } from './fold.js';
+import { type Dims, declaredInputs, declaredOutputs, fold } from './fold.js';
 import { FORMAT_VERSION, type Manifest, type Profile } from './manifest.js';
 import type { Provider, TensorMetadata } from './onnxruntime.js';
 import { place } from './place.js';
 import { readModel, type SourceModel } from './read.js';
 import { type Decided, makeReport, type PlanReport, planRates, sentBytes } from './report.js';
 import type { TensorSpec } from './tensor.js';
-import { writeShardDirectory } from './write.js';
 import type { RankContent } from './write.js';
+import { writeShardDirectory } from './write.js';
 
 export type { Manifest, PlanReport };
 
@@ -44,7 +45,9 @@ export interface PartitionOptions {
 }
 
 /** The package's own version, for the manifest. */
-export const TOOL_VERSION: string = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version;
+export const TOOL_VERSION: string = JSON.parse(
+  readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
+).version;
 
 const STAGES = ['fold', 'place', 'choose', 'emit'] as const;
 
@@ -64,7 +67,9 @@ const decide = async (source: SourceModel, dims: Dims, options: PartitionOptions
   const plan = choose(graph, placements, { speeds, rates: planRates(devices), wireDtype });
   enter('emit');
   const sections = cut(graph, plan);
-  const programs = devices.map((_, rank) => emitRank(graph, plan, sections, rank, { worldSize: devices.length, wireDtype }));
+  const programs = devices.map((_, rank) =>
+    emitRank(graph, plan, sections, rank, { worldSize: devices.length, wireDtype }),
+  );
   const decided = { graph, plan, cut: sections, programs, devices, wireDtype };
   checkMemory(makeReport(decided), devices);
   onProgress?.('plan', STAGES.length, STAGES.length);
@@ -76,24 +81,44 @@ const checkMemory = (report: PlanReport, devices: readonly DeviceSpec[]): void =
     const limit = devices[rank]?.memoryLimit;
     const needed = weight_bytes + activation_peak_bytes;
     if (limit === undefined || needed <= limit) return [];
-    return [`rank ${rank} (${device}) needs ${mebibytes(needed)} for weights and activations and may use ${mebibytes(limit)}`];
+    return [
+      `rank ${rank} (${device}) needs ${mebibytes(needed)} for weights and activations and may use ${mebibytes(limit)}`,
+    ];
   });
   if (problems.length === 0) return;
-  throw new TandemError('PLAN_MEMORY', 'The model does not fit the devices. Add devices, raise memory_limit, or give the rank a lower speed:', { problems });
+  throw new TandemError(
+    'PLAN_MEMORY',
+    'The model does not fit the devices. Add devices, raise memory_limit, or give the rank a lower speed:',
+    { problems },
+  );
 };
 
 const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
 
-const toSpec = ({ name, dtype, shape }: { name: string; dtype: TensorSpec['dtype']; shape: readonly number[] | undefined }): TensorSpec => {
+const toSpec = ({
+  name,
+  dtype,
+  shape,
+}: {
+  name: string;
+  dtype: TensorSpec['dtype'];
+  shape: readonly number[] | undefined;
+}): TensorSpec => {
   if (shape) return { name, dtype, shape };
-  throw new TandemError('MODEL_SHAPE', `The size of "${name}" depends on data; only models whose inputs and outputs have fixed sizes can be run.`);
+  throw new TandemError(
+    'MODEL_SHAPE',
+    `The size of "${name}" depends on data; only models whose inputs and outputs have fixed sizes can be run.`,
+  );
 };
 
 const segmentFile = (rank: number, profile: number, segment: number): string =>
   posix.join(`rank-${rank}`, `profile-${profile}-segment-${String(segment).padStart(3, '0')}.onnx`);
 
 const toProfile = (decided: Decided, dims: Dims, index: number): Profile => ({
-  name: Object.entries(dims).map(([name, size]) => `${name}=${size}`).join(',') || 'static',
+  name:
+    Object.entries(dims)
+      .map(([name, size]) => `${name}=${size}`)
+      .join(',') || 'static',
   dims,
   inputs: decided.graph.inputs.map(toSpec),
   outputs: decided.graph.outputs.map(toSpec),
@@ -112,7 +137,11 @@ const toProfile = (decided: Decided, dims: Dims, index: number): Profile => ({
 
 const toRankContent = (rank: number, programs: readonly (readonly EmittedSegment[])[]): RankContent => {
   const segments = programs.flatMap((program, profile) =>
-    program.map((segment, i) => ({ file: segmentFile(rank, profile, i), model: segment.model, constants: segment.constants })),
+    program.map((segment, i) => ({
+      file: segmentFile(rank, profile, i),
+      model: segment.model,
+      constants: segment.constants,
+    })),
   );
   const slices = new Map(segments.flatMap(({ constants }) => constants.map((slice) => [slice.name, slice] as const)));
   return { folder: `rank-${rank}`, slices: [...slices.values()], segments };
@@ -137,7 +166,10 @@ export const partition = async (modelPath: string, out: string, options: Partiti
   const decided: Decided[] = [];
   for (const dims of options.profiles) decided.push(await decide(source, dims, options));
   const signal = options.signal ? { signal: options.signal } : {};
-  const sha256 = await source.digest({ ...signal, onProgress: (done, total) => options.onProgress?.('digest', done, total) });
+  const sha256 = await source.digest({
+    ...signal,
+    onProgress: (done, total) => options.onProgress?.('digest', done, total),
+  });
   const manifest = {
     format_version: FORMAT_VERSION,
     tool_version: TOOL_VERSION,
@@ -146,8 +178,17 @@ export const partition = async (modelPath: string, out: string, options: Partiti
     wire_dtype: options.wireDtype,
     profiles: decided.map((one, index) => toProfile(one, options.profiles[index] ?? {}, index)),
   };
-  const ranks = options.devices.map((_, rank) => toRankContent(rank, decided.map(({ programs }) => programs[rank] ?? [])));
-  return writeShardDirectory(out, { manifest, ranks }, { ...signal, onProgress: (done, total) => options.onProgress?.('write', done, total) });
+  const ranks = options.devices.map((_, rank) =>
+    toRankContent(
+      rank,
+      decided.map(({ programs }) => programs[rank] ?? []),
+    ),
+  );
+  return writeShardDirectory(
+    out,
+    { manifest, ranks },
+    { ...signal, onProgress: (done, total) => options.onProgress?.('write', done, total) },
+  );
 };
 
 /** A model's inputs and outputs as declared; symbolic dims by name. */
@@ -157,4 +198,3 @@ export const inspect = async (
   const { model } = await readModel(modelPath, { requireWeights: false });
   return { inputs: declaredInputs(model), outputs: declaredOutputs(model) };
 };
-

@@ -3,6 +3,10 @@ import * as ort from 'onnxruntime-node';
 import { TandemError } from './errors.js';
 import { DTYPES, type DType, type HostTensor } from './tensor.js';
 
+// Since 1.30 ONNX Runtime reports usage to its makers and leaves logs in the temporary directory, unless told not to before
+// its first session. A user who wants that sets the variable to 0.
+process.env.ORT_DISABLE_TELEMETRY ??= '1';
+
 export type Provider = 'cpu' | 'cuda' | 'webgpu' | 'dml' | 'coreml';
 export const PROVIDERS: readonly Provider[] = ['cpu', 'cuda', 'webgpu', 'dml', 'coreml'];
 

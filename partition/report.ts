@@ -1,15 +1,15 @@
 /** What `tandem plan` says of a plan; the JSON keys are a contract. */
-import { type Plan, shardedShares, wireType, type WireDtype } from './choose.js';
+import { type Plan, shardedShares, type WireDtype, wireType } from './choose.js';
 import { type CollectiveKind, sentElements } from './collective.js';
 import { nodeFlops, nodeMs, RATES, type Rates, workShare } from './cost.js';
 import type { Cut } from './cut.js';
 import type { EmittedSegment } from './emit.js';
 import type { Graph, Node } from './graph.js';
 import type { DeviceSpec } from './index.js';
-import { operatorKey } from './rules/index.js';
 import { whyWhole } from './place.js';
+import { operatorKey } from './rules/index.js';
 import { sliceLayout } from './slice.js';
-import { type DType, DTYPES } from './tensor.js';
+import { DTYPES, type DType } from './tensor.js';
 
 export interface PlanReport {
   readonly world_size: number;
@@ -128,7 +128,10 @@ const predict = (decided: Decided): PlanReport['predicted'] => {
   const compute = sum(
     nodes.map((node) => {
       const row = decided.plan.rows.get(node);
-      return nodeMs(node, rates) * Math.max(...decided.devices.map(({ speed }, rank) => (row ? workShare(node, row, rank) : 1) / speed));
+      return (
+        nodeMs(node, rates) *
+        Math.max(...decided.devices.map(({ speed }, rank) => (row ? workShare(node, row, rank) : 1) / speed))
+      );
     }),
   );
   const wire = Math.max(...decided.programs.map(sentBytes));

@@ -5,6 +5,7 @@ import { Piscina } from 'piscina';
 import { TandemError } from '../partition/errors.js';
 import { providerUnavailable } from '../partition/onnxruntime.js';
 import {
+  type Answer,
   buffersOf,
   type FinishTask,
   type OpenTask,
@@ -12,15 +13,11 @@ import {
   type RunTask,
   type Tensors,
 } from './compute-protocol.js';
+import type { Problem } from './protocol.js';
 
-const reasonOf = (error: unknown): string => (error instanceof Error ? error.message.trim() : String(error));
-
-// An error loses its class on the way between threads; its own `code` survives.
-const ownCode = (error: unknown): string | undefined =>
-  error instanceof Error && 'code' in error && error.name === 'TandemError' ? String(error.code) : undefined;
-
-const failure = (code: string, what: string, error: unknown): TandemError =>
-  new TandemError(ownCode(error) ?? code, `${what}: ${reasonOf(error)}`, { cause: error });
+/** A segment's place in messages. */
+const fail = (what: string, problem: Problem): TandemError =>
+  new TandemError(problem.code, `${what}: ${problem.message.trim()}`, { problems: problem.problems });
 
 /** The thread in which sessions live. Buffers given to it are no longer usable here. */
 export class ComputePool {
@@ -30,34 +27,34 @@ export class ComputePool {
     maxThreads: 1,
     idleTimeout: Number.POSITIVE_INFINITY,
   });
+  #opened = 0;
 
   /** @throws TandemError `SEGMENT_OPEN`, `SEGMENT_MISMATCH`, `PROVIDER_UNAVAILABLE` */
   async open(task: OpenTask): Promise<void> {
-    try {
-      await this.#pool.run(task, { name: 'open' });
-    } catch (error) {
-      if (ownCode(error) === undefined && task.provider !== 'cpu')
-        throw providerUnavailable(task.provider, reasonOf(error), error);
-      throw failure('SEGMENT_OPEN', `Cannot open "${task.path}"`, error);
+    const answer = await this.#ask<undefined>('open', task);
+    if (answer.kind === 'done') {
+      this.#opened += 1;
+      return;
     }
+    const { problem } = answer;
+    // Where a device's provider cannot open even the first graph, the device itself is missing.
+    const isDevice = task.provider !== 'cpu' && this.#opened === 0 && problem.code === 'SEGMENT_OPEN';
+    if (isDevice) throw providerUnavailable(task.provider, problem.message);
+    throw fail(`Cannot open "${task.segment.file}"`, problem);
   }
 
   /** @throws TandemError `SEGMENT_RUN`, `SEGMENT_INPUT` */
   async run(task: RunTask): Promise<RunResult> {
-    try {
-      return (await this.#pool.run(task, { name: 'run', transferList: buffersOf(task.arrived) })) as RunResult;
-    } catch (error) {
-      throw failure('SEGMENT_RUN', `Segment ${task.segment} failed`, error);
-    }
+    const answer = await this.#ask<RunResult>('run', task, buffersOf(task.arrived));
+    if (answer.kind === 'done') return answer.value;
+    throw fail(`Segment ${task.segment} failed`, answer.problem);
   }
 
   /** @throws TandemError `SEGMENT_INPUT` */
   async finish(task: FinishTask): Promise<Tensors> {
-    try {
-      return (await this.#pool.run(task, { name: 'finish', transferList: buffersOf(task.arrived) })) as Tensors;
-    } catch (error) {
-      throw failure('SEGMENT_RUN', 'The outputs are not there at the end of the step', error);
-    }
+    const answer = await this.#ask<Tensors>('finish', task, buffersOf(task.arrived));
+    if (answer.kind === 'done') return answer.value;
+    throw fail('The outputs are not there at the end of the step', answer.problem);
   }
 
   /**
@@ -73,5 +70,9 @@ export class ComputePool {
         () => false,
       );
     return Promise.race([closing, delay(timeoutMs, false, { ref: false })]);
+  }
+
+  async #ask<T>(name: 'open' | 'run' | 'finish', task: object, transferList: ArrayBuffer[] = []): Promise<Answer<T>> {
+    return (await this.#pool.run(task, { name, transferList })) as Answer<T>;
   }
 }

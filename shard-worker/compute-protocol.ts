@@ -2,6 +2,7 @@
 import type { SegmentEntry } from '../partition/manifest.js';
 import type { Provider } from '../partition/onnxruntime.js';
 import type { HostTensor } from '../partition/tensor.js';
+import type { Problem } from './protocol.js';
 
 export type Tensors = Readonly<Record<string, HostTensor>>;
 
@@ -32,6 +33,11 @@ export interface FinishTask {
   readonly arrived: Tensors;
   readonly outputs: readonly string[];
 }
+
+/** What the compute thread answers: errors lose their class and code between threads, so they cross as data. */
+export type Answer<T> =
+  | { readonly kind: 'done'; readonly value: T }
+  | { readonly kind: 'failed'; readonly problem: Problem };
 
 /** Buffers of tensors that own theirs, for a transfer list. */
 export const buffersOf = (tensors: Tensors): ArrayBuffer[] => [

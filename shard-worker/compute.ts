@@ -9,6 +9,7 @@ import type { SegmentEntry } from '../partition/manifest.js';
 import { openSession, type Session, type TensorMetadata } from '../partition/onnxruntime.js';
 import type { HostTensor, TensorSpec } from '../partition/tensor.js';
 import {
+  type Answer,
   buffersOf,
   copyOf,
   type FinishTask,
@@ -18,6 +19,7 @@ import {
   type RunTask,
   type Tensors,
 } from './compute-protocol.js';
+import { toProblem } from './wire.js';
 
 interface LoadedSegment {
   readonly session: Session;
@@ -30,8 +32,20 @@ const segments: LoadedSegment[] = [];
 const values = new Map<string, HostTensor>();
 
 /** Hands a result to the main thread together with its tensors' buffers. */
-const handOver = <T extends object>(value: T, tensors: Tensors): T =>
-  move({ [transferableSymbol]: buffersOf(tensors), [valueSymbol]: value } as never) as unknown as T;
+const handOver = <T>(value: T, tensors: Tensors): Answer<T> => {
+  const answer: Answer<T> = { kind: 'done', value };
+  return move({ [transferableSymbol]: buffersOf(tensors), [valueSymbol]: answer } as never) as unknown as Answer<T>;
+};
+
+/** Turns what `work` throws into an answer; `code` is for errors that are not Tandem's own. */
+const answer = async <T>(code: string, work: () => Promise<Answer<T>>): Promise<Answer<T>> => {
+  try {
+    return await work();
+  } catch (error) {
+    const problem = toProblem(error);
+    return { kind: 'failed', problem: error instanceof TandemError ? problem : { ...problem, code } };
+  }
+};
 
 const differs = (expected: TensorSpec, found: TensorMetadata): boolean =>
   found.dtype !== expected.dtype ||
@@ -59,7 +73,13 @@ const checkSession = (session: Session, entry: SegmentEntry): void => {
 };
 
 /** Opens a segment's graph; segments are opened in order. */
-export const open = async (task: OpenTask): Promise<void> => {
+export const open = (task: OpenTask): Promise<Answer<undefined>> =>
+  answer('SEGMENT_OPEN', async () => {
+    await openSegment(task);
+    return { kind: 'done', value: undefined };
+  });
+
+const openSegment = async (task: OpenTask): Promise<void> => {
   const { segment: entry, provider, deviceId, threads } = task;
   const session = await openSession(task.path, { provider, deviceId, threads, optimization: 'all' });
   checkSession(session, entry);
@@ -83,7 +103,9 @@ const takeSent = (segment: LoadedSegment): Tensors =>
   );
 
 /** Runs one segment. */
-export const run = async ({ segment: index, arrived }: RunTask): Promise<RunResult> => {
+export const run = (task: RunTask): Promise<Answer<RunResult>> => answer('SEGMENT_RUN', () => runSegment(task));
+
+const runSegment = async ({ segment: index, arrived }: RunTask): Promise<Answer<RunResult>> => {
   const segment = segments[index];
   if (segment === undefined)
     throw new TandemError('SEGMENT_MISSING', `Segment ${index} was not opened; there are ${segments.length}.`);
@@ -103,12 +125,14 @@ export const run = async ({ segment: index, arrived }: RunTask): Promise<RunResu
 };
 
 /** Ends a step. */
-export const finish = ({ arrived, outputs }: FinishTask): Tensors => {
-  store(arrived);
-  const wanted = Object.fromEntries(outputs.map((name) => [name, copyOf(take(name))]));
-  values.clear();
-  return handOver(wanted, wanted);
-};
+export const finish = ({ arrived, outputs }: FinishTask): Promise<Answer<Tensors>> =>
+  answer('SEGMENT_RUN', async () => {
+    store(arrived);
+    // A copy each: a model may name one tensor twice, or give out what it was fed.
+    const wanted = Object.fromEntries(outputs.map((name) => [name, copyOf(take(name))]));
+    values.clear();
+    return handOver(wanted, wanted);
+  });
 
 /** Closes all sessions. */
 export const dispose = async (): Promise<void> => {

@@ -4,7 +4,7 @@
  */
 import type { TensorMetadata } from '../../partition/onnxruntime.js';
 import { elementCount, type TensorSpec } from '../../partition/tensor.js';
-import { modelInputsError } from './errors.js';
+import { modelInputsError, requestError } from './errors.js';
 import type { ModelDirectory } from './model-directory.js';
 
 /** Fixed sizes of one profile of a denoiser; lengths are in latents and tokens, not pixels. */
@@ -46,7 +46,7 @@ export const symbolicSizes = (inputs: readonly TensorMetadata[], size: DenoiserS
   const ordered = [...inputs].sort((a, b) => Number(a.name === TIMESTEP_INPUT) - Number(b.name === TIMESTEP_INPUT));
   for (const { name, shape } of ordered)
     shape.forEach((dim, axis) => {
-      if (!isSymbolic(dim) || dim in sizes) return;
+      if (!isSymbolic(dim) || Object.hasOwn(sizes, dim)) return;
       const value = axesOf(name, size)[axis];
       if (value === undefined)
         problems.push(
@@ -81,16 +81,30 @@ export interface ImageSize {
   readonly guidanceScale: number;
 }
 
-/** The sizes to open a model's denoiser for, with guidance in one call where there is guidance. */
-export const denoiserSizeFor = (model: ModelDirectory, image: ImageSize): DenoiserSize => ({
-  batch: image.guidanceScale > 1 && model.timeCondProjDim === undefined ? 2 : 1,
-  channels: model.latents.channels,
-  height: Math.floor(image.height / model.latents.downscale),
-  width: Math.floor(image.width / model.latents.downscale),
-  sequenceLength: model.sequenceLength,
-});
+const checkImageSize = (image: ImageSize, downscale: number): void => {
+  const problems = (['width', 'height'] as const)
+    .filter((side) => !(Number.isInteger(image[side] / downscale) && image[side] > 0))
+    .map((side) => `Expected the ${side} to be a positive multiple of ${downscale} pixels, found ${image[side]}.`);
+  if (problems.length > 0) throw requestError(problems.join(' '), problems);
+};
 
-/** The same for an output: its dims are those of the sample. */
+/**
+ * The sizes to open a model's denoiser for, with guidance in one call where there is guidance.
+ * @throws TandemError `REQUEST_INVALID` when the image cannot be divided into latents
+ */
+export const denoiserSizeFor = (model: ModelDirectory, image: ImageSize): DenoiserSize => {
+  const { channels, downscale } = model.latents;
+  checkImageSize(image, downscale);
+  return {
+    batch: image.guidanceScale > 1 && model.timeCondProjDim === undefined ? 2 : 1,
+    channels,
+    height: image.height / downscale,
+    width: image.width / downscale,
+    sequenceLength: model.sequenceLength,
+  };
+};
+
+/** An output with every symbolic dim fixed: its dims are those of the sample. */
 export const outputSpec = (output: TensorMetadata, size: DenoiserSize): TensorSpec => {
   const fallback = [size.batch, size.channels, size.height, size.width];
   const shape = output.shape.map((dim, axis) => (isSymbolic(dim) ? (fallback[axis] ?? 1) : dim));

@@ -34,7 +34,16 @@ const DEFAULT_TIMEOUT_MS = 600_000;
 type Kind = SessionResult['kind'];
 
 const failure = (what: string, message: string): TandemError =>
-  new TandemError(SESSION_FAILED, `${what} failed. ONNX Runtime says: ${message}`);
+  new TandemError(
+    SESSION_FAILED,
+    `${what} failed; check the model's file and the device's memory. The reason given: ${message}`,
+  );
+
+const timeout = (what: string, timeoutMs: number): TandemError =>
+  new TandemError(
+    SESSION_TIMEOUT,
+    `${what} took longer than ${timeoutMs} ms; its thread was ended. Open it again with more time, fewer pixels or a faster device.`,
+  );
 
 const expectKind = <K extends Kind>(
   result: SessionResult,
@@ -55,18 +64,18 @@ export const createSessionThread = (options: SessionThreadOptions = {}): Session
     maxThreads: 1,
   });
 
+  let ended: TandemError | undefined;
+
   const perform = async (task: SessionTask, what: string): Promise<SessionResult> => {
+    if (ended !== undefined) throw ended;
     const signal = AbortSignal.timeout(timeoutMs);
     try {
       return await pool.run(task, { signal });
     } catch (error) {
-      if (!signal.aborted)
-        throw new TandemError(SESSION_FAILED, `${what} failed: ${(error as Error).message}`, { cause: error });
-      throw new TandemError(
-        SESSION_TIMEOUT,
-        `${what} took longer than ${timeoutMs} ms and was ended. Allow more time, or run it on a faster device.`,
-        { cause: error },
-      );
+      if (!signal.aborted) throw failure(what, (error as Error).message);
+      // Ending the task ended its thread, and with it every session in there.
+      ended = timeout(what, timeoutMs);
+      throw ended;
     }
   };
 

@@ -125,7 +125,9 @@ def scheduler_config(golden):
     scheduler = golden.scheduler(**golden.config)
     name = golden.scheduler.__mro__[1].__name__ if golden.scheduler is LatentFlowMatch else golden.scheduler.__name__
     hidden = ("_class_name", "_use_default_values")
-    return {"_class_name": name} | {key: value for key, value in scheduler.config.items() if key not in hidden}
+    # JSON has no infinity; the one entry that is infinite means "no limit", as leaving it out does.
+    config = {key: value for key, value in scheduler.config.items() if value != -float("inf")}
+    return {"_class_name": name} | {key: value for key, value in config.items() if key not in hidden}
 
 
 def make(golden, pipeline, onnx_pipeline):

@@ -180,7 +180,7 @@ def randn_goldens():
 
 def write(name, value):
     path = GOLDENS / name
-    path.write_text(json.dumps(value, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     print(f"{name}: {path.stat().st_size} bytes")
 
 

@@ -11,6 +11,7 @@ const REASONS: Readonly<Record<string, readonly [code: string, reason: string]>>
   EACCES: ['WRITE_DENIED', 'this user may not write there; choose another directory or change its permissions'],
   EPERM: ['WRITE_DENIED', 'this user may not write there; choose another directory or change its permissions'],
   EROFS: ['WRITE_DENIED', 'the file system is read-only; choose another directory'],
+  EEXIST: ['WRITE_DENIED', 'part of the path is a file; choose another directory'],
   ENOTDIR: ['WRITE_DENIED', 'part of the path is a file; choose another directory'],
 };
 

@@ -54,6 +54,8 @@ const stageAt = async (target: string, bytes: number): Promise<Staging> => {
     await sweep(target);
     await checkReplaceable(target);
     await checkSpace(target, bytes);
+    // Its name is ours, so what has it already is from a dead process with the same pid.
+    await rm(directory, { recursive: true, force: true });
     await mkdir(directory);
   } catch (error) {
     active.delete(directory);

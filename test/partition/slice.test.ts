@@ -1,9 +1,9 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
 import { sliceLayout, sliceShape, sliceTensor, type WeightSlice } from '#tandem/partition/slice.js';
 import { SliceCopier } from '#tandem/partition/slice-copy.js';
-import { byteLength, type DType, DTYPES, elementCount, type HostTensor } from '#tandem/partition/tensor.js';
-import { describe, expect, test } from 'vitest';
+import { byteLength, DTYPES, type DType, elementCount, type HostTensor } from '#tandem/partition/tensor.js';
 import { pattern, temporaryFolder } from './read-models.js';
 
 type Ranges = WeightSlice['ranges'];
@@ -78,19 +78,22 @@ test('a slice in memory has the elements that index arithmetic finds, for random
 });
 
 // Tiny buffers, so that slices fall into many blocks: rows that fit, rows that do not, and runs cut in the middle.
-test.each([64, 333, 4096, 1 << 20])('a slice from a file has the same bytes through buffers of %i bytes', (blockBytes) => {
-  const folder = temporaryFolder();
-  const copier = new SliceCopier(blockBytes);
-  for (let seed = 1; seed <= 400; seed++) {
-    const { tensor, axis, ranges } = randomCase(seed);
-    const file = join(folder, `${seed % 8}.bin`);
-    writeFileSync(file, Buffer.concat([pattern(seed % 100), tensor.data, pattern(10)]));
-    const slice = { name: 'w', source: tensor, axis, ranges };
-    const found = collect(copier, file, seed % 100, slice);
-    expect(Buffer.from(found).equals(naiveSlice(tensor, axis, ranges)), `seed ${seed}`).toBe(true);
-  }
-  copier.close();
-});
+test.each([64, 333, 4096, 1 << 20])(
+  'a slice from a file has the same bytes through buffers of %i bytes',
+  (blockBytes) => {
+    const folder = temporaryFolder();
+    const copier = new SliceCopier(blockBytes);
+    for (let seed = 1; seed <= 400; seed++) {
+      const { tensor, axis, ranges } = randomCase(seed);
+      const file = join(folder, `${seed % 8}.bin`);
+      writeFileSync(file, Buffer.concat([pattern(seed % 100), tensor.data, pattern(10)]));
+      const slice = { name: 'w', source: tensor, axis, ranges };
+      const found = collect(copier, file, seed % 100, slice);
+      expect(Buffer.from(found).equals(naiveSlice(tensor, axis, ranges)), `seed ${seed}`).toBe(true);
+    }
+    copier.close();
+  },
+);
 
 describe('large slices', () => {
   const file = { rows: 6, columns: 300_000 };
@@ -103,8 +106,20 @@ describe('large slices', () => {
   // Runs of over 256 KiB are read one by one, shorter ones with their whole rows.
   test.each<[string, Ranges]>([
     ['long runs', [[0, 150_000]]],
-    ['short runs', [[100, 10_000], [200_000, 230_000]]],
-    ['both', [[0, 140_000], [150_000, 150_010]]],
+    [
+      'short runs',
+      [
+        [100, 10_000],
+        [200_000, 230_000],
+      ],
+    ],
+    [
+      'both',
+      [
+        [0, 140_000],
+        [150_000, 150_010],
+      ],
+    ],
   ])('with %s are the same from a file as in memory', (_, ranges) => {
     const path = join(temporaryFolder(), 'weights.bin');
     writeFileSync(path, tensor.data);
@@ -124,13 +139,33 @@ test('slices that cover their tensor have one layout, along whichever axis', () 
   const source: HostTensor = { dtype: 'int8', shape: [2, 3, 4], data: pattern(24) };
   const whole = { rows: 1, rowBytes: 24, runs: [{ start: 0, bytes: 24 }], bytes: 24 };
   for (const [axis, size] of source.shape.entries()) {
-    expect(sliceLayout({ name: 'w', source, axis, ranges: [[0, 1], [1, size]] })).toEqual(whole);
+    expect(
+      sliceLayout({
+        name: 'w',
+        source,
+        axis,
+        ranges: [
+          [0, 1],
+          [1, size],
+        ],
+      }),
+    ).toEqual(whole);
   }
 });
 
 test('shapes follow the ranges', () => {
   const source: HostTensor = { dtype: 'int8', shape: [2, 9], data: pattern(18) };
-  expect(sliceShape({ name: 'w', source, axis: 1, ranges: [[0, 2], [6, 9]] })).toEqual([2, 5]);
+  expect(
+    sliceShape({
+      name: 'w',
+      source,
+      axis: 1,
+      ranges: [
+        [0, 2],
+        [6, 9],
+      ],
+    }),
+  ).toEqual([2, 5]);
 });
 
 test.each<[number, Ranges]>([
@@ -142,5 +177,7 @@ test.each<[number, Ranges]>([
   [1, [[0.5, 1]]],
 ])('axis %i with ranges %j is refused for a tensor of shape [2, 9]', (axis, ranges) => {
   const source: HostTensor = { dtype: 'int8', shape: [2, 9], data: pattern(18) };
-  expect(() => sliceShape({ name: 'w', source, axis, ranges })).toThrow(expect.objectContaining({ code: 'SLICE_RANGE' }));
+  expect(() => sliceShape({ name: 'w', source, axis, ranges })).toThrow(
+    expect.objectContaining({ code: 'SLICE_RANGE' }),
+  );
 });

@@ -11,7 +11,7 @@ export const FEATURES = { input: 32, hidden: 48, output: 24 };
 
 /** Small numbers, so that sums are exact in whichever order. */
 export const wholeNumbers = (count: number, seed: number): Float32Array =>
-  Float32Array.from({ length: count }, (_, index) => (Math.imul(index + 1, seed) >>> 7) % 5 - 2);
+  Float32Array.from({ length: count }, (_, index) => ((Math.imul(index + 1, seed) >>> 7) % 5) - 2);
 
 const asBytes = (values: Float32Array): Uint8Array => new Uint8Array(values.buffer);
 
@@ -62,7 +62,9 @@ export const segmentModel = (slices: readonly WeightSlice[], first: 'w1' | 'w1 a
       ],
       initializer: slices
         .filter(({ name }) => !name.startsWith('w1') || name === first)
-        .map((slice) => createTensor({ name: slice.name, dims: sliceShape(slice).map(BigInt), dataType: DataType.FLOAT })),
+        .map((slice) =>
+          createTensor({ name: slice.name, dims: sliceShape(slice).map(BigInt), dataType: DataType.FLOAT }),
+        ),
       input: [createValueInfo('x', DataType.FLOAT, [3, FEATURES.input])],
       output: [createValueInfo('partial', DataType.FLOAT, [3, FEATURES.output])],
     },

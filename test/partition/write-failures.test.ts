@@ -1,12 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, readdirSync, renameSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
+import { expect, onTestFinished, test } from 'vitest';
 import { readManifest } from '#tandem/partition/manifest.js';
 import { createModel, createTensor, DataType } from '#tandem/partition/onnx/index.js';
 import { type ShardContent, writeShardDirectory } from '#tandem/partition/write.js';
-import { expect, onTestFinished, test } from 'vitest';
 import { temporaryFolder } from './read-models.js';
 import { twoRankContent } from './write-content.js';
 
@@ -27,7 +27,9 @@ const largeContent = (folder: string, bytes: number): ShardContent => {
       model: { name: 'model.onnx', sha256: '0'.repeat(64) },
       world_size: 1,
       wire_dtype: 'fp32',
-      profiles: [{ name: 'static', dims: {}, inputs: [], outputs: [], wire_bytes_per_step: 0, ranks: [{ segments: [] }] }],
+      profiles: [
+        { name: 'static', dims: {}, inputs: [], outputs: [], wire_bytes_per_step: 0, ranks: [{ segments: [] }] },
+      ],
     },
     ranks: [
       {
@@ -83,16 +85,94 @@ test('a place below a file is refused', async () => {
   }
 });
 
-test.runIf(process.platform === 'linux')('a read-only file system is refused', async () => {
-  const content = await twoRankContent(temporaryFolder());
-  await expect(writeShardDirectory('/proc/tandem/shards', content)).rejects.toMatchObject({
-    code: expect.stringMatching(/^WRITE_/),
-    message: expect.stringContaining('cannot be written'),
-  });
+/** A process that writes one weight of `bytes` from a hole in `folder/large.bin` to `folder/shards`. */
+const WRITER = `
+  const { createModel, createTensor } = await import('#tandem/partition/onnx/index.js');
+  const { writeShardDirectory } = await import('#tandem/partition/write.js');
+  const [folder, size] = process.argv.slice(1);
+  const bytes = Number(size);
+  const source = { name: 'w', dtype: 'uint8', shape: [bytes], file: folder + '/large.bin', offset: 0, bytes };
+  const initializer = [createTensor({ name: 'w', dims: [BigInt(bytes)], dataType: 2 })];
+  const ranks = [{ folder: 'rank-0', slices: [{ name: 'w', source, axis: 0, ranges: [[0, bytes]] }],
+    segments: [{ file: 'rank-0/0.onnx', model: createModel({ graph: { initializer } }) }] }];
+  const manifest = { format_version: 1, tool_version: '0', model: { name: 'm', sha256: '0'.repeat(64) }, world_size: 1,
+    wire_dtype: 'fp32', profiles: [{ name: 'static', dims: {}, inputs: [], outputs: [], wire_bytes_per_step: 0, ranks: [{ segments: [] }] }] };
+  await writeShardDirectory(folder + '/shards', { manifest, ranks }).catch((error) => {
+    console.log(error.code);
+    process.exitCode = 3;
+  });`;
+
+const spawnWriter = (folder: string, bytes: number, prefix: readonly string[] = []): ChildProcess => {
+  writeFileSync(join(folder, 'large.bin'), '');
+  truncateSync(join(folder, 'large.bin'), bytes);
+  const [command = process.execPath, ...rest] = [
+    ...prefix,
+    process.execPath,
+    '--input-type=module',
+    '-e',
+    WRITER,
+    folder,
+    String(bytes),
+  ];
+  const child = spawn(command, rest, { stdio: ['ignore', 'pipe', 'inherit'] });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  return child;
+};
+
+const waitForEntry = async (folder: string, prefix: string): Promise<string> => {
+  for (let attempt = 0; attempt < 1000; attempt++) {
+    const entry = readdirSync(folder).find((name) => name.startsWith(prefix));
+    if (entry) return entry;
+    await sleep(10);
+  }
+  throw new Error(`No ${prefix}* appeared.`);
+};
+
+test('what a killed run left is swept by the next one, and what a running one writes is not', async () => {
+  const folder = temporaryFolder();
+  const child = spawnWriter(folder, 4096 * MIB);
+  const partial = await waitForEntry(folder, '.shards.partial-');
+  const content = await twoRankContent(folder);
+  const out = join(folder, 'shards');
+  await writeShardDirectory(out, content);
+  expect(readdirSync(folder)).toContain(partial);
+  child.kill('SIGKILL');
+  await once(child, 'exit');
+  await writeShardDirectory(out, content);
+  expect(readdirSync(folder).sort()).toEqual(['large.bin', 'model.onnx', 'shards']);
 });
 
-const WRITER = `
-  const { writeShardDirectory } = await import('#tandem/partition/write.js');
-  const [out, content] = process.argv.slice(1);
-  const revive = (key, value) => (typeof value === 'string' && /^-?\\d+n$/.test(value) ? BigInt(value.slice(0, -1)) : value);
-  await writeShardDirectory(out, JSON.parse(content, revive));`;
+test('a directory left by a dead process with the same pid is swept as well', async () => {
+  const folder = temporaryFolder();
+  mkdirSync(join(folder, `.shards.partial-${process.pid}`, 'rank-0'), { recursive: true });
+  await writeShardDirectory(join(folder, 'shards'), await twoRankContent(folder));
+  expect(readdirSync(folder).sort()).toEqual(['model.onnx', 'shards']);
+});
+
+test('a shard directory that had made way for one that never came is put back', async () => {
+  const folder = temporaryFolder();
+  const out = join(folder, 'shards');
+  const content = await twoRankContent(folder);
+  const before = await writeShardDirectory(out, content);
+  renameSync(out, join(folder, `.shards.old-${await deadPid()}`));
+  const broken = { ...content, manifest: { ...content.manifest, world_size: 3 } };
+  await expect(writeShardDirectory(out, broken)).rejects.toMatchObject({ code: 'SHARDS_INVALID' });
+  expect(await readManifest(out)).toEqual(before);
+  expect(readdirSync(folder).sort()).toEqual(['model.onnx', 'shards']);
+});
+
+/** The pid of a process that has just ended. */
+const deadPid = async (): Promise<number> => {
+  const child = spawn(process.execPath, ['-e', '']);
+  await once(child, 'exit');
+  return child.pid ?? 0;
+};
+
+test('a write that the system cuts short says so and leaves nothing behind', async () => {
+  const folder = temporaryFolder();
+  // A limit of 8 MiB on any file (in blocks of 512 bytes) stands for a full disk: the error comes in the middle of a write.
+  const child = spawnWriter(folder, 64 * MIB, ['sh', '-c', 'ulimit -f 16384; exec "$0" "$@"']);
+  const [said, [exit]] = await Promise.all([child.stdout?.setEncoding('utf8').toArray(), once(child, 'exit')]);
+  expect({ said: said?.join(''), exit }).toEqual({ said: 'WRITE_DISK_FULL\n', exit: 3 });
+  expect(readdirSync(folder)).toEqual(['large.bin']);
+});

@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
 import { readManifest } from '#tandem/partition/manifest.js';
 import { decodeModel, type ModelProto } from '#tandem/partition/onnx/index.js';
 import { openSession } from '#tandem/partition/onnxruntime.js';
 import type { HostTensor } from '#tandem/partition/tensor.js';
 import { type ShardContent, writeShardDirectory } from '#tandem/partition/write.js';
-import { describe, expect, test } from 'vitest';
 import { temporaryFolder } from './read-models.js';
 import { FEATURES, SCALE, twoRankContent, W1, W2, wholeNumbers } from './write-content.js';
 
@@ -39,7 +39,9 @@ const initializers = (path: string): ModelProto['graph'] => decodeModel(readFile
 
 const entriesOf = (path: string, name: string): Record<string, string> =>
   Object.fromEntries(
-    (initializers(path)?.initializer.find((tensor) => tensor.name === name)?.externalData ?? []).map(({ key, value }) => [key, value]),
+    (initializers(path)?.initializer.find((tensor) => tensor.name === name)?.externalData ?? []).map(
+      ({ key, value }) => [key, value],
+    ),
   );
 
 const write = async (folder: string, name = 'shards') => {
@@ -93,7 +95,19 @@ describe('a written shard directory', () => {
     const folder = temporaryFolder();
     const content = await twoRankContent(folder);
     const ranks = content.ranks.map((rank) => ({ ...rank, segments: [] }));
-    const manifest = { ...content.manifest, profiles: [{ name: 'static', dims: {}, inputs: [], outputs: [], wire_bytes_per_step: 0, ranks: [{ segments: [] }, { segments: [] }] }] };
+    const manifest = {
+      ...content.manifest,
+      profiles: [
+        {
+          name: 'static',
+          dims: {},
+          inputs: [],
+          outputs: [],
+          wire_bytes_per_step: 0,
+          ranks: [{ segments: [] }, { segments: [] }],
+        },
+      ],
+    };
     const written = await writeShardDirectory(join(folder, 'shards'), { manifest, ranks });
     expect(written.files.map(({ bytes }) => bytes)).toEqual([0, 0]);
   });
@@ -104,7 +118,7 @@ describe('a written shard directory', () => {
     await writeShardDirectory(join(folder, 'shards'), await twoRankContent(folder), {
       onProgress: (...step) => seen.push(step),
     });
-    const total = (W1.byteLength + W2.byteLength);
+    const total = W1.byteLength + W2.byteLength;
     expect(seen.at(-1)).toEqual([total, total]);
   });
 });
@@ -160,9 +174,10 @@ describe('writing where something is already', () => {
 describe('content that does not fit together', () => {
   const attempt = async (change: (content: ShardContent) => ShardContent): Promise<unknown> => {
     const folder = temporaryFolder();
-    const error: unknown = await writeShardDirectory(join(folder, 'shards'), change(await twoRankContent(folder))).catch(
-      (reason: unknown) => reason,
-    );
+    const error: unknown = await writeShardDirectory(
+      join(folder, 'shards'),
+      change(await twoRankContent(folder)),
+    ).catch((reason: unknown) => reason);
     expect(readdirSync(folder)).toEqual(['model.onnx']);
     return error;
   };
@@ -171,7 +186,10 @@ describe('content that does not fit together', () => {
 
   test('is refused: an initializer without data or slice', async () => {
     const error = await withRanks((rank) => ({ ...rank, slices: rank.slices.filter(({ name }) => name !== 'w2') }));
-    expect(error).toMatchObject({ code: 'WRITE_CONTENT', message: expect.stringMatching(/rank-0\/0\.onnx.*"w2".*neither/) });
+    expect(error).toMatchObject({
+      code: 'WRITE_CONTENT',
+      message: expect.stringMatching(/rank-0\/0\.onnx.*"w2".*neither/),
+    });
   });
 
   test('is refused: a slice of another shape than its initializer', async () => {
@@ -179,7 +197,10 @@ describe('content that does not fit together', () => {
       ...rank,
       slices: rank.slices.map((slice) => (slice.name === 'w2' ? { ...slice, ranges: [[0, 8]] as const } : slice)),
     }));
-    expect(error).toMatchObject({ code: 'WRITE_CONTENT', message: expect.stringContaining('is float32 [24,24], but its slice is float32 [8,24]') });
+    expect(error).toMatchObject({
+      code: 'WRITE_CONTENT',
+      message: expect.stringContaining('is float32 [24,24], but its slice is float32 [8,24]'),
+    });
   });
 
   test('is refused: two slices of one name', async () => {
@@ -189,7 +210,10 @@ describe('content that does not fit together', () => {
 
   test('is refused: a segment outside its rank folder', async () => {
     const error = await withRanks((rank) => ({ ...rank, folder: 'elsewhere' }));
-    expect(error).toMatchObject({ code: 'WRITE_CONTENT', message: expect.stringContaining('"elsewhere" is written twice') });
+    expect(error).toMatchObject({
+      code: 'WRITE_CONTENT',
+      message: expect.stringContaining('"elsewhere" is written twice'),
+    });
   });
 
   test('is refused: a manifest that names a segment which is not written', async () => {
@@ -201,7 +225,9 @@ describe('content that does not fit together', () => {
     const folder = temporaryFolder();
     const content = await twoRankContent(folder);
     truncateSync(join(folder, 'model.onnx'), 5000);
-    await expect(writeShardDirectory(join(folder, 'shards'), content)).rejects.toMatchObject({ code: 'WEIGHTS_TOO_SHORT' });
+    await expect(writeShardDirectory(join(folder, 'shards'), content)).rejects.toMatchObject({
+      code: 'WEIGHTS_TOO_SHORT',
+    });
     expect(readdirSync(folder)).toEqual(['model.onnx']);
   });
 });

@@ -39,7 +39,7 @@ it('says that a directory without a manifest is not a shard directory', async ()
 
 it('names both format versions when they differ', async () => {
   await withManifest(
-    (text) => text.replace('"format_version": 1', '"format_version": 2'),
+    (text) => text.replace(/"format_version":\s*1/, '"format_version": 2'),
     async (directory) => {
       const error = await errorOf(readManifest(directory));
       expect(error.code).toBe('SHARD_FORMAT_VERSION');
@@ -68,25 +68,42 @@ it.each<[string, (text: string) => string, RegExp]>([
   });
 });
 
-it.each<[string, (text: string) => string, RegExp[]]>([
+type Draft = {
+  world_size: number;
+  profiles: [{ ranks: [{ segments: Record<'inputs' | 'release' | 'sends', unknown[]>[] }, ...unknown[]] }];
+};
+const lastSegment = (draft: Draft): Record<'inputs' | 'release' | 'sends', unknown[]> | undefined =>
+  draft.profiles[0].ranks[0].segments.at(-1);
+
+it.each<[string, (draft: Draft) => unknown, RegExp[]]>([
   [
-    'a send that nobody awaits',
-    (text) => text.replaceAll('"tensor": "part"', '"tensor": "other"'),
-    [/"other" is sent but is not an output/, /differ in type or shape/],
+    'a send of what is no output, to a rank that does not await it',
+    (draft) => lastSegment(draft)?.sends.push({ tensor: 'z', to: [1] }),
+    [/"z" is sent but is not an output/, /"z" is sent to rank 1, which does not await it/],
   ],
-  ['an input that nothing provides', (text) => text.replace('"part_1"\n', '"part_9"\n'), [/nothing provides "part_9"/]],
+  ['an input that nothing provides', (draft) => lastSegment(draft)?.inputs.push('w'), [/nothing provides "w"/]],
   [
-    'a wrong number of ranks',
-    (text) => text.replace('"world_size": 2', '"world_size": 3'),
-    [/lists 0, 1, expected 0 to 2/, /programs for 2 ranks, not 3/],
+    'a tensor that is awaited but not sent',
+    (draft) => draft.profiles[0].ranks[0].segments[0]?.sends.pop(),
+    [/rank 0, which does not send "partial"/],
   ],
   [
     'an output that is gone at the end',
-    (text) => text.replace('"release": [\n        "part"', '"release": [\n        "y"'),
+    (draft) => lastSegment(draft)?.release.push('y'),
     [/output "y" is not there at the end/],
   ],
+  [
+    'a wrong number of ranks',
+    (draft) => Object.assign(draft, { world_size: 3 }),
+    [/lists 0, 1, expected 0 to 2/, /programs for 2 ranks, not 3/],
+  ],
 ])('refuses a manifest that contradicts itself: %s', async (_, change, expected) => {
-  await withManifest(change, async (directory) => {
+  const edit = (text: string): string => {
+    const draft = JSON.parse(text) as Draft;
+    change(draft);
+    return JSON.stringify(draft);
+  };
+  await withManifest(edit, async (directory) => {
     const error = await errorOf(readManifest(directory));
     expect(error.code).toBe('SHARD_MANIFEST_INVALID');
     for (const text of expected) expect(error.problems.join('\n')).toMatch(text);

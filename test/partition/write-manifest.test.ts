@@ -1,0 +1,80 @@
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { MANIFEST_FILE, type Manifest, readManifest } from '#tandem/partition/manifest.js';
+import { writeShardDirectory } from '#tandem/partition/write.js';
+import { temporaryFolder } from './read-models.js';
+import { twoRankContent } from './write-content.js';
+
+type Json = Record<string, unknown>;
+
+/** Writes a good shard directory, changes its manifest, and reads that. */
+const readChanged = async (change: (manifest: Json) => unknown): Promise<Manifest> => {
+  const folder = temporaryFolder();
+  const out = join(folder, 'shards');
+  await writeShardDirectory(out, await twoRankContent(folder));
+  const manifest: Json = JSON.parse(readFileSync(join(out, MANIFEST_FILE), 'utf8'));
+  writeFileSync(join(out, MANIFEST_FILE), JSON.stringify(change(manifest)));
+  return readManifest(out);
+};
+
+test('a manifest that nobody changed is read', async () => {
+  expect(await readChanged((manifest) => manifest)).toMatchObject({ world_size: 2 });
+});
+
+test('a directory that is missing, or has no manifest, is no shard directory', async () => {
+  const folder = temporaryFolder();
+  mkdirSync(join(folder, 'empty'));
+  for (const name of ['absent', 'empty']) {
+    await expect(readManifest(join(folder, name))).rejects.toMatchObject({
+      code: 'SHARDS_MISSING',
+      message: expect.stringContaining(name),
+    });
+  }
+});
+
+test('another format version is told before anything else', async () => {
+  await expect(readChanged(() => ({ format_version: 2, shape: 'unknown' }))).rejects.toMatchObject({
+    code: 'SHARDS_VERSION',
+    message: expect.stringMatching(/format version 2; expected 1/),
+  });
+});
+
+test('a manifest that is no JSON is refused', async () => {
+  const folder = temporaryFolder();
+  writeFileSync(join(folder, MANIFEST_FILE), '{"format_version": 1,');
+  await expect(readManifest(folder)).rejects.toMatchObject({ code: 'SHARDS_INVALID' });
+});
+
+test('all the fields that are wrong are told at once', async () => {
+  const changed = readChanged((manifest) => ({ ...manifest, world_size: '2', wire_dtype: 'fp8', extra: 1 }));
+  await expect(changed).rejects.toMatchObject({
+    code: 'SHARDS_INVALID',
+    problems: [
+      expect.stringContaining('world_size'),
+      expect.stringContaining('wire_dtype'),
+      expect.stringContaining('extra'),
+    ],
+  });
+});
+
+test.each(['../../etc/passwd', '/etc/passwd', 'C:/windows', 'rank-0\\weights.bin', './a', 'a//b', ''])(
+  'the path "%s" is refused',
+  async (path) => {
+    const changed = readChanged((manifest) => ({ ...manifest, files: [{ path, bytes: 1, sha256: 'a'.repeat(64) }] }));
+    await expect(changed).rejects.toMatchObject({ code: 'SHARDS_INVALID' });
+  },
+);
+
+test('parts that disagree are all told', async () => {
+  const changed = readChanged((manifest) => ({ ...manifest, world_size: 3, files: [] }));
+  await expect(changed).rejects.toMatchObject({
+    code: 'SHARDS_INVALID',
+    problems: expect.arrayContaining([
+      'ranks: expected 3 ranks, found 2',
+      'ranks.0.weights: "rank-0/weights.bin" is not one of "files"',
+      'profile "static": expected 3 ranks, found 2',
+      'profile "static", rank 1, segment 0: "rank-1/0.onnx" is not one of "files"',
+    ]),
+  });
+});
