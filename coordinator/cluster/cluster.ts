@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { TandemError } from '../../partition/errors.js';
 import type { Profile } from '../../partition/manifest.js';
+import type { Provider } from '../../partition/onnxruntime.js';
 import type { HostTensor, TensorSpec } from '../../partition/tensor.js';
 import { tensorProblems } from '../../shard-worker/inputs.js';
 import type { FromWorker, Memory, StepTimes, ToWorker } from '../../shard-worker/protocol.js';
@@ -10,7 +11,6 @@ import { decodeFromWorker, encodeMessage, toProblem } from '../../shard-worker/w
 import type { Denoiser } from '../denoiser.js';
 import type { Endpoints } from './endpoints.js';
 import { clusterClosed, clusterFailed, workerFailed } from './errors.js';
-import type { WorkerDevice } from './launch.js';
 import { LoadProgress } from './load-progress.js';
 import { excusePause, overdue, pingInterval, type Timeouts } from './watch.js';
 import {
@@ -24,6 +24,13 @@ import {
   type WorkerLife,
 } from './worker-life.js';
 import { WorkerProcess } from './worker-process.js';
+
+/** A device as its worker uses it. */
+export interface WorkerDevice {
+  readonly provider: Provider;
+  readonly deviceId: number;
+  readonly threads: number;
+}
 
 /** A worker as others may see it. */
 export interface WorkerInfo {

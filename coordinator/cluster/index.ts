@@ -1,4 +1,4 @@
 /** The running workers as one denoiser. */
-export type { Cluster, RankStep, StepAllOptions, StepAllResult, WorkerInfo } from './cluster.js';
-export { DEFAULT_TIMEOUTS, type LaunchOptions, launchCluster, type WorkerDevice } from './launch.js';
+export type { Cluster, RankStep, StepAllOptions, StepAllResult, WorkerDevice, WorkerInfo } from './cluster.js';
+export { DEFAULT_TIMEOUTS, type LaunchOptions, launchCluster } from './launch.js';
 export type { Timeouts } from './watch.js';

@@ -1,22 +1,14 @@
 /** Starts a worker per device, all at once, and waits until every one has loaded. */
 import { TandemError } from '../../partition/errors.js';
 import type { Manifest } from '../../partition/manifest.js';
-import type { Provider } from '../../partition/onnxruntime.js';
 import { findProfile } from '../../shard-worker/check.js';
 import { ControlServer } from '../../shard-worker/transport.js';
-import { Cluster } from './cluster.js';
+import { Cluster, type WorkerDevice } from './cluster.js';
 import { type Endpoints, makeEndpoints, type Transport } from './endpoints.js';
 import type { Timeouts } from './watch.js';
 import { WORKER_ENTRY } from './worker-process.js';
 
 export const DEFAULT_TIMEOUTS: Timeouts = { startMs: 30_000, loadMs: 600_000, stepMs: 600_000, heartbeatMs: 3_000 };
-
-/** A device as its worker uses it. */
-export interface WorkerDevice {
-  readonly provider: Provider;
-  readonly deviceId: number;
-  readonly threads: number;
-}
 
 export interface LaunchOptions {
   /** Absolute path. */
