@@ -34,17 +34,19 @@ export interface ChooseOptions {
 }
 
 /**
- * A plan is asked for in order to hold a part of the model per device, so what stays whole has a price: keeping all weights
- * whole costs as much as this many whole steps. And a small model must not stay whole because exchanges take longer than
- * its operators: one exchange counts as no more than this share of a step.
+ * Two prices stand beside the time that a plan takes. A plan is asked for in order to hold a part of the model per device:
+ * keeping all weights whole costs as much as this many steps.
  */
 const WHOLE_WEIGHTS_PRICE = 1;
-const LATENCY_SHARE = 0.0015;
-/** An all-reduce moves what a reduce-scatter and an all-gather move. */
-const LATENCIES: Readonly<Record<CollectiveKind, number>> = { 'all-reduce': 2, 'all-gather': 1 };
-/** The share of weights and of operations that is to be split, and how often exchanges are made cheaper to get there. */
+/**
+ * And an exchange costs more than its bytes: it tears operators apart that would be fused, copies tensors out of a session and
+ * into the next, and makes all ranks wait for the last. As a share of a whole step, so that a small model is split like a large one.
+ */
+const EXCHANGE_PRICE = 0.006;
+/** The share of weights and of operations that is to be split; exchanges are made cheaper by this factor until it is. */
 const WANTED_SHARE = 0.95;
-const PRICE_STEPS = 6;
+const DISCOUNT = 1.5;
+const DISCOUNT_STEPS = 12;
 
 /** Element type on the wire: `fp16` makes single precision travel as half precision, and leaves the others as they are. */
 export const wireType = (dtype: DType, wireDtype: WireDtype): DType =>
@@ -55,7 +57,7 @@ export const wireElementBytes = (dtype: DType, wireDtype: WireDtype): number =>
 
 interface Prices {
   readonly perWeightByte: number;
-  readonly latency: number;
+  readonly perExchange: number;
   readonly perWireByte: number;
 }
 
@@ -165,7 +167,7 @@ class Problem {
       ...this.#options.speeds.map((_, rank) => sentElements(shape, made, rank, this.#worldSize)),
     );
     const bytes = elements * wireElementBytes(value.dtype, this.#options.wireDtype);
-    return LATENCIES[collective] * this.#prices.latency + bytes * this.#prices.perWireByte;
+    return this.#prices.perExchange + bytes * this.#prices.perWireByte;
   }
 
   #addPairs(node: Node): void {
@@ -233,24 +235,32 @@ const priceList = (graph: Graph, { rates }: ChooseOptions, discount: number): Pr
   const bytes = [...weights].reduce((sum, value) => sum + (value ? valueBytes(value) : 0), 0);
   return {
     perWeightByte: (WHOLE_WEIGHTS_PRICE * stepMs) / Math.max(1, bytes),
-    latency: Math.min(rates.latencyMs, LATENCY_SHARE * stepMs) / discount,
+    perExchange: (EXCHANGE_PRICE * stepMs) / discount,
     perWireByte: 1 / rates.wireBytesPerMs / discount,
   };
 };
 
 /**
- * The cheapest plan. Where it would leave more than a twentieth of the weights or of the work whole, exchanges are made
- * cheaper until it does not, or until that no longer helps.
+ * The cheapest plan. Where it would leave more than a twentieth of the weights or of the work whole, exchanges are made just
+ * so much cheaper that it does not, as far as that helps.
+ * @throws TandemError PLAN_TOO_WIDE when the graph is too entangled for the exact solver
  */
 export const choose = (graph: Graph, placements: Placements, options: ChooseOptions): Plan => {
-  let best: { readonly plan: Plan; readonly share: number } | undefined;
-  for (let step = 0; step < (options.speeds.length > 1 ? PRICE_STEPS : 1); step++) {
-    const plan = new Problem(graph, placements, options, priceList(graph, options, 4 ** step)).solve();
+  const attempt = (step: number) => {
+    const plan = new Problem(graph, placements, options, priceList(graph, options, DISCOUNT ** step)).solve();
     const { weights, flops } = shardedShares(graph, plan);
-    const share = Math.min(weights, flops);
-    if (!best || share > best.share) best = { plan, share };
-    if (share >= WANTED_SHARE) break;
+    return { plan, share: Math.min(weights, flops) };
+  };
+  const isEnough = ({ share }: { readonly share: number }) => share >= WANTED_SHARE || options.speeds.length === 1;
+  const undiscounted = attempt(0);
+  if (isEnough(undiscounted)) return undiscounted.plan;
+  let best = attempt(DISCOUNT_STEPS);
+  let [low, high] = [0, DISCOUNT_STEPS];
+  while (isEnough(best) && high - low > 1) {
+    const middle = Math.floor((low + high) / 2);
+    const tried = attempt(middle);
+    if (isEnough(tried)) [best, high] = [tried, middle];
+    else low = middle;
   }
-  if (!best) throw new RangeError('No plan was tried.');
   return best.plan;
 };

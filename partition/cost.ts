@@ -17,11 +17,11 @@ export interface Rates {
 }
 
 /**
- * Typical rates. CPU: one core of a 2024 server with AVX-512, as measured with the bench command on a full-size UNet; wire: two
- * processes on one host. The others are data-sheet orders of magnitude.
+ * Typical rates. CPU: one core with AVX-512, read off a full-size UNet's step (`tandem bench`, 803 GFLOP in 4.7 s); its wire: two
+ * processes on one host, copies in and out included. The others are data-sheet orders of magnitude.
  */
 export const RATES: Readonly<Record<Provider, Rates>> = {
-  cpu: { flopsPerMs: 75e6, bytesPerMs: 6e6, wireBytesPerMs: 0.7e6, latencyMs: 0.3 },
+  cpu: { flopsPerMs: 170e6, bytesPerMs: 25e6, wireBytesPerMs: 0.5e6, latencyMs: 0.7 },
   cuda: { flopsPerMs: 15e9, bytesPerMs: 800e6, wireBytesPerMs: 1e6, latencyMs: 0.3 },
   webgpu: { flopsPerMs: 4e9, bytesPerMs: 300e6, wireBytesPerMs: 1e6, latencyMs: 0.5 },
   dml: { flopsPerMs: 8e9, bytesPerMs: 400e6, wireBytesPerMs: 1e6, latencyMs: 0.5 },
@@ -61,6 +61,6 @@ export const heldBytes = (value: Value, placement: Placement, worldSize: number)
 export const traffic = (node: Node): number =>
   [...node.inputs, ...node.outputs].reduce((sum, value) => sum + (value && !value.constant ? valueBytes(value) : 0), 0);
 
-/** Time of a node on one device of speed 1, in ms. */
+/** Time of a node on one device of speed 1, in ms: what it computes or what it moves, whichever takes longer (roofline). */
 export const nodeMs = (node: Node, rates: Rates): number =>
-  nodeFlops(node) / rates.flopsPerMs + traffic(node) / rates.bytesPerMs;
+  Math.max(nodeFlops(node) / rates.flopsPerMs, traffic(node) / rates.bytesPerMs);

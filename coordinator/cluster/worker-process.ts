@@ -5,6 +5,17 @@ import { fileURLToPath } from 'node:url';
 import { WORKER_ID_VARIABLE } from '../../shard-worker/protocol.js';
 import type { Exit } from './errors.js';
 
+/**
+ * Makes glibc keep what operators free instead of giving it back to the kernel, which would have to zero the same pages again
+ * for the next operator: a step of a full-size UNet took a quarter less time. Other C libraries ignore these variables.
+ */
+const KEEP_FREED_MEMORY = {
+  MALLOC_ARENA_MAX: '1',
+  MALLOC_MMAP_MAX_: '0',
+  MALLOC_TRIM_THRESHOLD_: '100000000000',
+  MALLOC_TOP_PAD_: '67108864',
+};
+
 const STDERR_LINES = 10;
 const STDERR_CHARACTERS = 4000;
 /** How long to wait for the rest of a dead process's output, and for each way of ending it; ms. */
@@ -39,7 +50,7 @@ export class WorkerProcess {
       {
         // The worker ends when its standard input closes; nothing is ever written there.
         stdio: ['pipe', 'ignore', 'pipe'],
-        env: { ...process.env, [WORKER_ID_VARIABLE]: id },
+        env: { ...KEEP_FREED_MEMORY, ...process.env, [WORKER_ID_VARIABLE]: id },
         // A session of its own: a terminal's Ctrl-C reaches the coordinator only, which then ends its workers in order.
         detached: process.platform !== 'win32',
       },
