@@ -12,6 +12,12 @@ export interface Hooks {
 
 export const cancelled = (): TandemError => new TandemError('CANCELLED', 'Cancelled.');
 
+/** The reason of a stop that leaves time to finish what was begun (SIGTERM), where `cancelled` leaves none (Ctrl-C). */
+export const terminated = (): TandemError => new TandemError('TERMINATED', 'Terminated.');
+
+export const isTerminated = (signal: AbortSignal): boolean =>
+  signal.reason instanceof TandemError && signal.reason.code === 'TERMINATED';
+
 /** Throws the signal's reason where it is aborted. */
 export const checkCancelled = (signal: AbortSignal | undefined): void => {
   if (signal?.aborted) throw signal.reason instanceof Error ? signal.reason : cancelled();

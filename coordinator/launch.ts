@@ -4,8 +4,9 @@ import type { ClusterConfig } from './config/index.js';
 import { planDenoiser } from './generate/picture.js';
 import type { Hooks } from './hooks.js';
 import type { Dims } from './shards/dims.js';
+import type { DenoiserModel } from './shards/model.js';
 import { type PreparedShards, prepareShards } from './shards/prepare.js';
-import { startCluster } from './start-cluster.js';
+import { residency, startCluster } from './start-cluster.js';
 
 export interface LaunchConfigRequest extends Hooks {
   readonly config: ClusterConfig;
@@ -15,6 +16,7 @@ export interface LaunchConfigRequest extends Hooks {
 
 /** Running workers. */
 export interface Launched {
+  readonly model: DenoiserModel;
   readonly cluster: Cluster;
   readonly shards: PreparedShards;
   /** ms from the first process's start until every worker was ready */
@@ -36,5 +38,5 @@ export const launch = async (request: LaunchConfigRequest): Promise<Launched> =>
     wireDtype: config.wire.dtype,
     root: config.shards,
   });
-  return { shards, ...(await startCluster(shards, { ...request, ...config })) };
+  return { model, shards, ...(await startCluster(shards, { ...request, ...config, ...residency(config) })) };
 };

@@ -1,5 +1,5 @@
 /** From prepared shards to running workers and back to none: the frame of `verify`, `generate`, `launch` and `bench`. */
-import { type Cluster, launchCluster } from './cluster/index.js';
+import { type Cluster, DEFAULT_RESTART, type LaunchOptions, launchCluster, runtimeDirectory } from './cluster/index.js';
 import type { ClusterConfig, DeviceConfig } from './config/index.js';
 import { checkCancelled, type Hooks } from './hooks.js';
 import type { PreparedShards } from './shards/prepare.js';
@@ -7,7 +7,18 @@ import type { PreparedShards } from './shards/prepare.js';
 /** Everything about a cluster but its model. */
 export type ClusterSettings = Pick<ClusterConfig, 'devices' | 'wire' | 'shards' | 'timeouts'>;
 
-export interface LaunchRequest extends Hooks, Pick<ClusterSettings, 'wire' | 'timeouts'> {
+/** What sets a resident cluster apart from a one-shot command's. */
+export type Residency = Pick<LaunchOptions, 'restart' | 'detached'>;
+
+/** A resident cluster restarts lost workers, and its workers outlive it when it is killed, as the config says. */
+export const residency = ({ file, workers }: Pick<ClusterConfig, 'file' | 'workers'>): Residency => ({
+  ...(workers.maxRestarts > 0 ? { restart: { ...DEFAULT_RESTART, maxAttempts: workers.maxRestarts } } : {}),
+  ...(workers.keepWarmMs > 0
+    ? { detached: { directory: runtimeDirectory(file), keepWarmMs: workers.keepWarmMs } }
+    : {}),
+});
+
+export interface LaunchRequest extends Hooks, Residency, Pick<ClusterSettings, 'wire' | 'timeouts'> {
   /** Index is the rank. */
   readonly devices: readonly DeviceConfig[];
 }
@@ -32,6 +43,8 @@ export const startCluster = async (shards: PreparedShards, request: LaunchReques
     devices: request.devices.map(({ provider, deviceId, threads }) => ({ provider, deviceId, threads })),
     transport: request.wire.transport,
     timeouts: request.timeouts,
+    ...(request.restart ? { restart: request.restart } : {}),
+    ...(request.detached ? { detached: request.detached } : {}),
     ...(request.onProgress ? { onProgress: request.onProgress } : {}),
     ...(request.onNotice ? { onNotice: request.onNotice } : {}),
     ...(request.signal ? { signal: request.signal } : {}),

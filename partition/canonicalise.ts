@@ -2,10 +2,12 @@
  * Rewrites that bring different exporters' graphs to the one form that the rules split best:
  *
  * - a bias inside Conv or Gemm becomes an Add, so that the product may be partial and the bias is added once, after the sum;
+ * - an axis that an operator's older version takes by default is written down, for rules do not know versions;
  * - in a sum of several terms the products come first, so that products which are partial share one all-reduce (a resnet's
  *   second convolution and its shortcut convolution).
  */
 import { findUses, floatAttribute, type Graph, type Node, prune, type Uses, type Value } from './graph.js';
+import { intAttribute } from './onnx/index.js';
 import { elementCount } from './tensor.js';
 
 const make = (op: string, name: string, inputs: readonly Value[], output: Value): Node => ({
@@ -56,6 +58,19 @@ const internBiases = (nodes: readonly Node[]): readonly Node[] => {
     return known ?? value;
   };
   return nodes.map((node) => ({ ...node, inputs: node.inputs.map(intern) }));
+};
+
+/** Before opset 13 these took axis 1 by default, and all behind it; since then the last. */
+const SINCE_13_LAST = new Set(['Softmax', 'LogSoftmax', 'Hardmax']);
+
+const writeDefaultAxis = (graph: Graph): Graph => {
+  const isOld = graph.opsets.some(({ domain, version }) => (domain === '' || domain === 'ai.onnx') && version < 13);
+  const needsAxis = (node: Node) => node.domain === '' && SINCE_13_LAST.has(node.op) && !node.attributes.has('axis');
+  const withAxis = (node: Node): Node => ({
+    ...node,
+    attributes: new Map([...node.attributes, ['axis', intAttribute('axis', 1)]]),
+  });
+  return isOld ? { ...graph, nodes: graph.nodes.map((node) => (needsAxis(node) ? withAxis(node) : node)) } : graph;
 };
 
 const PRODUCTS = new Set(['MatMul', 'Conv', 'ConvTranspose', 'Gemm', 'FusedMatMul']);
@@ -126,5 +141,7 @@ const gatherProducts = (graph: Graph): Graph => {
 };
 
 /** The same function of the same inputs, up to the rounding of reordered sums. */
-export const canonicalise = (graph: Graph): Graph =>
-  gatherProducts(prune({ ...graph, nodes: internBiases(graph.nodes.flatMap(splitBias)) }));
+export const canonicalise = (graph: Graph): Graph => {
+  const explicit = writeDefaultAxis(graph);
+  return gatherProducts(prune({ ...explicit, nodes: internBiases(explicit.nodes.flatMap(splitBias)) }));
+};

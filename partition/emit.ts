@@ -33,6 +33,8 @@ export interface EmittedSegment {
   readonly constants: readonly WeightSlice[];
   readonly inputs: readonly TensorSpec[];
   readonly outputs: readonly TensorSpec[];
+  /** What the segment's nodes make, by name. */
+  readonly made: ReadonlyMap<string, TensorSpec>;
   readonly sends: readonly Send[];
   readonly receives: readonly Receive[];
   readonly release: readonly string[];
@@ -303,6 +305,7 @@ class RankEmitter {
         constants: [...draft.constants.values()],
         inputs: inputSpecs,
         outputs,
+        made: draft.defined,
         sends: draft.sends,
         receives: draft.receives,
         release,

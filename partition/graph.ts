@@ -100,5 +100,11 @@ export const constantInts = (value: Value | undefined): readonly number[] | unde
   return undefined;
 };
 
+/** The numbers of an inline float32 constant, or undefined where the value is not one. */
+export const constantFloats = (value: Value | undefined): readonly number[] | undefined =>
+  value?.constant?.kind === 'inline' && value.dtype === 'float32'
+    ? Array.from(new Float32Array(new Uint8Array(value.constant.data).buffer))
+    : undefined;
+
 /** An axis counted from the front. */
 export const normaliseAxis = (axis: number, rank: number): number => (axis < 0 ? axis + rank : axis);

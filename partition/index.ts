@@ -1,7 +1,7 @@
 /**
  * The folder's public functions: ONNX file in, plan or shard directory out. `decide` reads as the table of contents:
  *
- *     read -> fold (dims, constants, shapes) -> canonicalise -> place -> choose -> cut -> emit (localise) -> write
+ *     read -> fold (dims, constants, shapes) -> canonicalise -> place -> choose -> cut -> emit (localise, divide) -> write (prepare)
  */
 
 import { readFileSync } from 'node:fs';
@@ -12,9 +12,12 @@ import { cut } from './cut.js';
 import { type EmittedSegment, emitRank } from './emit.js';
 import { TandemError } from './errors.js';
 import { type Dims, declaredInputs, declaredOutputs, fold } from './fold.js';
-import { FORMAT_VERSION, type Manifest, type Profile } from './manifest.js';
+import type { Graph } from './graph.js';
+import { FORMAT_VERSION, type Manifest, type PreparedFor, type Profile } from './manifest.js';
 import type { Provider, TensorMetadata } from './onnxruntime.js';
 import { place } from './place.js';
+import { divideLargeSegments } from './prepare/divide.js';
+import { findTarget, PREPARABLE, targetMismatch } from './prepare/target.js';
 import { readModel, type SourceModel } from './read.js';
 import { type Decided, makeReport, type PlanReport, planRates, sentBytes } from './report.js';
 import type { TensorSpec } from './tensor.js';
@@ -39,6 +42,11 @@ export interface PartitionOptions {
   /** Sizes for the symbolic dims of each profile; `[{}]` for a static model. */
   readonly profiles: readonly Dims[];
   readonly wireDtype: WireDtype;
+  /**
+   * Whether to optimise each rank's segments for its provider on this machine; true where absent. Otherwise every worker
+   * does that at every start, and the shard directory serves other machines too.
+   */
+  readonly prepare?: boolean;
   /** Called as the stages go on; `done` of `total` in the stage's own unit. */
   readonly onProgress?: (stage: string, done: number, total: number) => void;
   readonly signal?: AbortSignal;
@@ -61,19 +69,41 @@ const decide = async (source: SourceModel, dims: Dims, options: PartitionOptions
   const speeds = devices.map(({ speed }) => speed);
   enter('fold');
   const graph = canonicalise(await fold(source, dims));
+  checkRepeatable(graph, devices.length);
   enter('place');
   const placements = place(graph, { speeds });
   enter('choose');
   const plan = choose(graph, placements, { speeds, rates: planRates(devices), wireDtype });
   enter('emit');
   const sections = cut(graph, plan);
-  const programs = devices.map((_, rank) =>
+  const emitted = devices.map((_, rank) =>
     emitRank(graph, plan, sections, rank, { worldSize: devices.length, wireDtype }),
   );
+  const programs = devices.some((device) => isPrepared(device, options)) ? divideLargeSegments(emitted) : emitted;
   const decided = { graph, plan, cut: sections, programs, devices, wireDtype };
   checkMemory(makeReport(decided), devices);
   onProgress?.('plan', STAGES.length, STAGES.length);
   return decided;
+};
+
+const RANDOM = new Set([
+  'Bernoulli',
+  'Multinomial',
+  'RandomNormal',
+  'RandomNormalLike',
+  'RandomUniform',
+  'RandomUniformLike',
+]);
+
+/** Ranks that draw their own random numbers would each compute something else. */
+const checkRepeatable = ({ nodes }: Graph, worldSize: number): void => {
+  const random = nodes.filter((node) => RANDOM.has(node.op));
+  if (random.length === 0 || worldSize === 1) return;
+  throw new TandemError(
+    'MODEL_RANDOM',
+    'The model draws random numbers, so its ranks would not agree. Export it in evaluation mode (model.eval()), with noise as an input:',
+    { problems: random.map(({ name, op }) => `node "${name}" is ${op}`) },
+  );
 };
 
 const checkMemory = (report: PlanReport, devices: readonly DeviceSpec[]): void => {
@@ -135,7 +165,11 @@ const toProfile = (decided: Decided, dims: Dims, index: number): Profile => ({
   })),
 });
 
-const toRankContent = (rank: number, programs: readonly (readonly EmittedSegment[])[]): RankContent => {
+const toRankContent = (
+  rank: number,
+  programs: readonly (readonly EmittedSegment[])[],
+  prepared: PreparedFor | undefined,
+): RankContent => {
   const segments = programs.flatMap((program, profile) =>
     program.map((segment, i) => ({
       file: segmentFile(rank, profile, i),
@@ -144,7 +178,7 @@ const toRankContent = (rank: number, programs: readonly (readonly EmittedSegment
     })),
   );
   const slices = new Map(segments.flatMap(({ constants }) => constants.map((slice) => [slice.name, slice] as const)));
-  return { folder: `rank-${rank}`, slices: [...slices.values()], segments };
+  return { folder: `rank-${rank}`, slices: [...slices.values()], segments, ...(prepared ? { prepared } : {}) };
 };
 
 /**
@@ -156,6 +190,13 @@ export const plan = async (modelPath: string, options: PartitionOptions): Promis
   const source = await readModel(modelPath, { requireWeights: false });
   return makeReport(await decide(source, options.profiles[0] ?? {}, options));
 };
+
+const isPrepared = ({ provider }: DeviceSpec, { prepare = true }: PartitionOptions): boolean =>
+  prepare && PREPARABLE.has(provider);
+
+/** What each rank is prepared for. */
+const findTargets = (options: PartitionOptions): Promise<readonly (PreparedFor | undefined)[]> =>
+  Promise.all(options.devices.map((device) => (isPrepared(device, options) ? findTarget(device.provider) : undefined)));
 
 /**
  * Splits a model for its devices and writes the shard directory, beside its place first and renamed when whole.
@@ -178,10 +219,12 @@ export const partition = async (modelPath: string, out: string, options: Partiti
     wire_dtype: options.wireDtype,
     profiles: decided.map((one, index) => toProfile(one, options.profiles[index] ?? {}, index)),
   };
+  const targets = await findTargets(options);
   const ranks = options.devices.map((_, rank) =>
     toRankContent(
       rank,
       decided.map(({ programs }) => programs[rank] ?? []),
+      targets[rank],
     ),
   );
   return writeShardDirectory(
@@ -189,6 +232,21 @@ export const partition = async (modelPath: string, out: string, options: Partiti
     { manifest, ranks },
     { ...signal, onProgress: (done, total) => options.onProgress?.('write', done, total) },
   );
+};
+
+/**
+ * Says why a shard directory's segments cannot run on these devices of this machine, or would be optimised at every start;
+ * undefined where they are just what `partition` would write here.
+ */
+export const findPreparedMismatch = async (
+  manifest: Manifest,
+  devices: readonly Pick<DeviceSpec, 'provider'>[],
+): Promise<string | undefined> => {
+  for (const [rank, { provider }] of devices.entries()) {
+    const mismatch = targetMismatch(manifest.ranks[rank]?.prepared, await findTarget(provider));
+    if (mismatch !== undefined) return `rank ${rank}: ${mismatch}`;
+  }
+  return undefined;
 };
 
 /** A model's inputs and outputs as declared; symbolic dims by name. */

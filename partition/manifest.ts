@@ -10,6 +10,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { TandemError } from './errors.js';
+import type { Provider } from './onnxruntime.js';
 import { DTYPES, type DType, type TensorSpec } from './tensor.js';
 
 export const MANIFEST_FILE = 'manifest.json';
@@ -22,6 +23,8 @@ export interface FileEntry {
   readonly bytes: number;
   /** Hex digest. */
   readonly sha256: string;
+  /** Hex; see `checksum.ts`. Workers prove the file by it rather than by the digest, which takes five times as long. */
+  readonly gmac?: string;
 }
 
 /** One tensor that leaves a rank after a segment; `tensor` is one of that segment's outputs. */
@@ -65,6 +68,14 @@ export interface Profile {
   readonly ranks: readonly { readonly segments: readonly SegmentEntry[] }[];
 }
 
+/** What a rank's segments were optimised for. Elsewhere they fail or, where only the layout differs, compute nonsense. */
+export interface PreparedFor {
+  readonly provider: Provider;
+  readonly onnxruntime_version: string;
+  /** Digest of how ONNX Runtime lays out weights on that machine's processor. */
+  readonly layout: string;
+}
+
 export interface RankEntry {
   readonly rank: number;
   /** Folder of the rank, relative to the shard directory. */
@@ -72,6 +83,8 @@ export interface RankEntry {
   /** The rank's weights file, relative to the shard directory. */
   readonly weights: string;
   readonly weight_bytes: number;
+  /** Absent where the segments are as the planner made them: then every session optimises its own when it is opened. */
+  readonly prepared?: PreparedFor;
 }
 
 export interface Manifest {
@@ -96,6 +109,7 @@ const path = z
   .regex(/^[^\\/:\0]+(\/[^\\/:\0]+)*$/, 'expected a relative path with forward slashes')
   .refine((text) => !text.split('/').some((part) => part === '..' || part === '.'), 'expected a path without ".."');
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'expected a sha256 digest in hex');
+const gmac = z.string().regex(/^[0-9a-f]{32}$/, 'expected a GMAC in hex');
 const count = z.number().int().nonnegative();
 const names = z.array(z.string());
 const dtype = z.enum(Object.keys(DTYPES) as [DType, ...DType[]]);
@@ -119,15 +133,29 @@ const profile = z.strictObject({
   ranks: z.array(z.strictObject({ segments: z.array(segment) })),
 });
 
+const preparedFor = z.strictObject({
+  provider: z.enum(['cpu', 'cuda', 'webgpu', 'dml', 'coreml'] satisfies Provider[]),
+  onnxruntime_version: z.string(),
+  layout: sha256,
+});
+
+const rankEntry = z.strictObject({
+  rank: count,
+  folder: path,
+  weights: path,
+  weight_bytes: count,
+  prepared: preparedFor.exactOptional(),
+});
+
 const manifestSchema: z.ZodType<Manifest> = z.strictObject({
   format_version: z.literal(FORMAT_VERSION),
   tool_version: z.string(),
   model: z.strictObject({ name: z.string(), sha256 }),
   world_size: z.number().int().positive(),
   wire_dtype: z.enum(['fp32', 'fp16']),
-  ranks: z.array(z.strictObject({ rank: count, folder: path, weights: path, weight_bytes: count })),
+  ranks: z.array(rankEntry),
   profiles: z.array(profile).min(1),
-  files: z.array(z.strictObject({ path, bytes: count, sha256 })),
+  files: z.array(z.strictObject({ path, bytes: count, sha256, gmac: gmac.exactOptional() })),
 });
 
 /** What the types cannot say: that the parts of a manifest agree with each other. Returns all the problems. */

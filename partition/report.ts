@@ -155,7 +155,7 @@ export const makeReport = (decided: Decided): PlanReport => {
     })),
     sharded_weight_fraction: devices.length > 1 ? shares.weights : 0,
     sharded_flop_fraction: devices.length > 1 ? shares.flops : 0,
-    segments: cut.segmentCount,
+    segments: programs[0]?.length ?? 0,
     collectives,
     collective_count: collectives.length,
     wire_bytes_per_step: Math.max(...programs.map(sentBytes)),

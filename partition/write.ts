@@ -5,17 +5,20 @@
  *     rank-0/weights.bin    the rank's slices, each once, on 4096-byte boundaries
  *     rank-0/*.onnx         segments, which refer to weights.bin as external data
  *
+ * For a rank that is to be prepared, both are what ONNX Runtime made of the segments and slices (`prepare/`).
+ *
  * The manifest is written last, into a directory that is renamed into its place when it is whole.
  */
 import { mkdir } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { TandemError } from './errors.js';
-import { type FileEntry, MANIFEST_FILE, type Manifest, parseManifest } from './manifest.js';
+import { MANIFEST_FILE, type Manifest, parseManifest } from './manifest.js';
 import { writeError } from './write/errors.js';
-import { layOutRank, type RankContent, type RankLayout } from './write/rank-layout.js';
-import { WEIGHTS_FILE, writeFileSynced, writeSegments } from './write/segments.js';
+import { layOutRank, type RankContent, type RankLayout, type SegmentContent } from './write/rank-layout.js';
+import { encodeSegment, writeFileSynced } from './write/segments.js';
 import { stage, syncDirectory } from './write/staging.js';
-import { type WriteOptions, writeWeightsFiles } from './write/write-pool.js';
+import { type RankWork, type RawSegment, WEIGHTS_FILE } from './write/tasks.js';
+import { type WriteOptions, writeRanks } from './write/write-pool.js';
 
 export type { InlineSource, WeightSlice } from './slice.js';
 export type { RankContent, SegmentContent } from './write/rank-layout.js';
@@ -33,7 +36,7 @@ export interface ShardContent {
  * @param out the shard directory; its parent folders are made
  * @returns the manifest as it was written
  * @throws TandemError WRITE_CONTENT or SLICE_RANGE when the content does not fit together, WRITE_OCCUPIED when something else
- * is at `out`, WRITE_BUSY, WRITE_DISK_FULL, WRITE_DENIED, WRITE_FAILED, WEIGHTS_TOO_SHORT; the signal's reason when it aborts
+ * is at `out`, WRITE_BUSY, WRITE_DISK_FULL, WRITE_DENIED, WRITE_FAILED, WEIGHTS_TOO_SHORT, PREPARE_FAILED; the signal's reason when it aborts
  */
 export const writeShardDirectory = async (
   out: string,
@@ -65,35 +68,41 @@ const writeFiles = async (
   options: WriteOptions,
 ): Promise<Manifest> => {
   for (const { folder } of content.ranks) await mkdir(join(directory, folder), { recursive: true });
-  const weights = await writeWeights(directory, content.ranks, layouts, options);
-  const files: FileEntry[] = [];
-  for (const [rank, { folder, segments }] of content.ranks.entries()) {
-    const [layout, entry] = [layouts[rank], weights[rank]];
-    if (!layout || !entry) throw new RangeError(`Rank ${rank} has no layout.`);
-    files.push(entry, ...(await writeSegments(directory, segments, layout.placed, options.signal)));
-    await syncDirectory(join(directory, folder));
-  }
-  return writeManifest(directory, { ...content.manifest, ranks: rankEntries(content.ranks, layouts), files });
+  const tasks = content.ranks.map((rank, index) => ({
+    directory,
+    folder: rank.folder,
+    work: toWork(rank, layouts[index]),
+  }));
+  const files = await writeRanks(tasks, options);
+  for (const { folder } of content.ranks) await syncDirectory(join(directory, folder));
+  return writeManifest(directory, {
+    ...content.manifest,
+    ranks: rankEntries(content.ranks, layouts),
+    files: files.flat(),
+  });
 };
 
-const writeWeights = async (
-  directory: string,
-  ranks: readonly RankContent[],
-  layouts: readonly RankLayout[],
-  options: WriteOptions,
-): Promise<readonly FileEntry[]> => {
-  const paths = ranks.map(({ folder }) => posix.join(folder, WEIGHTS_FILE));
-  const tasks = paths.map((path, rank) => ({ file: join(directory, path), slices: layouts[rank]?.stored ?? [] }));
-  const written = await writeWeightsFiles(tasks, options);
-  return written.map(({ bytes, sha256 }, rank) => ({ path: paths[rank] ?? '', bytes, sha256 }));
+const toWork = (rank: RankContent, layout: RankLayout | undefined): RankWork => {
+  if (!layout) throw new RangeError(`${rank.folder} has no layout.`);
+  const { prepared } = rank;
+  if (prepared) return { kind: 'prepare', prepared, segments: rank.segments.map((segment) => toRaw(rank, segment)) };
+  const segments = rank.segments.map((segment) => encodeSegment(segment, layout.placed));
+  return { kind: 'copy', slices: layout.stored, segments };
+};
+
+/** The segment by itself, so that no more than one is unprepared on the disk, or in memory, at a time. */
+const toRaw = (rank: RankContent, segment: SegmentContent): RawSegment => {
+  const { placed, stored } = layOutRank({ ...rank, segments: [segment] });
+  return { ...encodeSegment(segment, placed), slices: stored };
 };
 
 const rankEntries = (ranks: readonly RankContent[], layouts: readonly RankLayout[]): Manifest['ranks'] =>
-  ranks.map(({ folder }, rank) => ({
+  ranks.map(({ folder, prepared }, rank) => ({
     rank,
     folder,
     weights: posix.join(folder, WEIGHTS_FILE),
     weight_bytes: layouts[rank]?.weightBytes ?? 0,
+    ...(prepared ? { prepared } : {}),
   }));
 
 /** Read back before it is written: a manifest that a worker would refuse must not come into being. */

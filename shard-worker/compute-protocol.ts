@@ -1,5 +1,5 @@
 /** What the worker's main thread asks of its compute thread. Tensors are handed over, not copied, in both directions. */
-import type { SegmentEntry } from '../partition/manifest.js';
+import type { PreparedFor, SegmentEntry } from '../partition/manifest.js';
 import type { Provider } from '../partition/onnxruntime.js';
 import type { HostTensor } from '../partition/tensor.js';
 import type { Problem } from './protocol.js';
@@ -14,6 +14,8 @@ export interface OpenTask {
   readonly provider: Provider;
   readonly deviceId: number;
   readonly threads: number;
+  /** What the rank's segments were prepared for; absent where they are to be optimised now. */
+  readonly prepared?: PreparedFor;
 }
 
 /** Runs a segment, given what has arrived since the last one (for the first segment: the model's inputs). */

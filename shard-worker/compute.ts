@@ -5,8 +5,10 @@
  */
 import { move, transferableSymbol, valueSymbol } from 'piscina';
 import { TandemError } from '../partition/errors.js';
-import type { SegmentEntry } from '../partition/manifest.js';
-import { openSession, type Session, type TensorMetadata } from '../partition/onnxruntime.js';
+import type { PreparedFor, SegmentEntry } from '../partition/manifest.js';
+import { openSession, type Provider, type Session, type TensorMetadata } from '../partition/onnxruntime.js';
+import { openPrepared } from '../partition/prepare/sessions.js';
+import { findTarget, targetMismatch } from '../partition/prepare/target.js';
 import type { HostTensor, TensorSpec } from '../partition/tensor.js';
 import {
   type Answer,
@@ -79,9 +81,20 @@ export const open = (task: OpenTask): Promise<Answer<undefined>> =>
     return { kind: 'done', value: undefined };
   });
 
+const checkPrepared = async (prepared: PreparedFor, provider: Provider): Promise<void> => {
+  const mismatch = targetMismatch(prepared, await findTarget(provider));
+  if (mismatch === undefined) return;
+  throw new TandemError(
+    'SHARD_PREPARED',
+    `The segments cannot run here: ${mismatch}. Make the shard directory again on this machine with "tandem partition".`,
+  );
+};
+
 const openSegment = async (task: OpenTask): Promise<void> => {
-  const { segment: entry, provider, deviceId, threads } = task;
-  const session = await openSession(task.path, { provider, deviceId, threads, optimization: 'all' });
+  const { path, segment: entry, provider, deviceId, threads, prepared } = task;
+  if (prepared) await checkPrepared(prepared, provider);
+  const device = { provider, deviceId, threads };
+  const session = await (prepared ? openPrepared(path, device) : openSession(path, { ...device, optimization: 'all' }));
   checkSession(session, entry);
   segments.push({ session, entry, released: new Set(entry.release), sent: entry.sends.map((send) => send.tensor) });
 };

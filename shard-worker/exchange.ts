@@ -36,26 +36,43 @@ export interface ExchangeOptions {
   readonly peers: readonly string[];
   /** Longest wait for the peers' tensors of one segment, in ms. */
   readonly timeoutMs: number;
+  /** What arrives for this step and earlier ones is dropped: leftovers of a step that was abandoned. */
+  readonly afterStep: number;
 }
+
+/** The step cannot be finished, and that is nobody's fault here. */
+export const STEP_ABANDONED = 'STEP_ABANDONED';
+
+export const stepAbandoned = (): TandemError =>
+  new TandemError(STEP_ABANDONED, 'The step was abandoned because the group of workers changed; repeat it.');
 
 /** One rank's end of the exchange. */
 export class Exchange {
   readonly #options: ExchangeOptions;
   readonly #expected: readonly Expected[];
-  readonly #outboxes: ReadonlyMap<number, ExchangeOutbox>;
+  #outboxes: ReadonlyMap<number, ExchangeOutbox> = new Map();
   readonly #gatherings = new Map<string, Gathering>();
   #current: Gathering | undefined;
   #failure: Error | undefined;
+  #abandoned = false;
+  #timeoutMs: number;
+  #afterStep: number;
 
   /** Connects to the peers and starts to listen; peers need not be there yet. */
   constructor(options: ExchangeOptions) {
-    const { rank, profile, peers } = options;
+    const { rank, profile, peers, timeoutMs, afterStep } = options;
     this.#options = options;
+    this.#timeoutMs = timeoutMs;
+    this.#afterStep = afterStep;
     const segments = profile.ranks[rank]?.segments ?? [];
     this.#expected = segments.map((_, segment) => expectedOf(profile, rank, segment));
-    const others = peers.map((endpoint, peer) => [peer, endpoint] as const).filter(([peer]) => peer !== rank);
-    this.#outboxes = new Map(others.map(([peer, endpoint]) => [peer, new ExchangeOutbox(endpoint)]));
+    this.connect(peers, timeoutMs);
     this.#listen().catch((error: unknown) => this.#fail(error instanceof Error ? error : new Error(String(error))));
+  }
+
+  /** Whether the step under way was abandoned and no peers are connected. */
+  get isAbandoned(): boolean {
+    return this.#abandoned;
   }
 
   /** Ranks whose tensors are being waited for. */
@@ -64,10 +81,37 @@ export class Exchange {
   }
 
   /**
+   * Abandons the step under way: its sends and receives end with `STEP_ABANDONED`, as does every further one until
+   * `connect`, and what still arrives of steps up to `afterStep` is dropped.
+   */
+  abandon(afterStep: number): void {
+    this.#abandoned = true;
+    this.#afterStep = afterStep;
+    for (const gathering of this.#gatherings.values()) gathering.fail(stepAbandoned());
+    this.#gatherings.clear();
+    this.#closeOutboxes();
+  }
+
+  /** Connects to the peers' inboxes, which need not be there yet. */
+  connect(peers: readonly string[], timeoutMs: number): void {
+    this.#closeOutboxes();
+    const others = peers.map((endpoint, peer) => [peer, endpoint] as const);
+    this.#outboxes = new Map(
+      others
+        .filter(([peer]) => peer !== this.#options.rank)
+        .map(([peer, endpoint]) => [peer, new ExchangeOutbox(endpoint)]),
+    );
+    this.#timeoutMs = timeoutMs;
+    this.#abandoned = false;
+  }
+
+  /**
    * Sends a segment's tensors to the peers that want them. The buffers must not change afterwards.
    * @returns bytes sent, each peer counted
+   * @throws TandemError `STEP_ABANDONED`
    */
   async send(step: number, segment: number, tensors: Readonly<Record<string, HostTensor>>): Promise<number> {
+    if (this.#abandoned) throw stepAbandoned();
     const sends = this.#options.profile.ranks[this.#options.rank]?.segments[segment]?.sends ?? [];
     const sent = sends.flatMap((send, index) => {
       const tensor = tensors[send.tensor];
@@ -81,14 +125,15 @@ export class Exchange {
   /**
    * Waits for all that peers send after this segment.
    * @returns tensors by the name that this rank's later segments use
-   * @throws TandemError `EXCHANGE_TIMEOUT`, `EXCHANGE_FRAME`
+   * @throws TandemError `EXCHANGE_TIMEOUT`, `EXCHANGE_FRAME`, `STEP_ABANDONED`
    */
   async receive(step: number, segment: number): Promise<Record<string, HostTensor>> {
     if (this.#failure) throw this.#failure;
+    if (this.#abandoned) throw stepAbandoned();
     const gathering = this.#gathering(step, segment);
     this.#current = gathering;
     try {
-      return await gathering.complete(this.#options.timeoutMs);
+      return await gathering.complete(this.#timeoutMs);
     } finally {
       this.#current = undefined;
       this.#gatherings.delete(gathering.name);
@@ -97,7 +142,12 @@ export class Exchange {
 
   close(): void {
     this.#options.inbox.close();
+    this.#closeOutboxes();
+  }
+
+  #closeOutboxes(): void {
     for (const outbox of this.#outboxes.values()) outbox.close();
+    this.#outboxes = new Map();
   }
 
   async #sendTensor(peer: number, step: number, segment: number, tensor: number, data: Uint8Array): Promise<number> {
@@ -115,6 +165,7 @@ export class Exchange {
   async #listen(): Promise<void> {
     for await (const [headerBytes, payload] of this.#options.inbox.pieces()) {
       const header = decodeHeader(headerBytes);
+      if (header.step <= this.#afterStep) continue;
       const receive = this.#expectation(header);
       this.#gathering(header.step, header.segment).add(header, receive, payload ?? Buffer.alloc(0));
     }

@@ -1,12 +1,20 @@
 /**
- * A worker never outlives its coordinator. The coordinator holds the other end of the worker's standard input and never
+ * How a worker's life depends on its coordinator.
+ *
+ * An ordinary worker never outlives it. The coordinator holds the other end of the worker's standard input and never
  * writes to it: when the coordinator ends, however it ends, that pipe closes.
+ *
+ * A detached worker waits for the next coordinator, but not for ever.
  */
-import { rmdirSync, rmSync } from 'node:fs';
+import { existsSync, rmdirSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { socketPath } from './endpoints.js';
+import { lockHolder, removeRuntimeDirectory, runningWorkers } from './registry.js';
 
 const PARENT_CHECK_MS = 1000;
+/** A worker without weights is worth nothing to the next coordinator. */
+const KEEP_EMPTY_MS = 15_000;
+const SILENCE_CHECK_MS = 200;
 
 /** Ends this process at once, even while the compute thread is inside a segment, which `process.exit` would wait for. */
 export const endNow = (): never => {
@@ -39,3 +47,57 @@ export const endWithCoordinator = (endpoints: readonly string[]): void => {
   process.stdin.on('end', end).on('close', end).on('error', end).resume();
   setInterval(() => process.ppid !== parent && end(), PARENT_CHECK_MS).unref();
 };
+
+/** The last of several workers to leave takes the directory with it. */
+const leaveDirectory = (directory: string, exchange: string): void => {
+  removeSockets([exchange]);
+  // A worker that leaves at the same time has removed its socket before it looks.
+  const others = runningWorkers(directory).filter((worker) => worker.process.pid !== process.pid);
+  if (!others.some(({ socket }) => existsSync(socket)) && lockHolder(directory) === undefined)
+    removeRuntimeDirectory(directory);
+};
+
+/** Ends a detached worker when no coordinator has spoken to it for long enough. */
+export class Patience {
+  readonly #directory: string;
+  readonly #exchange: string;
+  #keepWarmMs: number;
+  #loaded = false;
+  #silentMs = 0;
+  #lastLook = performance.now();
+
+  /**
+   * @param directory the workers' private directory
+   * @param exchange this worker's exchange endpoint, for removing its socket
+   * @param keepWarmMs how long a loaded worker waits
+   */
+  constructor(directory: string, exchange: string, keepWarmMs: number) {
+    this.#directory = directory;
+    this.#exchange = exchange;
+    this.#keepWarmMs = keepWarmMs;
+    setInterval(() => this.#look(), SILENCE_CHECK_MS).unref();
+  }
+
+  /** The coordinator has spoken. */
+  heard(): void {
+    this.#silentMs = 0;
+  }
+
+  keepWarm(ms: number): void {
+    this.#keepWarmMs = ms;
+  }
+
+  loaded(): void {
+    this.#loaded = true;
+  }
+
+  #look(): void {
+    const now = performance.now();
+    // A process that was itself stopped for an hour has not listened for an hour.
+    this.#silentMs += Math.min(now - this.#lastLook, 2 * SILENCE_CHECK_MS);
+    this.#lastLook = now;
+    if (this.#silentMs <= (this.#loaded ? this.#keepWarmMs : Math.min(this.#keepWarmMs, KEEP_EMPTY_MS))) return;
+    leaveDirectory(this.#directory, this.#exchange);
+    endNow();
+  }
+}

@@ -3,13 +3,18 @@
  * ping is answered at once even while a segment runs. Started by the coordinator as
  *
  *     node main.js --rank 0 --control ipc:///dir/control.sock --exchange ipc:///dir/rank-0.sock
+ *
+ * and, for a worker that waits for the next coordinator when this one is gone, with `--detached /dir --keep-warm-ms 600000`.
  */
+import { timingSafeEqual } from 'node:crypto';
 import { parseArgs } from 'node:util';
 import { TandemError } from '../partition/errors.js';
-import { endNow, endWithCoordinator } from './lifetime.js';
+import { STEP_ABANDONED } from './exchange.js';
+import { endNow, endWithCoordinator, Patience } from './lifetime.js';
 import { MemoryWatch } from './memory.js';
 import { type FromWorker, PROTOCOL_VERSION, type ToWorker, WORKER_ID_VARIABLE } from './protocol.js';
-import { type LoadOrder, Rank, type StepOrder } from './rank.js';
+import { type LoadOrder, type LoadResult, Rank, type ResetOrder, type StepOrder } from './rank.js';
+import { readToken } from './registry.js';
 import { ControlClient, ExchangeInbox } from './transport.js';
 import { decodeToWorker, encodeMessage, toProblem } from './wire.js';
 
@@ -21,47 +26,78 @@ interface Arguments {
   readonly rank: number;
   readonly control: string;
   readonly exchange: string;
+  /** Where there is one, the worker outlives its coordinator. */
+  readonly detached?: { readonly directory: string; readonly keepWarmMs: number };
 }
 
 const readArguments = (): Arguments => {
+  const text = { type: 'string' } as const;
   const { values } = parseArgs({
-    options: { rank: { type: 'string' }, control: { type: 'string' }, exchange: { type: 'string' } },
+    options: { rank: text, control: text, exchange: text, detached: text, 'keep-warm-ms': text },
   });
-  const { rank, control, exchange } = values;
+  const { rank, control, exchange, detached: directory } = values;
   if (rank === undefined || !/^\d+$/.test(rank) || control === undefined || exchange === undefined) {
     throw new TandemError(
       'WORKER_ARGUMENTS',
       'Expected --rank N --control ENDPOINT --exchange ENDPOINT; the coordinator starts workers by itself.',
     );
   }
-  return { rank: Number(rank), control, exchange };
+  const keepWarmMs = Number(values['keep-warm-ms'] ?? 0);
+  return {
+    rank: Number(rank),
+    control,
+    exchange,
+    ...(directory === undefined ? {} : { detached: { directory, keepWarmMs } }),
+  };
 };
+
+/** What makes a worker detached: the token that commands it, and how long it waits. */
+interface Detachment {
+  readonly token: Buffer;
+  readonly patience: Patience;
+}
+
+type Attach = Extract<ToWorker, { kind: 'attach' }>;
 
 class Worker {
   readonly #control: ControlClient;
   readonly #rank: Rank;
+  readonly #exchangeEndpoint: string;
+  readonly #detachment: Detachment | undefined;
   readonly #memory = new MemoryWatch();
+  #loaded: (LoadResult & { readonly load_ms: number }) | undefined;
+  #steps = 0;
+  #lastStep = 0;
+  #session: string | undefined;
+  #resets: Promise<void> = Promise.resolve();
   #lastProgress = 0;
 
-  constructor(rank: number, control: ControlClient, inbox: ExchangeInbox) {
+  constructor(rank: number, control: ControlClient, inbox: ExchangeInbox, detachment?: Detachment) {
     this.#control = control;
+    this.#detachment = detachment;
+    this.#exchangeEndpoint = inbox.endpoint;
     this.#rank = new Rank(rank, inbox, (phase, done, total) => this.#report(phase, done, total));
   }
 
   /** Answers the coordinator until it says `shutdown`. */
-  async serve(exchangeEndpoint: string): Promise<void> {
-    this.#say({
-      kind: 'hello',
-      rank: this.#rank.rank,
-      pid: process.pid,
-      protocol_version: PROTOCOL_VERSION,
-      exchange_endpoint: exchangeEndpoint,
-    });
+  async serve(): Promise<void> {
+    this.#say(this.#hello());
     for await (const frame of this.#control.messages()) {
+      this.#detachment?.patience.heard();
       const message = this.#read(frame);
       if (message?.kind === 'shutdown') return this.#shutdown();
       if (message !== undefined) this.#answer(message);
     }
+  }
+
+  #hello(): Extract<FromWorker, { kind: 'hello' }> {
+    return {
+      kind: 'hello',
+      rank: this.#rank.rank,
+      pid: process.pid,
+      protocol_version: PROTOCOL_VERSION,
+      exchange_endpoint: this.#exchangeEndpoint,
+    };
   }
 
   #read(frame: Uint8Array): ToWorker | undefined {
@@ -73,11 +109,14 @@ class Worker {
     }
   }
 
-  /** Loads and steps go on in the background, so that the next message is read at once. */
+  /** Loads, steps and resets go on in the background, so that the next message is read at once. */
   #answer(message: Exclude<ToWorker, { kind: 'shutdown' }>): void {
     switch (message.kind) {
       case 'ping':
         this.#say({ kind: 'pong', id: message.id, progress: this.#rank.progress, awaiting: [...this.#rank.awaiting] });
+        return;
+      case 'attach':
+        this.#attach(message);
         return;
       case 'load':
         this.#orFail(this.#load(message));
@@ -85,19 +124,48 @@ class Worker {
       case 'step':
         this.#orFail(this.#step(message));
         return;
+      case 'reset':
+        this.#resets = this.#resets.then(() => this.#reset(message)).catch((error: unknown) => this.#fail(error));
+        return;
       default:
         message satisfies never;
     }
   }
 
+  /** A coordinator repeats its `attach` until it is heard; one answer is enough. */
+  #attach({ token, session, keep_warm_ms }: Attach): void {
+    if (session === this.#session) return;
+    const expected = this.#detachment?.token;
+    const shown = Buffer.from(token);
+    if (expected === undefined || shown.length !== expected.length || !timingSafeEqual(shown, expected)) {
+      const found = expected === undefined ? 'a worker that ends with its coordinator' : 'another token';
+      this.#fail(new TandemError('WORKER_TOKEN', `Expected the token of this worker's directory, found ${found}.`));
+      return;
+    }
+    this.#session = session;
+    this.#detachment?.patience.keepWarm(keep_warm_ms);
+    const loaded = this.#loaded;
+    this.#say({
+      ...this.#hello(),
+      session,
+      last_step: this.#lastStep,
+      ...(loaded ? { loaded: { ...loaded, steps: this.#steps, memory: this.#memory.sample() } } : {}),
+    });
+  }
+
   async #load(order: LoadOrder): Promise<void> {
     const start = performance.now();
-    const weight_bytes = await this.#rank.load(order);
-    this.#say({ kind: 'loaded', load_ms: performance.now() - start, weight_bytes, memory: this.#memory.sample() });
+    const loaded = await this.#rank.load(order);
+    const load_ms = performance.now() - start;
+    this.#loaded = { ...loaded, load_ms };
+    this.#detachment?.patience.loaded();
+    this.#say({ kind: 'loaded', load_ms, weight_bytes: loaded.weight_bytes, memory: this.#memory.sample() });
   }
 
   async #step(order: StepOrder): Promise<void> {
+    this.#lastStep = Math.max(this.#lastStep, order.id);
     const { outputs, outputs_sha256, times } = await this.#rank.step(order);
+    this.#steps += 1;
     const memory = this.#memory.sample();
     this.#say({
       kind: 'step_done',
@@ -109,8 +177,19 @@ class Worker {
     });
   }
 
+  async #reset(order: ResetOrder): Promise<void> {
+    await this.#rank.reset(order);
+    this.#say({ kind: 'reset_done', generation: order.generation, memory: this.#memory.sample() });
+  }
+
   #orFail(work: Promise<void>): void {
-    work.catch((error: unknown) => this.#say({ kind: 'failed', error: toProblem(error) }));
+    work.catch((error: unknown) => this.#fail(error));
+  }
+
+  /** An abandoned step is the coordinator's own wish. */
+  #fail(error: unknown): void {
+    const problem = toProblem(error);
+    if (problem.code !== STEP_ABANDONED) this.#say({ kind: 'failed', error: problem });
   }
 
   #report(phase: 'check' | 'load' | 'step', done: number, total: number): void {
@@ -135,14 +214,24 @@ class Worker {
   }
 }
 
+/** Ties this process's life to its coordinator's, or to the patience of a detached worker. */
+const lifeline = ({ detached, exchange, control }: Arguments): Detachment | undefined => {
+  if (detached === undefined) {
+    endWithCoordinator([exchange, control]);
+    return undefined;
+  }
+  const { directory, keepWarmMs } = detached;
+  return { token: Buffer.from(readToken(directory)), patience: new Patience(directory, exchange, keepWarmMs) };
+};
+
 const start = async (): Promise<void> => {
   // Ctrl-C reaches the whole process group; the coordinator decides when its workers end.
   process.on('SIGINT', () => undefined);
-  const { rank, control, exchange } = readArguments();
-  endWithCoordinator([exchange, control]);
-  const inbox = await ExchangeInbox.listen(exchange);
-  const id = process.env[WORKER_ID_VARIABLE] ?? String(rank);
-  await new Worker(rank, new ControlClient(control, id), inbox).serve(inbox.endpoint);
+  const given = readArguments();
+  const detachment = lifeline(given);
+  const inbox = await ExchangeInbox.listen(given.exchange);
+  const id = process.env[WORKER_ID_VARIABLE] ?? String(given.rank);
+  await new Worker(given.rank, new ControlClient(given.control, id), inbox, detachment).serve();
 };
 
 start().catch((error: unknown) => {

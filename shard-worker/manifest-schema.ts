@@ -1,6 +1,7 @@
 /** The manifest as a schema, and the rules between its parts that a schema cannot say. */
 import { z } from 'zod';
 import { FORMAT_VERSION, type Manifest, type Profile, type Receive } from '../partition/manifest.js';
+import type { Provider } from '../partition/onnxruntime.js';
 import { DTYPES, type DType } from '../partition/tensor.js';
 
 const count = z.number().int().nonnegative();
@@ -38,15 +39,39 @@ const profile = z.object({
   ranks: z.array(z.object({ segments: z.array(segment).min(1) })),
 });
 
+const prepared = z.object({
+  provider: z.enum(['cpu', 'cuda', 'webgpu', 'dml', 'coreml'] satisfies Provider[]),
+  onnxruntime_version: z.string(),
+  layout: digest,
+});
+
+const rankEntry = z.object({
+  rank: count,
+  folder: relativePath,
+  weights: relativePath,
+  weight_bytes: count,
+  prepared: prepared.exactOptional(),
+});
+
+const file = z.object({
+  path: relativePath,
+  bytes: count,
+  sha256: digest,
+  gmac: z
+    .string()
+    .regex(/^[0-9a-f]{32}$/, 'expected 32 hex digits')
+    .exactOptional(),
+});
+
 export const manifestSchema: z.ZodType<Manifest> = z.object({
   format_version: z.literal(FORMAT_VERSION),
   tool_version: z.string(),
   model: z.object({ name: z.string(), sha256: digest }),
   world_size: z.number().int().positive(),
   wire_dtype: z.enum(['fp32', 'fp16']),
-  ranks: z.array(z.object({ rank: count, folder: relativePath, weights: relativePath, weight_bytes: count })),
+  ranks: z.array(rankEntry),
   profiles: z.array(profile).min(1),
-  files: z.array(z.object({ path: relativePath, bytes: count, sha256: digest })),
+  files: z.array(file),
 });
 
 const sameShape = (a: readonly number[], b: readonly number[]): boolean =>

@@ -10,17 +10,31 @@
  *                                      <- shutdown
  *                  bye ->
  *     either side  pong ->             <- ping        at any time, also while a segment runs
+ *
+ * When a rank is lost, the others keep what they have loaded and are given the new rank's address:
+ *
+ *                                      <- reset       ends the step under way, if there is one
+ *                  reset_done ->       <- step
+ *
+ * A worker that may outlive its coordinator is found again by the next one:
+ *
+ *                                      <- attach      repeated until it is answered
+ *                  hello ->            <- reset
+ *                  reset_done ->       <- step
  */
 import { z } from 'zod';
 import { DTYPES, type DType, type HostTensor } from '../partition/tensor.js';
 
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 /**
  * Environment variable with the routing id under which a worker speaks to its coordinator (its rank where unset). The
  * coordinator makes it unguessable, so that no other local process can speak for a worker over `tcp://`.
  */
 export const WORKER_ID_VARIABLE = 'TANDEM_WORKER_ID';
+
+/** In the directory of workers that may outlive their coordinator: what a coordinator must show to command them. */
+export const TOKEN_FILE = 'token';
 
 const dtype = z.enum(Object.keys(DTYPES) as [DType, ...DType[]]);
 const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'expected bytes');
@@ -39,6 +53,21 @@ const stepTimes = z.object({
   sent_bytes: z.number(),
 });
 
+const provider = z.enum(['cpu', 'cuda', 'webgpu', 'dml', 'coreml']);
+const count = z.number().int().nonnegative();
+
+/** What a worker has loaded. */
+const loadedShard = z.object({
+  /** `manifestDigest` of the shard directory's manifest as it was when the worker read it. */
+  manifest_sha256: z.string(),
+  profile: z.string(),
+  weight_bytes: z.number(),
+  load_ms: z.number(),
+  /** Steps finished since the worker was started. */
+  steps: count,
+  memory,
+});
+
 export const toWorker = z.discriminatedUnion('kind', [
   z.object({
     kind: z.literal('load'),
@@ -46,13 +75,33 @@ export const toWorker = z.discriminatedUnion('kind', [
     shard_directory: z.string(),
     /** Name of the profile in the manifest. */
     profile: z.string(),
-    provider: z.enum(['cpu', 'cuda', 'webgpu', 'dml', 'coreml']),
+    provider,
     device_id: z.number().int().nonnegative(),
     threads: z.number().int().positive(),
     /** Where each rank's exchange socket listens; index is the rank. */
     peers: z.array(z.string()),
     /** How long a rank waits for a peer's tensors before it reports that the peer is stuck. */
     exchange_timeout_ms: z.number().int().positive(),
+    /** Tensors of this step and earlier ones are leftovers of an abandoned step, and are dropped. 0 where absent. */
+    after_step: count.optional(),
+  }),
+  z.object({
+    kind: z.literal('reset'),
+    /** Rises with every change of the group; comes back in `reset_done`. */
+    generation: count,
+    /** As in `load`. */
+    peers: z.array(z.string()),
+    exchange_timeout_ms: z.number().int().positive(),
+    after_step: count,
+  }),
+  z.object({
+    kind: z.literal('attach'),
+    /** Content of the token file. */
+    token: z.string(),
+    /** Made up by the coordinator; comes back in `hello`. */
+    session: z.string(),
+    /** How long to wait for a coordinator when this one is gone. */
+    keep_warm_ms: count,
   }),
   z.object({
     kind: z.literal('step'),
@@ -73,7 +122,14 @@ export const fromWorker = z.discriminatedUnion('kind', [
     protocol_version: z.number().int(),
     /** Where the exchange socket listens, with the port that the system chose. */
     exchange_endpoint: z.string(),
+    /** The rest is there in answer to `attach`. */
+    session: z.string().optional(),
+    /** Absent while nothing is loaded. */
+    loaded: loadedShard.optional(),
+    /** Id of the last step that the worker was given. */
+    last_step: count.optional(),
   }),
+  z.object({ kind: z.literal('reset_done'), generation: count, memory }),
   z.object({
     kind: z.literal('progress'),
     phase: z.enum(['check', 'load', 'step']),
@@ -106,4 +162,5 @@ export type Problem = z.infer<typeof problem>;
 export type ToWorker = z.infer<typeof toWorker>;
 export type FromWorker = z.infer<typeof fromWorker>;
 export type Memory = z.infer<typeof memory>;
+export type LoadedShard = z.infer<typeof loadedShard>;
 export type StepTimes = z.infer<typeof stepTimes>;

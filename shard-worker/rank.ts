@@ -9,12 +9,14 @@ import { checkRankFiles, findProfile, readManifest } from './check.js';
 import { ComputePool } from './compute-pool.js';
 import { copyOf, type Tensors } from './compute-protocol.js';
 import { checkEndpoint } from './endpoints.js';
-import { Exchange } from './exchange.js';
+import { Exchange, stepAbandoned } from './exchange.js';
 import { tensorProblems } from './inputs.js';
+import { manifestDigest } from './manifest-digest.js';
 import type { StepTimes, ToWorker } from './protocol.js';
 import type { ExchangeInbox } from './transport.js';
 
 export type LoadOrder = Extract<ToWorker, { kind: 'load' }>;
+export type ResetOrder = Extract<ToWorker, { kind: 'reset' }>;
 export type StepOrder = Extract<ToWorker, { kind: 'step' }>;
 export type OnProgress = (phase: 'check' | 'load' | 'step', done: number, total: number) => void;
 
@@ -22,6 +24,13 @@ export interface StepResult {
   readonly outputs: Tensors;
   readonly outputs_sha256: string;
   readonly times: StepTimes;
+}
+
+/** What was loaded. */
+export interface LoadResult {
+  readonly manifest_sha256: string;
+  readonly profile: string;
+  readonly weight_bytes: number;
 }
 
 const MB = 1 << 20;
@@ -35,15 +44,19 @@ const digestOf = (specs: readonly TensorSpec[], tensors: Tensors): string => {
 const copyAll = (tensors: Readonly<Record<string, HostTensor>>): Tensors =>
   Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, copyOf(tensor)]));
 
-const checkOrder = (order: LoadOrder, manifest: Manifest, rank: number): void => {
-  checkProvider(order.provider, order.device_id);
-  if (order.peers.length !== manifest.world_size || rank >= manifest.world_size) {
+const checkPeers = (peers: readonly string[], worldSize: number, rank: number): void => {
+  if (peers.length !== worldSize || rank >= worldSize) {
     throw new TandemError(
       'SHARD_WORLD_SIZE',
-      `The shard directory was made for ${manifest.world_size} ranks, but rank ${rank} of ${order.peers.length} was started; give as many devices as the directory has ranks, or partition again.`,
+      `The shard directory was made for ${worldSize} ranks, but rank ${rank} of ${peers.length} was started; give as many devices as the directory has ranks, or partition again.`,
     );
   }
-  for (const peer of order.peers) checkEndpoint(peer);
+  for (const peer of peers) checkEndpoint(peer);
+};
+
+const checkOrder = (order: LoadOrder, manifest: Manifest, rank: number): void => {
+  checkProvider(order.provider, order.device_id);
+  checkPeers(order.peers, manifest.world_size, rank);
 };
 
 /** A rank that is being loaded or is ready to step. */
@@ -55,7 +68,8 @@ export class Rank {
   #profile: Profile | undefined;
   #exchange: Exchange | undefined;
   #progress = 0;
-  #stepping = false;
+  /** Settles when the step under way has ended, in whatever way. */
+  #running: Promise<unknown> | undefined;
 
   constructor(rank: number, inbox: ExchangeInbox, onProgress: OnProgress) {
     this.rank = rank;
@@ -74,42 +88,67 @@ export class Rank {
 
   /**
    * Checks the rank's files, opens its segments and connects to the peers.
-   * @returns the rank's weights in bytes
    * @throws TandemError of `check.ts`, `PROVIDER_UNAVAILABLE`, `PROVIDER_DEVICE`, `SEGMENT_OPEN`, `SHARD_WORLD_SIZE`
    */
-  async load(order: LoadOrder): Promise<number> {
+  async load(order: LoadOrder): Promise<LoadResult> {
     if (this.#profile) throw new TandemError('PROTOCOL_ORDER', 'Expected one "load" per worker, found a second one.');
+    // Before the manifest itself: should it be replaced in between, the digest is one that nobody will ask for.
+    const manifest_sha256 = await manifestDigest(order.shard_directory);
     const manifest = await readManifest(order.shard_directory);
     checkOrder(order, manifest, this.rank);
     const profile = findProfile(manifest, order.profile);
     this.#profile = profile;
-    await this.#check(order, manifest);
-    await this.#open(order, profile);
+    // A damaged graph could do anything to ONNX Runtime; damaged weights are only numbers until the first step.
+    await checkRankFiles(order.shard_directory, manifest, this.rank, undefined, 'graphs');
+    const loading = [this.#checkWeights(order, manifest), this.#open(order, manifest, profile)];
+    const failed = (await Promise.allSettled(loading)).find((result) => result.status === 'rejected');
+    if (failed) throw failed.reason;
     this.#exchange = new Exchange({
       rank: this.rank,
       profile,
       inbox: this.#inbox,
       peers: order.peers,
       timeoutMs: order.exchange_timeout_ms,
+      afterStep: order.after_step ?? 0,
     });
-    return manifest.ranks[this.rank]?.weight_bytes ?? 0;
+    const weight_bytes = manifest.ranks[this.rank]?.weight_bytes ?? 0;
+    return { manifest_sha256, profile: profile.name, weight_bytes };
   }
 
   /**
    * Runs the network once, together with the peers.
-   * @throws TandemError `PROTOCOL_ORDER`, `STEP_INPUTS`, `SEGMENT_RUN`, `EXCHANGE_TIMEOUT`, `EXCHANGE_FRAME`
+   * @throws TandemError `PROTOCOL_ORDER`, `STEP_INPUTS`, `SEGMENT_RUN`, `EXCHANGE_TIMEOUT`, `EXCHANGE_FRAME`, `STEP_ABANDONED`
    */
   async step(order: StepOrder): Promise<StepResult> {
     const { profile, exchange } = this.#ready();
     const problems = tensorProblems(profile.inputs, order.inputs);
     if (problems.length > 0)
       throw new TandemError('STEP_INPUTS', `Step inputs do not fit the profile: ${problems.join('; ')}.`, { problems });
-    this.#stepping = true;
+    const running = this.#run(order, profile, exchange);
+    this.#running = running.catch(() => undefined);
     try {
-      return await this.#run(order, profile, exchange);
+      return await running;
+    } catch (error) {
+      // Sends end in many ways when their sockets are closed.
+      throw exchange.isAbandoned ? stepAbandoned() : error;
     } finally {
-      this.#stepping = false;
+      this.#running = undefined;
     }
+  }
+
+  /**
+   * Abandons the step under way, if there is one, and connects to the peers anew; what is loaded stays. A running segment
+   * cannot be interrupted: it is waited for.
+   * @throws TandemError `PROTOCOL_ORDER`, `SHARD_WORLD_SIZE`, those of `checkEndpoint`
+   */
+  async reset(order: ResetOrder): Promise<void> {
+    const { profile, exchange } = this.#loaded('reset');
+    checkPeers(order.peers, profile.ranks.length, this.rank);
+    exchange.abandon(order.after_step);
+    await this.#running;
+    // The compute thread still holds the abandoned step's tensors.
+    await this.#compute.finish({ arrived: {}, outputs: [] });
+    exchange.connect(order.peers, order.exchange_timeout_ms);
   }
 
   /** @returns false if a segment was still running after `timeoutMs` */
@@ -118,26 +157,34 @@ export class Rank {
     return this.#compute.close(timeoutMs);
   }
 
-  #ready(): { profile: Profile; exchange: Exchange } {
+  #loaded(order: string): { profile: Profile; exchange: Exchange } {
     const [profile, exchange] = [this.#profile, this.#exchange];
     if (profile === undefined || exchange === undefined)
-      throw new TandemError('PROTOCOL_ORDER', 'Expected "load" before "step".');
-    if (this.#stepping) throw new TandemError('PROTOCOL_ORDER', 'Expected one step at a time, found a second one.');
+      throw new TandemError('PROTOCOL_ORDER', `Expected "load" before "${order}".`);
     return { profile, exchange };
   }
 
-  async #check(order: LoadOrder, manifest: Manifest): Promise<void> {
+  #ready(): { profile: Profile; exchange: Exchange } {
+    const { profile, exchange } = this.#loaded('step');
+    if (this.#running) throw new TandemError('PROTOCOL_ORDER', 'Expected one step at a time, found a second one.');
+    return { profile, exchange };
+  }
+
+  /** Reads them all, which also brings mapped weights into the page cache in the order that disks are fast at. */
+  async #checkWeights(order: LoadOrder, manifest: Manifest): Promise<void> {
     let reported = 0;
-    await checkRankFiles(order.shard_directory, manifest, this.rank, (done, total) => {
+    const onProgress = (done: number, total: number): void => {
       const megabytes = Math.floor(done / MB);
       if (megabytes === reported && done < total) return;
       this.#progress += megabytes - reported;
       reported = megabytes;
       this.#onProgress('check', done, total);
-    });
+    };
+    await checkRankFiles(order.shard_directory, manifest, this.rank, onProgress, 'weights');
   }
 
-  async #open(order: LoadOrder, profile: Profile): Promise<void> {
+  async #open(order: LoadOrder, manifest: Manifest, profile: Profile): Promise<void> {
+    const prepared = manifest.ranks[this.rank]?.prepared;
     const segments = profile.ranks[this.rank]?.segments ?? [];
     for (const [index, segment] of segments.entries()) {
       const path = join(order.shard_directory, segment.file);
@@ -147,6 +194,7 @@ export class Rank {
         provider: order.provider,
         deviceId: order.device_id,
         threads: order.threads,
+        ...(prepared ? { prepared } : {}),
       });
       this.#progress += 1;
       this.#onProgress('load', index + 1, segments.length);

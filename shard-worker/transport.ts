@@ -17,6 +17,8 @@ const EXCHANGE_PIECES_WAITING = 8;
 const MAX_EXCHANGE_FRAME_BYTES = PIECE_BYTES + 1024;
 /** Step inputs and outputs of the largest known denoisers stay under 100 MB. */
 const MAX_CONTROL_FRAME_BYTES = 1024 * MB;
+/** How often a worker looks for its coordinator's socket, in ms: the next coordinator waits no longer for it than that. */
+const RECONNECT_MS = 20;
 /** How long a closing socket keeps trying to deliver its last messages, in ms. */
 const GOODBYE_MS = 500;
 
@@ -115,7 +117,12 @@ export class ControlClient {
   /** @throws TandemError `ENDPOINT_INVALID`, `ENDPOINT_TOO_LONG`, `ENDPOINT_NOT_LOCAL` */
   constructor(endpoint: string, routingId: string) {
     checkEndpoint(endpoint);
-    this.#socket = new Dealer({ routingId, linger: GOODBYE_MS, maxMessageSize: MAX_CONTROL_FRAME_BYTES });
+    this.#socket = new Dealer({
+      routingId,
+      linger: GOODBYE_MS,
+      reconnectInterval: RECONNECT_MS,
+      maxMessageSize: MAX_CONTROL_FRAME_BYTES,
+    });
     this.#socket.connect(endpoint);
     this.#queue = new SendQueue(this.#socket);
   }

@@ -8,6 +8,8 @@ export interface ProcessContext {
   readonly signal: AbortSignal;
   /** Exit status of a command that ran to its end and found something wrong, such as a failed `verify`. */
   setStatus(status: number): void;
+  /** Gives the command's end after a signal more time, in ms. */
+  allowStop(ms: number): void;
 }
 
 /** Options that every command has. */

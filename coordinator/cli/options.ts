@@ -82,12 +82,15 @@ export interface DeviceOptions {
   readonly shards?: string;
 }
 
-/** `worldSize` devices of one provider; GPUs are numbered from 0. */
+/** Only these choose a device by its number; the others always take the first. */
+const isNumbered = (provider: Provider): boolean => provider === 'cuda' || provider === 'dml';
+
+/** `worldSize` devices of one provider, numbered from 0 where that provider numbers them. */
 export const uniformDevices = (worldSize: number, provider: Provider, threads?: number): readonly DeviceConfig[] => {
   const kinds = Array.from({ length: worldSize }, () => ({ provider }));
   return kinds.map((_, rank) => ({
     provider,
-    deviceId: provider === 'cpu' ? 0 : rank,
+    deviceId: isNumbered(provider) ? rank : 0,
     threads: threads ?? defaultThreads(kinds, provider),
     speed: 1,
   }));

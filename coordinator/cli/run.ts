@@ -5,7 +5,7 @@
 import { constants } from 'node:os';
 import { CommanderError } from 'commander';
 import { TandemError } from '../../partition/errors.js';
-import { cancelled } from '../hooks.js';
+import { cancelled, terminated } from '../hooks.js';
 import { createProgram } from './program.js';
 
 export const EXIT_FAILED = 1;
@@ -20,28 +20,48 @@ interface Stop {
   readonly signal: AbortSignal;
   /** Exit status that the signal asks for, once one came. */
   status(): number | undefined;
+  /** Gives the end of a stop more time, in ms, for a command that finishes what it has begun. */
+  allow(ms: number): void;
   dispose(): void;
 }
 
 const statusOf = (name: (typeof STOP_SIGNALS)[number]): number => 128 + constants.signals[name];
 
+const PARENT_CHECK_MS = 500;
+
+/** npx runs us under a shell that dies of a signal without passing it on: the parent that is gone is the signal. */
+const watchNpx = (onGone: () => void): NodeJS.Timeout | undefined => {
+  if (process.env.npm_command !== 'exec') return undefined;
+  const parent = process.ppid;
+  return setInterval(() => process.ppid !== parent && onGone(), PARENT_CHECK_MS).unref();
+};
+
 /** The first Ctrl-C cancels; the second one leaves at once. */
 const listenForStop = (): Stop => {
   const controller = new AbortController();
   let status: number | undefined;
+  let limitMs = STOP_LIMIT_MS;
   const onSignal = (name: NodeJS.Signals): void => {
     const asked = name === 'SIGTERM' ? statusOf('SIGTERM') : statusOf('SIGINT');
     if (status !== undefined) process.exit(asked);
     status = asked;
     process.stderr.write('\nStopping; press Ctrl-C again to leave at once.\n');
-    setTimeout(() => process.exit(asked), STOP_LIMIT_MS).unref();
-    controller.abort(cancelled());
+    setTimeout(() => process.exit(asked), limitMs).unref();
+    controller.abort(name === 'SIGTERM' ? terminated() : cancelled());
   };
   for (const name of STOP_SIGNALS) process.on(name, onSignal);
+  const npx = watchNpx(() => {
+    clearInterval(npx);
+    onSignal('SIGTERM');
+  });
   return {
     signal: controller.signal,
     status: () => status,
+    allow: (ms) => {
+      limitMs = STOP_LIMIT_MS + ms;
+    },
     dispose: () => {
+      clearInterval(npx);
       for (const name of STOP_SIGNALS) process.off(name, onSignal);
     },
   };
@@ -77,7 +97,13 @@ export const runCli = async (args: readonly string[]): Promise<number> => {
   const stop = listenForStop();
   let status = 0;
   try {
-    const program = createProgram({ signal: stop.signal, setStatus: (value) => (status = value) });
+    const program = createProgram({
+      signal: stop.signal,
+      setStatus: (value) => {
+        status = value;
+      },
+      allowStop: stop.allow,
+    });
     await program.parseAsync(args, { from: 'user' });
     return stop.status() ?? status;
   } catch (error) {

@@ -1,123 +1,62 @@
-/** The running workers as one denoiser, and the supervisor that ends them all when one is lost. */
-import { randomBytes } from 'node:crypto';
+/** The running workers as one denoiser, and the supervisor that brings the group back, or ends it, when a worker is lost. */
+import { setTimeout as delay } from 'node:timers/promises';
 import { TandemError } from '../../partition/errors.js';
-import type { Profile } from '../../partition/manifest.js';
-import type { Provider } from '../../partition/onnxruntime.js';
 import type { HostTensor, TensorSpec } from '../../partition/tensor.js';
 import { tensorProblems } from '../../shard-worker/inputs.js';
-import type { FromWorker, Memory, StepTimes, ToWorker } from '../../shard-worker/protocol.js';
-import type { ControlServer } from '../../shard-worker/transport.js';
-import { decodeFromWorker, encodeMessage, toProblem } from '../../shard-worker/wire.js';
 import type { Denoiser } from '../denoiser.js';
 import type { Endpoints } from './endpoints.js';
-import { clusterClosed, clusterFailed, workerFailed } from './errors.js';
-import { LoadProgress } from './load-progress.js';
-import { excusePause, overdue, pingInterval, type Timeouts } from './watch.js';
-import {
-  afterMessage,
-  born,
-  type Health,
-  isOver,
-  type LifeEvent,
-  newborn,
-  transition,
-  type WorkerLife,
-} from './worker-life.js';
-import { WorkerProcess } from './worker-process.js';
+import { clusterClosed, clusterFailed, restartsExhausted } from './errors.js';
+import { Group, type GroupOptions, type Loss } from './group.js';
+import { backoff, Losses, type RestartPolicy } from './restart.js';
+import type { ClusterState, RankStep, StepAllOptions, StepAllResult, WorkerInfo } from './types.js';
 
-/** A device as its worker uses it. */
-export interface WorkerDevice {
-  readonly provider: Provider;
-  readonly deviceId: number;
-  readonly threads: number;
-}
-
-/** A worker as others may see it. */
-export interface WorkerInfo {
-  readonly rank: number;
-  readonly pid: number;
-  readonly weight_bytes: number;
-  readonly load_ms: number;
-  /** bytes */
-  readonly memory: Memory;
-}
-
-/** One rank's part in a step. */
-export interface RankStep {
-  readonly rank: number;
-  readonly outputs_sha256: string;
-  /** ms and bytes */
-  readonly times: StepTimes;
-  /** bytes */
-  readonly memory: Memory;
-  /** Where they were asked for. */
-  readonly outputs?: Readonly<Record<string, HostTensor>>;
-}
-
-export interface StepAllOptions {
-  /** Whose outputs come back besides the digests: rank 0's (the default) or every rank's. */
-  readonly outputs?: 'first' | 'all';
-}
-
-export interface StepAllResult {
-  /** Rank 0's outputs by name. */
-  readonly outputs: Record<string, HostTensor>;
-  /** Index is the rank. */
-  readonly ranks: readonly RankStep[];
-}
-
-export interface ClusterOptions {
-  readonly shardDirectory: string;
-  readonly profile: Profile;
-  readonly devices: readonly WorkerDevice[];
-  readonly timeouts: Timeouts;
+export interface ClusterOptions extends Omit<GroupOptions, 'onIdle' | 'onLost' | 'onBroken'> {
   readonly endpoints: Endpoints;
-  readonly server: ControlServer;
-  readonly workerEntry: string;
-  readonly onProgress: (stage: string, done: number, total: number) => void;
-  readonly onNotice: (message: string) => void;
+  /** Absent: the loss of a worker ends the cluster. */
+  readonly restart?: RestartPolicy;
 }
 
-/** A worker with what is known of it. */
-interface Member {
-  readonly rank: number;
-  readonly id: string;
-  readonly process: WorkerProcess;
-  life: WorkerLife;
-  health: Health;
+type Inputs = Readonly<Record<string, HostTensor>>;
+
+/** A step that somebody waits for. */
+interface PendingStep {
+  readonly inputs: Inputs;
+  readonly options: StepAllOptions;
+  readonly resolve: (result: StepAllResult) => void;
+  readonly reject: (error: unknown) => void;
 }
 
-/** What the caller waits for: the launch, or a step. */
-interface Waiting {
+/** Whoever waits for the launch. */
+interface Launching {
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
 }
 
 type Ending = { readonly kind: 'closed' } | { readonly kind: 'failed'; readonly error: TandemError };
+type Listener<T> = (value: T) => void;
 
 export class Cluster implements Denoiser {
   readonly #options: ClusterOptions;
-  readonly #members: readonly Member[];
-  readonly #loadProgress = new LoadProgress();
-  readonly #listeners: ((error: TandemError) => void)[] = [];
-  readonly #pinger: NodeJS.Timeout;
-  #lastTick = performance.now();
-  #pings = 0;
-  #steps = 0;
-  #loadSent = false;
-  #results: RankStep[] = [];
+  readonly #group: Group;
+  readonly #losses = new Losses();
+  readonly #failureListeners: Listener<TandemError>[] = [];
+  readonly #stateListeners = new Set<Listener<ClusterState>>();
+  readonly #stopping = new AbortController();
+  #state: ClusterState = 'starting';
   #lastStep: readonly RankStep[] = [];
-  #waiting: Waiting | undefined;
+  #launching: Launching | undefined;
+  #pending: PendingStep | undefined;
   #ending: Ending | undefined;
   #torndown: Promise<void> | undefined;
 
   /** Starts all processes; `launched` waits for them. */
   constructor(options: ClusterOptions) {
     this.#options = options;
-    this.#members = options.devices.map((_, rank) => this.#start(rank));
-    this.#pinger = setInterval(() => this.#tick(), pingInterval(options.timeouts));
-    this.#listen().catch((cause: unknown) => {
-      this.#fail(new TandemError('CLUSTER_CONTROL', 'The control socket failed; launch a new cluster.', { cause }));
+    this.#group = new Group({
+      ...options,
+      onIdle: () => this.#onIdle(),
+      onLost: (loss) => this.#onLost(loss),
+      onBroken: (error) => this.#end({ kind: 'failed', error }),
     });
   }
 
@@ -131,10 +70,21 @@ export class Cluster implements Denoiser {
 
   /** The workers; index is the rank. */
   get workers(): readonly WorkerInfo[] {
-    return this.#members.map(({ rank, process, life, health }) => {
-      const loaded = life.kind === 'ready' || life.kind === 'stepping' ? life.loaded : { weight_bytes: 0, load_ms: 0 };
-      return { rank, pid: process.pid, ...loaded, memory: health.memory };
-    });
+    return this.#group.workers;
+  }
+
+  get state(): ClusterState {
+    return this.#state;
+  }
+
+  /** How many workers were started in place of lost ones since the launch. */
+  get restarts(): number {
+    return this.#group.restarts;
+  }
+
+  /** Whether every worker was taken over from an earlier coordinator and has finished a step before: nothing was loaded. */
+  get warm(): boolean {
+    return this.workers.every(({ adopted, steps }) => adopted && steps > 0);
   }
 
   /** Digests and times of the last finished step; index is the rank. Empty before the first. */
@@ -145,7 +95,16 @@ export class Cluster implements Denoiser {
   /** Calls `listener` when the cluster fails, also between steps; at once if it has failed already. */
   onFailure(listener: (error: TandemError) => void): void {
     if (this.#ending?.kind === 'failed') listener(this.#ending.error);
-    else this.#listeners.push(listener);
+    else this.#failureListeners.push(listener);
+  }
+
+  /**
+   * Calls `listener` with every new state, not with the present one.
+   * @returns ends that
+   */
+  onStateChange(listener: (state: ClusterState) => void): () => void {
+    this.#stateListeners.add(listener);
+    return () => void this.#stateListeners.delete(listener);
   }
 
   /**
@@ -156,7 +115,7 @@ export class Cluster implements Denoiser {
     const abort = (): void => void this.close();
     signal?.addEventListener('abort', abort, { once: true });
     try {
-      await this.#wait();
+      await this.#untilLaunched();
     } catch (error) {
       await this.#torndown;
       signal?.throwIfAborted();
@@ -167,195 +126,138 @@ export class Cluster implements Denoiser {
   }
 
   /**
-   * Runs the network once on all ranks and returns rank 0's outputs.
-   * @param inputs every input by name, as `inputs` describes them
-   * @throws TandemError `STEP_INPUTS`, `CLUSTER_BUSY`, `CLUSTER_CLOSED`, `CLUSTER_FAILED`, and all `WORKER_*`; after those the
-   *   workers are gone
+   * Runs the network once on all ranks and returns rank 0's outputs. Where lost workers are restarted, a step that lost one
+   * is repeated on the restored group: its result is the same, it only takes longer.
+   * @param inputs every input by name, as `inputs` describes them; they must not change before the step is done
+   * @throws TandemError `STEP_INPUTS`, `CLUSTER_BUSY`, `CLUSTER_CLOSED`, `CLUSTER_FAILED`, `CLUSTER_RESTARTS`, and, without
+   *   restarts, all `WORKER_*`; after those the workers are gone
    */
-  async step(inputs: Readonly<Record<string, HostTensor>>): Promise<Record<string, HostTensor>> {
+  async step(inputs: Inputs): Promise<Record<string, HostTensor>> {
     return (await this.stepAll(inputs)).outputs;
   }
 
   /** Like `step`, with every rank's digest, times and, where asked for, outputs. */
-  async stepAll(inputs: Readonly<Record<string, HostTensor>>, options: StepAllOptions = {}): Promise<StepAllResult> {
+  async stepAll(inputs: Inputs, options: StepAllOptions = {}): Promise<StepAllResult> {
     this.#checkStep(inputs);
-    this.#steps += 1;
-    this.#results = [];
-    const done = this.#wait();
-    for (const member of this.#members) {
-      const want_outputs = member.rank === 0 || options.outputs === 'all';
-      this.#event(member, { kind: 'step_sent', step: this.#steps });
-      member.health = { ...member.health, progressAt: performance.now() };
-      this.#send(member, { kind: 'step', id: this.#steps, inputs: { ...inputs }, want_outputs });
-    }
-    await done;
-    const ranks = this.#results.toSorted((a, b) => a.rank - b.rank);
-    this.#lastStep = ranks.map(({ outputs: _, ...rest }) => rest);
-    return { outputs: { ...ranks[0]?.outputs }, ranks };
+    return new Promise((resolve, reject) => {
+      this.#pending = { inputs, options, resolve, reject };
+      if (this.#state === 'ready') this.#group.step(inputs, options);
+    });
   }
 
   /** Ends all workers and removes the sockets; a step that is under way ends with `CLUSTER_CLOSED`. */
   async close(): Promise<void> {
-    if (this.#ending === undefined) this.#end({ kind: 'closed' });
+    this.#end({ kind: 'closed' });
     await this.#torndown;
   }
 
-  #start(rank: number): Member {
-    const { endpoints, server, workerEntry } = this.#options;
-    const id = `${rank}-${randomBytes(16).toString('hex')}`;
-    const exchange = endpoints.exchange[rank] ?? '';
-    const process = new WorkerProcess({ entry: workerEntry, rank, id, control: server.endpoint, exchange });
-    const now = performance.now();
-    const member: Member = { rank, id, process, life: born(now), health: newborn(now) };
-    process.ended.then((exit) => this.#event(member, { kind: 'exited', exit, stderr: process.stderr }));
-    return member;
-  }
-
-  #checkStep(inputs: Readonly<Record<string, HostTensor>>): void {
+  #checkStep(inputs: Inputs): void {
     if (this.#ending?.kind === 'failed') throw clusterFailed(this.#ending.error);
     if (this.#ending !== undefined) throw clusterClosed();
-    if (this.#waiting !== undefined)
+    if (this.#pending !== undefined)
       throw new TandemError('CLUSTER_BUSY', 'Expected one step at a time; await the step that is under way.');
     const problems = tensorProblems(this.inputs, inputs);
     if (problems.length === 0) return;
     throw new TandemError('STEP_INPUTS', `Step inputs do not fit the model: ${problems.join('; ')}.`, { problems });
   }
 
-  #wait(): Promise<void> {
+  #untilLaunched(): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#waiting = { resolve, reject };
-      if (this.#ending !== undefined) this.#settle();
+      this.#launching = { resolve, reject };
+      if (this.#torndown !== undefined) void this.#torndown.then(() => this.#settle());
+      else if (this.#state === 'ready') resolve();
     });
   }
 
-  async #listen(): Promise<void> {
-    for await (const { from, frame } of this.#options.server.messages()) {
-      const member = this.#members.find((candidate) => candidate.id === from);
-      if (member === undefined)
-        this.#options.onNotice(`Ignored ${frame.byteLength} bytes from a stranger on the control socket.`);
-      else this.#receive(member, frame);
-    }
+  #setState(state: ClusterState): void {
+    if (this.#state === state) return;
+    this.#state = state;
+    for (const listener of this.#stateListeners) listener(state);
   }
 
-  #receive(member: Member, frame: Buffer): void {
+  #onIdle(): void {
     if (this.#ending !== undefined) return;
-    let message: FromWorker;
-    try {
-      message = decodeFromWorker(frame, `rank ${member.rank}`);
-    } catch (error) {
-      this.#event(member, { kind: 'given_up', error: workerFailed(member.rank, toProblem(error)) });
+    if (this.#state === 'ready') {
+      this.#finishStep();
       return;
     }
-    member.health = afterMessage(member.health, message, performance.now());
-    this.#note(member, message);
-    this.#event(member, { kind: 'message', message });
+    this.#losses.ready(performance.now());
+    this.#setState('ready');
+    this.#launching?.resolve();
+    this.#launching = undefined;
+    if (this.#pending !== undefined) this.#group.step(this.#pending.inputs, this.#pending.options);
   }
 
-  #note({ rank }: Member, message: FromWorker): void {
-    if (message.kind === 'progress' && message.phase !== 'step') {
-      const { done, total } = this.#loadProgress.add(rank, message.phase, message.done, message.total);
-      this.#options.onProgress(message.phase, done, total);
-    }
-    if (message.kind === 'step_done') {
-      const { outputs_sha256, times, memory, outputs } = message;
-      this.#results.push({ rank, outputs_sha256, times, memory, ...(outputs ? { outputs } : {}) });
-    }
+  #finishStep(): void {
+    const { results } = this.#group;
+    const pending = this.#pending;
+    if (pending === undefined || results.length === 0) return;
+    this.#pending = undefined;
+    this.#losses.stepped();
+    this.#lastStep = results.map(({ outputs: _, ...rest }) => rest);
+    pending.resolve({ outputs: { ...results[0]?.outputs }, ranks: results });
   }
 
-  /** Everything that happens to a worker passes here: the new life decides what to do. */
-  #event(member: Member, event: LifeEvent): void {
-    member.life = transition(member.rank, member.life, event, performance.now());
-    if (member.life.kind === 'failed') this.#fail(member.life.error);
-    else this.#advance();
+  /** A worker that cannot be taken over is one that must be started; any other loss ends the launch, or is recovered from. */
+  #onLost({ rank, error, refused }: Loss): void {
+    if (this.#ending !== undefined) return;
+    if (refused) {
+      this.#options.onNotice(`${error.message} Starting a new one.`);
+      this.#replaceLater(rank, 0, false);
+      return;
+    }
+    const { restart } = this.#options;
+    if (restart === undefined || this.#state === 'starting') this.#end({ kind: 'failed', error });
+    else this.#recover(rank, error, restart);
   }
 
-  /** Sends the load order once all have said hello; ends the wait once all are ready. */
-  #advance(): void {
-    const endpoints = this.#members.flatMap(({ life }) => (life.kind === 'loading' ? life.exchangeEndpoint : []));
-    if (!this.#loadSent && endpoints.length === this.#members.length) {
-      this.#loadSent = true;
-      for (const member of this.#members) this.#sendLoad(member, endpoints);
+  #recover(rank: number, error: TandemError, restart: RestartPolicy): void {
+    const lost = this.#losses.add(rank, performance.now());
+    if (lost > restart.maxAttempts) {
+      this.#end({ kind: 'failed', error: restartsExhausted(rank, lost, restart.maxAttempts, error) });
+      return;
     }
-    if (this.#members.every(({ life }) => life.kind === 'ready')) {
-      const waiting = this.#waiting;
-      this.#waiting = undefined;
-      waiting?.resolve();
-    }
+    this.#options.onNotice(`${error.message} Starting it again (${lost} of ${restart.maxAttempts}).`);
+    this.#group.interrupt();
+    this.#replaceLater(rank, backoff(restart, lost), true);
+    this.#setState('recovering');
   }
 
-  #sendLoad(member: Member, peers: string[]): void {
-    const { shardDirectory, profile, devices, timeouts } = this.#options;
-    const device = devices[member.rank];
-    if (device === undefined) return;
-    this.#send(member, {
-      kind: 'load',
-      shard_directory: shardDirectory,
-      profile: profile.name,
-      provider: device.provider,
-      device_id: device.deviceId,
-      threads: device.threads,
-      peers,
-      // Later than the watcher's own limit, which knows which rank is to blame.
-      exchange_timeout_ms: Math.ceil(timeouts.stepMs + timeouts.heartbeatMs + 1000),
+  #replaceLater(rank: number, waitMs: number, counts: boolean): void {
+    this.#replace(rank, waitMs, counts).catch((cause: unknown) => {
+      if (this.#stopping.signal.aborted) return;
+      const message = `The worker of rank ${rank} could not be started again; launch a new cluster.`;
+      this.#end({ kind: 'failed', error: new TandemError('WORKER_START', message, { cause }) });
     });
   }
 
-  #send(member: Member, message: ToWorker): void {
-    this.#options.server.send(member.id, encodeMessage(message)).catch((error: unknown) => {
-      this.#event(member, { kind: 'given_up', error: workerFailed(member.rank, toProblem(error)) });
-    });
-  }
-
-  /** Pings everyone and looks who is overdue. */
-  #tick(): void {
-    const { timeouts } = this.#options;
-    const now = performance.now();
-    const pause = now - this.#lastTick - pingInterval(timeouts);
-    this.#lastTick = now;
-    this.#pings += 1;
-    for (const member of this.#members) {
-      if (pause > pingInterval(timeouts)) member.health = excusePause(member.health, pause);
-      if (isOver(member.life)) continue;
-      const error = overdue(member.rank, member.life, member.health, timeouts, now);
-      if (error !== undefined) this.#event(member, { kind: 'given_up', error });
-      else if (member.life.kind !== 'starting') this.#send(member, { kind: 'ping', id: this.#pings });
-    }
-  }
-
-  #fail(error: TandemError): void {
-    if (this.#ending === undefined) this.#end({ kind: 'failed', error });
+  async #replace(rank: number, waitMs: number, counts: boolean): Promise<void> {
+    await Promise.all([this.#group.bury(rank), delay(waitMs, undefined, { signal: this.#stopping.signal })]);
+    this.#group.replace(rank, counts);
   }
 
   #end(ending: Ending): void {
+    if (this.#ending !== undefined) return;
     this.#ending = ending;
-    clearInterval(this.#pinger);
+    this.#stopping.abort();
     this.#torndown = this.#tearDown(ending).finally(() => {
       this.#settle();
-      if (ending.kind === 'failed') for (const listener of this.#listeners) listener(ending.error);
+      if (ending.kind === 'failed') for (const listener of this.#failureListeners) listener(ending.error);
     });
+    this.#setState(ending.kind);
   }
 
   async #tearDown(ending: Ending): Promise<void> {
-    await Promise.all(this.#members.map((member) => this.#endWorker(member, ending)));
+    await this.#group.end(ending.kind === 'closed');
     this.#options.server.close();
     await this.#options.endpoints.remove();
   }
 
-  /**
-   * Only a worker that can hear it is asked to end. Those of a failed cluster are killed: they may hang, and hold
-   * nothing that must be saved.
-   */
-  async #endWorker(member: Member, ending: Ending): Promise<void> {
-    const gently = ending.kind === 'closed' && member.life.kind !== 'starting';
-    member.life = transition(member.rank, member.life, { kind: 'dismissed' }, performance.now());
-    if (!gently) return member.process.endNow();
-    this.#options.server.send(member.id, encodeMessage({ kind: 'shutdown' })).catch(() => undefined);
-    return member.process.endGently();
-  }
-
   #settle(): void {
-    const waiting = this.#waiting;
-    this.#waiting = undefined;
-    waiting?.reject(this.#ending?.kind === 'failed' ? this.#ending.error : clusterClosed());
+    const error = this.#ending?.kind === 'failed' ? this.#ending.error : clusterClosed();
+    this.#launching?.reject(error);
+    this.#pending?.reject(error);
+    this.#launching = undefined;
+    this.#pending = undefined;
   }
 }

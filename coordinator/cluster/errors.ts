@@ -6,9 +6,12 @@ import type { Problem } from '../../shard-worker/protocol.js';
 export interface Exit {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
+  /** Of a process that another one had started: the system tells only that it has ended. */
+  readonly unknown?: true;
 }
 
-const howEnded = ({ code, signal }: Exit): string => {
+const howEnded = ({ code, signal, unknown }: Exit): string => {
+  if (unknown) return 'ended';
   if (signal !== null) return `was killed by ${signal}`;
   return code === null ? 'could not be started' : `exited with code ${code}`;
 };
@@ -30,7 +33,7 @@ export const workerNotStarted = (rank: number, exit: Exit, stderr: readonly stri
 export const workerDied = (rank: number, exit: Exit, stderr: readonly string[]): TandemError =>
   new TandemError(
     'WORKER_DIED',
-    `The worker of rank ${rank} ${howEnded(exit)}; all workers were stopped. If the system ran out of memory, give this rank fewer weights or a larger device.${lastWords(stderr)}`,
+    `The worker of rank ${rank} ${howEnded(exit)}. If the system ran out of memory, give this rank fewer weights or a larger device.${lastWords(stderr)}`,
     { problems: stderr },
   );
 
@@ -45,7 +48,7 @@ export const workerStartTimeout = (rank: number, startMs: number): TandemError =
 export const workerUnresponsive = (rank: number, silentMs: number): TandemError =>
   new TandemError(
     'WORKER_UNRESPONSIVE',
-    `The worker of rank ${rank} has not answered for ${Math.round(silentMs)} ms; it is stopped or its machine is overloaded. All workers were stopped.`,
+    `The worker of rank ${rank} has not answered for ${Math.round(silentMs)} ms; it is stopped or its machine is overloaded.`,
   );
 
 /** It answers, but nothing gets done. */
@@ -69,6 +72,39 @@ export const workerOutOfTurn = (rank: number, message: string, state: string): T
   new TandemError(
     'WORKER_FAILED',
     `The worker of rank ${rank} sent "${message}" while it was ${state}; run the same Tandem version on both sides.`,
+  );
+
+/** A worker of an earlier coordinator that is not what this one needs. */
+export const workerNotAdopted = (rank: number, why: string): TandemError =>
+  new TandemError('WORKER_NOT_ADOPTED', `The worker of rank ${rank} that an earlier coordinator left behind ${why}.`);
+
+/** Restarting does not help. */
+export const restartsExhausted = (rank: number, lost: number, allowed: number, last: TandemError): TandemError =>
+  new TandemError(
+    'CLUSTER_RESTARTS',
+    `The worker of rank ${rank} was lost ${lost} times without a finished step in between, and ${allowed} restarts are allowed; mend the cause and launch again. Last: ${last.message}`,
+    { problems: last.problems, cause: last },
+  );
+
+/** Two coordinators cannot command the same workers. */
+export const clusterInUse = (directory: string, pid: number): TandemError =>
+  new TandemError(
+    'CLUSTER_IN_USE',
+    `Expected no other coordinator of the workers in "${directory}", but process ${pid} commands them; use it, or stop it first.`,
+  );
+
+/** A directory that others can write to cannot keep a secret. */
+export const runtimeDirectoryUnsafe = (directory: string, found: string): TandemError =>
+  new TandemError(
+    'RUNTIME_DIRECTORY',
+    `Expected "${directory}" to be a directory of this user alone (mode 0700), but ${found}; remove it, or set XDG_RUNTIME_DIR to a private directory.`,
+  );
+
+/** Only a file's place outlives its coordinator. */
+export const detachedTransport = (): TandemError =>
+  new TandemError(
+    'DETACHED_TRANSPORT',
+    'Workers that outlive their coordinator are found again by their socket files: expected transport "ipc", found "tcp"; set workers.keep_warm_s to 0 for tcp.',
   );
 
 export const clusterClosed = (): TandemError =>

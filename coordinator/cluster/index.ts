@@ -1,4 +1,35 @@
-/** The running workers as one denoiser. */
-export type { Cluster, RankStep, StepAllOptions, StepAllResult, WorkerDevice, WorkerInfo } from './cluster.js';
+/**
+ * The running workers as one denoiser.
+ *
+ *     const cluster = await launchCluster({ ..., restart: DEFAULT_RESTART, detached: { directory, keepWarmMs: 600_000 } });
+ *     await cluster.step(inputs);
+ *     await cluster.close();
+ *
+ * A one-shot command gives neither `restart` nor `detached`: its workers end with it, and the loss of one is an error.
+ *
+ * **Recovery** (`restart`). A worker that dies, stops answering or fails is ended and started again, with exponential backoff,
+ * while the others keep what they have loaded. The step that was lost is repeated inside `step`, on the same inputs, so an
+ * image goes on where it was. A rank that is lost more than `maxAttempts` times without a finished step in between ends the
+ * cluster with `CLUSTER_RESTARTS`. What can be watched:
+ *
+ *     cluster.state            'starting' | 'ready' | 'recovering' | 'failed' | 'closed'; a readiness probe wants 'ready'
+ *     cluster.onStateChange(listener)   returns a function that ends it
+ *     cluster.onFailure(listener)       the error that ended it
+ *     cluster.restarts         workers started in place of lost ones, over all ranks; only rises
+ *     cluster.workers          per rank: pid, state, restarts, memory, steps, ...
+ *
+ * **Warm start** (`detached`). The workers outlive a coordinator that is killed, for `keepWarmMs`, and the next `launchCluster`
+ * with the same directory, shards, profile, devices and versions takes them over without loading:
+ *
+ *     cluster.warm             true when all workers were taken over and have run a step before: no canary step is needed
+ *     cluster.workers[i].adopted
+ *
+ * `close` ends detached workers as it ends all others. A second coordinator at the same time gets `CLUSTER_IN_USE`.
+ * `runtimeDirectory(configFile)` is where the workers of a config belong.
+ */
+export type { Cluster } from './cluster.js';
 export { DEFAULT_TIMEOUTS, type LaunchOptions, launchCluster } from './launch.js';
+export { DEFAULT_RESTART, type RestartPolicy } from './restart.js';
+export { type Detached, runtimeDirectory } from './runtime.js';
+export type { ClusterState, RankStep, StepAllOptions, StepAllResult, WorkerDevice, WorkerInfo } from './types.js';
 export type { Timeouts } from './watch.js';

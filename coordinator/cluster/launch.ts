@@ -1,10 +1,15 @@
-/** Starts a worker per device, all at once, and waits until every one has loaded. */
+/** Starts a worker per device, all at once, or takes over those that are there; waits until every one is ready. */
 import { TandemError } from '../../partition/errors.js';
 import type { Manifest } from '../../partition/manifest.js';
 import { findProfile } from '../../shard-worker/check.js';
+import { manifestDigest } from '../../shard-worker/manifest-digest.js';
 import { ControlServer } from '../../shard-worker/transport.js';
-import { Cluster, type WorkerDevice } from './cluster.js';
+import { Cluster } from './cluster.js';
 import { type Endpoints, makeEndpoints, type Transport } from './endpoints.js';
+import { detachedTransport } from './errors.js';
+import type { RestartPolicy } from './restart.js';
+import { type Detached, openRuntime, type Runtime } from './runtime.js';
+import type { WorkerDevice } from './types.js';
 import type { Timeouts } from './watch.js';
 import { WORKER_ENTRY } from './worker-process.js';
 
@@ -31,6 +36,13 @@ export interface LaunchOptions {
   readonly workerEntry?: string;
   /** Fixed endpoints instead of fresh ones; the exchange endpoints are indexed by rank. */
   readonly endpoints?: { readonly control: string; readonly exchange: readonly string[] };
+  /** Starts lost workers again; absent: the loss of one ends the cluster. */
+  readonly restart?: RestartPolicy;
+  /**
+   * Lets the workers outlive this process when it is killed, and takes over those that an earlier one left behind. `close`
+   * ends them as ever. With `ipc` only.
+   */
+  readonly detached?: Detached;
 }
 
 const checkDevices = (options: LaunchOptions): void => {
@@ -42,16 +54,45 @@ const checkDevices = (options: LaunchOptions): void => {
   );
 };
 
-const endpointsOf = async (options: LaunchOptions): Promise<Endpoints> =>
-  options.endpoints
-    ? { ...options.endpoints, remove: async () => undefined }
-    : makeEndpoints(options.transport ?? (process.platform === 'win32' ? 'tcp' : 'ipc'), options.devices.length);
+const defaultTransport = (): Transport => (process.platform === 'win32' ? 'tcp' : 'ipc');
 
-const listen = async (endpoints: Endpoints): Promise<ControlServer> => {
+/** Where this cluster's sockets are, and whose they may be. */
+interface Place {
+  readonly endpoints: Endpoints;
+  readonly privateSockets: boolean;
+  readonly runtime?: Runtime;
+  /** Undoes `placeOf` when there will be no cluster. */
+  leave(): Promise<void>;
+}
+
+const detachedPlace = async (
+  options: LaunchOptions,
+  detached: Detached,
+  manifestSha256: string,
+  workerEntry: string,
+): Promise<Place> => {
+  if ((options.transport ?? defaultTransport()) !== 'ipc') throw detachedTransport();
+  const { shardDirectory, profile, devices, onNotice } = options;
+  const identity = { shardDirectory, manifestSha256, profile, devices, workerEntry };
+  const runtime = await openRuntime(detached, identity, onNotice ?? (() => undefined));
+  return { endpoints: runtime.endpoints, privateSockets: true, runtime, leave: async () => runtime.leave() };
+};
+
+const placeOf = async (options: LaunchOptions, manifestSha256: string, workerEntry: string): Promise<Place> => {
+  if (options.detached) return detachedPlace(options, options.detached, manifestSha256, workerEntry);
+  if (options.endpoints) {
+    const endpoints = { ...options.endpoints, remove: async () => undefined };
+    return { endpoints, privateSockets: false, leave: endpoints.remove };
+  }
+  const endpoints = await makeEndpoints(options.transport ?? defaultTransport(), options.devices.length);
+  return { endpoints, privateSockets: true, leave: endpoints.remove };
+};
+
+const listen = async (place: Place): Promise<ControlServer> => {
   try {
-    return await ControlServer.listen(endpoints.control);
+    return await ControlServer.listen(place.endpoints.control);
   } catch (error) {
-    await endpoints.remove();
+    await place.leave();
     throw error;
   }
 };
@@ -59,25 +100,35 @@ const listen = async (endpoints: Endpoints): Promise<ControlServer> => {
 /**
  * Launches the workers of a shard directory. The caller closes the cluster.
  * @throws TandemError `WORKER_START`, `WORKER_DIED`, `WORKER_UNRESPONSIVE`, `WORKER_STALLED`, `WORKER_FAILED` (its cause is the
- *   worker's own error), `SHARD_WORLD_SIZE`, `SHARD_PROFILE_MISSING`, `ENDPOINT_IN_USE`, `ENDPOINT_TOO_LONG`; no process is
- *   left behind then
+ *   worker's own error), `SHARD_WORLD_SIZE`, `SHARD_PROFILE_MISSING`, `ENDPOINT_IN_USE`, `ENDPOINT_TOO_LONG`; with `detached`
+ *   also `CLUSTER_IN_USE`, `RUNTIME_DIRECTORY`, `DETACHED_TRANSPORT`. No process is left behind then, but for those that
+ *   another coordinator commands
  */
 export const launchCluster = async (options: LaunchOptions): Promise<Cluster> => {
   options.signal?.throwIfAborted();
   checkDevices(options);
+  const { shardDirectory, devices, detached, restart, workerEntry = WORKER_ENTRY } = options;
   const profile = findProfile(options.manifest, options.profile);
-  const endpoints = await endpointsOf(options);
-  const server = await listen(endpoints);
+  const manifestSha256 = await manifestDigest(shardDirectory);
+  const place = await placeOf(options, manifestSha256, workerEntry);
+  const server = await listen(place);
+  const { endpoints, privateSockets, runtime } = place;
   const cluster = new Cluster({
-    shardDirectory: options.shardDirectory,
+    shardDirectory,
+    manifestSha256,
     profile,
-    devices: options.devices,
+    devices,
     timeouts: { ...DEFAULT_TIMEOUTS, ...options.timeouts },
     endpoints,
+    privateSockets,
+    control: server.endpoint,
+    exchange: endpoints.exchange,
     server,
-    workerEntry: options.workerEntry ?? WORKER_ENTRY,
+    workerEntry,
     onProgress: options.onProgress ?? (() => undefined),
     onNotice: options.onNotice ?? (() => undefined),
+    ...(restart ? { restart } : {}),
+    ...(detached && runtime ? { detached: { runtime, keepWarmMs: detached.keepWarmMs } } : {}),
   });
   await cluster.launched(options.signal);
   return cluster;

@@ -31,9 +31,13 @@ export const overdue = (
       return now - life.since > timeouts.startMs ? workerStartTimeout(rank, timeouts.startMs) : undefined;
     case 'loading':
       return silent(rank, health, timeouts, now) ?? loadStalled(rank, life.since, timeouts, now);
+    case 'attaching':
+      return now - life.since > timeouts.heartbeatMs ? workerUnresponsive(rank, now - life.since) : undefined;
     case 'ready':
+    case 'interrupted':
       return silent(rank, health, timeouts, now);
     case 'stepping':
+    case 'resetting':
       return silent(rank, health, timeouts, now) ?? stepStalled(rank, health, timeouts, now);
     case 'failed':
     case 'closed':

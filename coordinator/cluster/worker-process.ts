@@ -1,9 +1,10 @@
-/** One worker as an operating-system process: start it, hear of its end, end it. */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { setTimeout as delay } from 'node:timers/promises';
+/** A worker as a child process: start it and hear of its end. */
+import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { WORKER_ID_VARIABLE } from '../../shard-worker/protocol.js';
 import type { Exit } from './errors.js';
+import { lastLines, lastLogLines, STDERR_CHARACTERS, type WorkerHandle } from './worker-handle.js';
 
 /**
  * Makes glibc keep what operators free instead of giving it back to the kernel, which would have to zero the same pages again
@@ -16,15 +17,19 @@ const KEEP_FREED_MEMORY = {
   MALLOC_TOP_PAD_: '67108864',
 };
 
-const STDERR_LINES = 10;
-const STDERR_CHARACTERS = 4000;
-/** How long to wait for the rest of a dead process's output, and for each way of ending it; ms. */
+/** How long to wait for the rest of a dead process's output, in ms. */
 const OUTPUT_MS = 300;
-const SHUTDOWN_MS = 3000;
-const TERMINATE_MS = 1000;
-const KILL_MS = 3000;
 
 export const WORKER_ENTRY = fileURLToPath(new URL('../../shard-worker/main.js', import.meta.url));
+
+/** What a worker needs that may outlive its coordinator. */
+export interface DetachedProcess {
+  /** Private directory of the group. */
+  readonly directory: string;
+  readonly keepWarmMs: number;
+  /** File that takes its output: nobody may be there to read a pipe. */
+  readonly log: string;
+}
 
 export interface WorkerProcessOptions {
   /** Program of the worker; `WORKER_ENTRY` unless another one that speaks the protocol. */
@@ -34,69 +39,61 @@ export interface WorkerProcessOptions {
   readonly id: string;
   readonly control: string;
   readonly exchange: string;
+  /** Absent for a worker that ends with its coordinator. */
+  readonly detached?: DetachedProcess;
 }
 
+const argumentsOf = ({ entry, rank, control, exchange, detached }: WorkerProcessOptions): readonly string[] => [
+  entry,
+  ...['--rank', String(rank), '--control', control, '--exchange', exchange],
+  ...(detached === undefined
+    ? []
+    : ['--detached', detached.directory, '--keep-warm-ms', String(Math.ceil(detached.keepWarmMs))]),
+];
+
+const spawnWorker = (options: WorkerProcessOptions): ChildProcess => {
+  const log = options.detached === undefined ? undefined : openSync(options.detached.log, 'w', 0o600);
+  const settings: SpawnOptions = {
+    // An ordinary worker ends when its standard input closes; nothing is ever written there.
+    stdio: log === undefined ? ['pipe', 'ignore', 'pipe'] : ['ignore', log, log],
+    env: { ...KEEP_FREED_MEMORY, ...process.env, [WORKER_ID_VARIABLE]: options.id },
+    // A session of its own: a terminal's Ctrl-C reaches the coordinator only, which then ends its workers in order.
+    detached: process.platform !== 'win32',
+  };
+  try {
+    return spawn(process.execPath, argumentsOf(options), settings);
+  } finally {
+    if (log !== undefined) closeSync(log);
+  }
+};
+
 /** A worker process from its start to its end. */
-export class WorkerProcess {
+export class WorkerProcess implements WorkerHandle {
   readonly #child: ChildProcess;
-  readonly #ended: Promise<Exit>;
+  readonly #log: string | undefined;
+  readonly ended: Promise<Exit>;
   #stderr = '';
 
   constructor(options: WorkerProcessOptions) {
-    const { entry, rank, id, control, exchange } = options;
-    this.#child = spawn(
-      process.execPath,
-      [entry, '--rank', String(rank), '--control', control, '--exchange', exchange],
-      {
-        // The worker ends when its standard input closes; nothing is ever written there.
-        stdio: ['pipe', 'ignore', 'pipe'],
-        env: { ...KEEP_FREED_MEMORY, ...process.env, [WORKER_ID_VARIABLE]: id },
-        // A session of its own: a terminal's Ctrl-C reaches the coordinator only, which then ends its workers in order.
-        detached: process.platform !== 'win32',
-      },
-    );
+    this.#log = options.detached?.log;
+    this.#child = spawnWorker(options);
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.#stderr = (this.#stderr + text).slice(-STDERR_CHARACTERS);
     });
     this.#child.stdin?.on('error', () => undefined);
-    this.#ended = this.#waitForEnd();
+    this.ended = this.#waitForEnd();
   }
 
-  /** 0 if the process could not be started. */
   get pid(): number {
     return this.#child.pid ?? 0;
   }
 
-  /** The last lines that the worker wrote to its standard error. */
   get stderr(): readonly string[] {
-    return this.#stderr.split('\n').filter(Boolean).slice(-STDERR_LINES);
+    return this.#log === undefined ? lastLines(this.#stderr) : lastLogLines(this.#log);
   }
 
-  /** Resolves when the process is gone. */
-  get ended(): Promise<Exit> {
-    return this.#ended;
-  }
-
-  /** Waits for the process to end as it was told to; then terminates it; then kills it. */
-  async endGently(): Promise<void> {
-    if (await this.#endsWithin(SHUTDOWN_MS)) return;
-    this.#child.kill('SIGTERM');
-    if (await this.#endsWithin(TERMINATE_MS)) return;
-    await this.endNow();
-  }
-
-  /** Kills the process, also when it is stopped. */
-  async endNow(): Promise<void> {
-    this.#child.kill('SIGKILL');
-    await this.#endsWithin(KILL_MS);
-  }
-
-  async #endsWithin(ms: number): Promise<boolean> {
-    const timer = new AbortController();
-    const late = delay(ms, false, { signal: timer.signal }).catch(() => false);
-    const ended = await Promise.race([this.#ended.then(() => true), late]);
-    timer.abort();
-    return ended;
+  kill(signal: NodeJS.Signals): void {
+    this.#child.kill(signal);
   }
 
   #waitForEnd(): Promise<Exit> {

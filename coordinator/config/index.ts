@@ -43,6 +43,12 @@ export interface ClusterConfig {
     readonly stepMs: number;
     readonly heartbeatMs: number;
   };
+  /** Of the resident server; one-shot commands start their workers anew and give up when one is lost. */
+  readonly workers: {
+    /** ms; 0: workers end with their coordinator */
+    readonly keepWarmMs: number;
+    readonly maxRestarts: number;
+  };
   readonly defaults: {
     readonly numInferenceSteps: number;
     readonly guidanceScale: number;
@@ -50,6 +56,21 @@ export interface ClusterConfig {
     readonly height?: number;
     readonly scheduler?: SchedulerName;
   };
+  readonly server: ServerConfig;
+}
+
+/** How `tandem launch` listens. */
+export interface ServerConfig {
+  readonly host: string;
+  /** 0 takes a free one. */
+  readonly port: number;
+  readonly apiKey?: string;
+  /** Environment variable with the key; it is read when the server starts. */
+  readonly apiKeyVariable?: string;
+  /** Requests that may wait for their turn. */
+  readonly maxQueue: number;
+  /** ms */
+  readonly drainMs: number;
 }
 
 /**
@@ -92,6 +113,23 @@ const toDefaults = (defaults: ClusterParsed['defaults']): ClusterConfig['default
   ...(defaults.scheduler === undefined ? {} : { scheduler: defaults.scheduler }),
 });
 
+/** The next coordinator finds warm workers by their socket files, which only ipc has. */
+const DEFAULT_KEEP_WARM_S = { ipc: 600, tcp: 0 } as const;
+
+const toWorkers = ({ workers, wire }: ClusterParsed): ClusterConfig['workers'] => ({
+  keepWarmMs: (workers.keep_warm_s ?? DEFAULT_KEEP_WARM_S[wire.transport ?? defaultTransport()]) * 1000,
+  maxRestarts: workers.max_restarts,
+});
+
+const toServer = (server: ClusterParsed['server']): ServerConfig => ({
+  host: server.host,
+  port: server.port,
+  ...(server.api_key === undefined ? {} : { apiKey: server.api_key }),
+  ...(server.api_key_env === undefined ? {} : { apiKeyVariable: server.api_key_env }),
+  maxQueue: server.max_queue,
+  drainMs: server.drain_s * 1000,
+});
+
 const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
   file: resolve(file),
   model: resolve(dirname(file), parsed.model),
@@ -104,7 +142,9 @@ const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
     stepMs: parsed.timeouts.step_s * 1000,
     heartbeatMs: parsed.timeouts.heartbeat_s * 1000,
   },
+  workers: toWorkers(parsed),
   defaults: toDefaults(parsed.defaults),
+  server: toServer(parsed.server),
 });
 
 const refuse = (file: string, problems: readonly string[]): never => {

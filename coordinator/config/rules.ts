@@ -4,6 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
+import type { Provider } from '../../partition/onnxruntime.js';
 import type { Problem } from './problems.js';
 
 const field = (value: unknown, key: string): unknown =>
@@ -17,15 +18,20 @@ const worldSizeMatches = (root: unknown): readonly Problem[] => {
   return [{ path: ['tensor_parallel_size'], message }];
 };
 
-/** The cpu may be listed several times, as its cores can be shared out; any other device is one worker's alone. */
+/**
+ * Providers whose devices are numbered. The cpu's cores can be shared out among workers, and WebGPU and CoreML always
+ * take the system's first device, so only these can be listed twice by mistake.
+ */
+const NUMBERED: ReadonlySet<unknown> = new Set(['cuda', 'dml'] satisfies Provider[]);
+
 const devicesDiffer = (root: unknown): readonly Problem[] => {
   const devices = field(root, 'devices');
   if (!Array.isArray(devices)) return [];
   const seen = new Map<string, number>();
   return devices.flatMap((device: unknown, index): readonly Problem[] => {
     const provider = field(device, 'provider');
-    if (typeof provider !== 'string' || provider === 'cpu') return [];
-    const name = `${provider}:${String(field(device, 'device_id') ?? 0)}`;
+    if (!NUMBERED.has(provider)) return [];
+    const name = `${String(provider)}:${String(field(device, 'device_id') ?? 0)}`;
     const first = seen.get(name);
     if (first === undefined) {
       seen.set(name, index);
@@ -36,12 +42,52 @@ const devicesDiffer = (root: unknown): readonly Problem[] => {
   });
 };
 
+/** A coordinator that is merely busy must not look like one that is gone. */
+const MIN_KEEP_WARM_S = 10;
+
+const warmWorkersCanBeFound = (root: unknown): readonly Problem[] => {
+  const seconds = field(field(root, 'workers'), 'keep_warm_s');
+  if (typeof seconds !== 'number' || seconds <= 0) return [];
+  if (seconds < MIN_KEEP_WARM_S) {
+    const short = `expected 0 or at least ${MIN_KEEP_WARM_S} seconds; found ${seconds}`;
+    return [{ path: ['workers', 'keep_warm_s'], message: short }];
+  }
+  if (field(field(root, 'wire'), 'transport') !== 'tcp') return [];
+  const message = `expected 0 with wire.transport "tcp"; found ${seconds} (workers that outlive their coordinator are found by their socket files: use transport ipc)`;
+  return [{ path: ['workers', 'keep_warm_s'], message }];
+};
+
 const modelExists = (root: unknown, directory: string): readonly Problem[] => {
   const model = field(root, 'model');
   if (typeof model !== 'string' || model === '') return [];
   const path = resolve(directory, model);
   if (existsSync(path)) return [];
   return [{ path: ['model'], message: `expected a model directory or .onnx file; found nothing at ${path}` }];
+};
+
+const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
+const MIN_KEY_LENGTH = 16;
+
+/** A server that other machines can reach must know who asks. */
+const serverIsGuarded = (root: unknown): readonly Problem[] => {
+  const server = field(root, 'server');
+  const host = field(server, 'host');
+  const key = field(server, 'api_key');
+  const variable = field(server, 'api_key_env');
+  const problems: Problem[] = [];
+  if (typeof host === 'string' && !LOOPBACK.test(host) && key === undefined && variable === undefined) {
+    const message = `expected an API key (api_key_env or api_key) beside an address that other machines can reach; found none for "${host}" (127.0.0.1 needs no key)`;
+    problems.push({ path: ['server', 'host'], message });
+  }
+  if (typeof key === 'string' && key.length > 0 && key.length < MIN_KEY_LENGTH) {
+    const message = `expected at least ${MIN_KEY_LENGTH} characters; found ${key.length}`;
+    problems.push({ path: ['server', 'api_key'], message });
+  }
+  if (key !== undefined && variable !== undefined) {
+    const message = 'expected one of api_key and api_key_env; found both (the variable keeps the key out of the file)';
+    problems.push({ path: ['server', 'api_key_env'], message });
+  }
+  return problems;
 };
 
 /**
@@ -51,5 +97,7 @@ const modelExists = (root: unknown, directory: string): readonly Problem[] => {
 export const checkRules = (root: unknown, directory: string): readonly Problem[] => [
   ...worldSizeMatches(root),
   ...devicesDiffer(root),
+  ...warmWorkersCanBeFound(root),
   ...modelExists(root, directory),
+  ...serverIsGuarded(root),
 ];

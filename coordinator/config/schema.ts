@@ -49,12 +49,41 @@ const timeouts = z.strictObject({
   heartbeat_s: seconds.default(3).describe('Without an answer from a worker'),
 });
 
+const workers = z.strictObject({
+  keep_warm_s: z
+    .number()
+    .min(0)
+    .optional()
+    .describe(
+      'How long the workers of `launch` keep the loaded model when their coordinator was killed, for the next one; 0 ends them with it, else at least 10. Default: 600; 0 with transport tcp',
+    ),
+  max_restarts: z
+    .number()
+    .int()
+    .min(0)
+    .default(5)
+    .describe('How often in a row `launch` starts a lost worker again before it gives up; 0: not at all'),
+});
+
 const defaults = z.strictObject({
   num_inference_steps: positiveInteger.default(20).describe('Denoising steps'),
   guidance_scale: z.number().min(0).default(7.5).describe('Weight of the prompt; 1 or less runs no negative prompt'),
   width: pixels.optional().describe("Pixels, a multiple of 8. Default: the model's own size"),
   height: pixels.optional().describe("Pixels, a multiple of 8. Default: the model's own size"),
   scheduler: z.enum(SCHEDULER_NAMES).optional().describe("Instead of the model's own scheduler class"),
+});
+
+const server = z.strictObject({
+  host: z
+    .string()
+    .min(1)
+    .default('127.0.0.1')
+    .describe('Address to listen on; one that other machines can reach needs an API key'),
+  port: z.number().int().min(0).max(65_535).default(8080).describe('0 takes a free port'),
+  api_key: z.string().min(1).optional().describe('Key that requests must carry, at least 16 characters. Default: none'),
+  api_key_env: z.string().min(1).optional().describe('Environment variable with that key, in place of api_key'),
+  max_queue: z.number().int().min(0).default(16).describe('Requests that may wait; more are refused with 429'),
+  drain_s: seconds.default(45).describe('After SIGTERM, until requests that have not finished are ended'),
 });
 
 export const clusterSchema = z
@@ -71,7 +100,9 @@ export const clusterSchema = z
       .optional()
       .describe("Directory of prepared shards, relative to this config. Default: in the user's cache"),
     timeouts: timeouts.prefault({}).describe('Seconds after which a wait ends with an error'),
+    workers: workers.prefault({}).describe('What becomes of workers that outlive their coordinator or are lost'),
     defaults: defaults.prefault({}).describe('Used by `generate` where no option is given'),
+    server: server.prefault({}).describe('How `launch` listens'),
   })
   .describe('A Tandem cluster: one model and the devices that run it together');
 

@@ -78,11 +78,7 @@ interface Rendered {
   readonly scheduler: string;
 }
 
-const render = async (
-  picture: Picture,
-  image: ImageRequest,
-  cluster: Cluster,
-): Promise<Rendered> => {
+const render = async (picture: Picture, image: ImageRequest, cluster: Cluster): Promise<Rendered> => {
   const pipeline = await createPipeline({
     directory: picture.directory,
     denoiser: cluster,

@@ -120,7 +120,7 @@ export const denoise = async (
     );
     latents = scheduler.step(prediction, index, latents, () => random.normal(count));
     stepTimes.push(step_ms);
-    request.onStep?.({ step: index + 1, steps: scheduler.timesteps.length, timestep, step_ms });
+    request.onStep?.({ step: index + 1, steps: scheduler.timesteps.length, timestep, step_ms, latents });
   }
   return { latents, stepTimes };
 };

@@ -14,7 +14,7 @@ import type { Scheduler } from './schedulers/scheduler.js';
 import { createSessionThread, type SessionThreadOptions } from './session-thread.js';
 import { openTextEncoder, type TextEncoder } from './text-encoder.js';
 import { openTokenizer } from './tokenizer.js';
-import { openVaeDecoder, type VaeDecoder } from './vae-decoder.js';
+import { openVaeDecoder, type RgbImage, type VaeDecoder } from './vae-decoder.js';
 
 export interface PipelineOptions extends SessionThreadOptions {
   /** Model directory in the diffusers layout with ONNX parts. */
@@ -34,6 +34,12 @@ export interface Pipeline {
    * whatever the denoiser throws when a step fails
    */
   generateImage(request: ImageRequest): Promise<GeneratedImage>;
+  /**
+   * The picture that latents stand for, also in the middle of an image: a preview.
+   * @param latents `[channels * height * width]`, as a step left them
+   * @throws TandemError `SESSION_FAILED` or `SESSION_TIMEOUT`
+   */
+  decode(latents: Float32Array): Promise<RgbImage>;
   /** Frees the text encoder and the VAE; not the denoiser. */
   close(): Promise<void>;
 }
@@ -129,6 +135,7 @@ export const createPipeline = async (options: PipelineOptions): Promise<Pipeline
       model,
       scheduler: model.scheduler.name,
       generateImage: (request) => generate(parts, request),
+      decode: (latents) => vaeDecoder.decode(latents, binding.latentShape),
       close: () => thread.close(),
     };
   } catch (error) {

@@ -8,6 +8,8 @@ export interface StepProgress {
   readonly steps: number;
   readonly timestep: number;
   readonly step_ms: number;
+  /** `[channels * height * width]`, as this step left them; the loop goes on from them, so they are not to be written to. */
+  readonly latents: Float32Array;
 }
 
 export interface ImageRequest {

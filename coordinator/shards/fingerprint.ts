@@ -1,8 +1,8 @@
 /** Tells whether prepared shards were made from this model, with these options, by this version. */
 import { createHash } from 'node:crypto';
-import { stat } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
 import { FORMAT_VERSION } from '../../partition/manifest.js';
-import { ONNXRUNTIME_VERSION } from '../../partition/onnxruntime.js';
 import { readModel } from '../../partition/read.js';
 import type { DeviceConfig } from '../config/index.js';
 import { TOOL_VERSION } from '../version.js';
@@ -28,14 +28,27 @@ const modelFiles = async (path: string): Promise<readonly string[]> => {
   return [...new Set([path, ...[...weights.values()].map((weight) => weight.file)])].sort();
 };
 
+const PARTITIONER = fileURLToPath(new URL('../../partition/', import.meta.url));
+
+/** Digest of the partitioner's own code: between releases a version number does not tell one from the next. */
+const partitionerDigest = async (): Promise<string> => {
+  const files = (await readdir(PARTITIONER, { recursive: true })).filter((file) => file.endsWith('.js')).sort();
+  const hash = createHash('sha256');
+  for (const file of files) hash.update(file).update(await readFile(`${PARTITIONER}${file}`));
+  return hash.digest('hex');
+};
+
 /** What the planner looks at; threads and device numbers do not change a plan. */
 const planned = ({ provider, speed, memoryLimit }: DeviceConfig): readonly unknown[] => [provider, speed, memoryLimit];
 
-/** 16 hex digits that change with the model's files, the split, the sizes, the wire type and the versions. */
+/**
+ * 16 hex digits that change with the model's files, the split, the sizes, the wire type and Tandem itself. What the segments
+ * were prepared for is in the manifest, which can then say how it differs from this machine.
+ */
 export const fingerprint = async (request: FingerprintRequest): Promise<string> => {
   const files = await modelFiles(request.modelPath);
   const identity = {
-    versions: [FORMAT_VERSION, TOOL_VERSION, ONNXRUNTIME_VERSION],
+    versions: [FORMAT_VERSION, TOOL_VERSION, await partitionerDigest()],
     files: await Promise.all(files.map(fileIdentity)),
     devices: request.devices.map(planned),
     dims: Object.entries(request.dims).sort(([a], [b]) => a.localeCompare(b)),

@@ -3,7 +3,7 @@ import { statSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TandemError } from '../../partition/errors.js';
-import { partition } from '../../partition/index.js';
+import { findPreparedMismatch, partition } from '../../partition/index.js';
 import { type Manifest, type Profile, readManifest } from '../../partition/manifest.js';
 import type { DeviceConfig } from '../config/index.js';
 import { checkCancelled, type Hooks } from '../hooks.js';
@@ -31,8 +31,11 @@ export interface PreparedShards {
   readonly partitionMs: number;
 }
 
-/** Why a directory cannot be used as it is; `undefined` where it can. */
-const checkReusable = async (directory: string): Promise<Manifest | { readonly reason: string }> => {
+/** The manifest of a directory that can be used as it is, or why it cannot. */
+const checkReusable = async (
+  directory: string,
+  devices: readonly DeviceConfig[],
+): Promise<Manifest | { readonly reason: string }> => {
   if (!statSync(directory, { throwIfNoEntry: false })) return { reason: 'none are prepared yet' };
   try {
     const manifest = await readManifest(directory);
@@ -40,7 +43,9 @@ const checkReusable = async (directory: string): Promise<Manifest | { readonly r
     const wrong = manifest.files.find(
       (file) => statSync(join(directory, file.path), { throwIfNoEntry: false })?.size !== file.bytes,
     );
-    return wrong ? { reason: `${wrong.path} is missing or has another size` } : manifest;
+    if (wrong) return { reason: `${wrong.path} is missing or has another size` };
+    const mismatch = await findPreparedMismatch(manifest, devices);
+    return mismatch === undefined ? manifest : { reason: mismatch };
   } catch (error) {
     if (error instanceof TandemError) return { reason: error.message };
     throw error;
@@ -77,7 +82,7 @@ export const prepareShards = async (request: ShardRequest): Promise<PreparedShar
   checkCancelled(request.signal);
   const key = await fingerprint({ ...request, modelPath: request.model.path });
   const directory = join(request.root, `${request.model.name}-${request.devices.length}x-${key}`);
-  const found = await checkReusable(directory);
+  const found = await checkReusable(directory, request.devices);
   if (!('reason' in found)) {
     request.onNotice?.(`Reusing the shards in ${directory}.`);
     return { directory, manifest: found, profile: profileFor(found, request.dims), partitionMs: 0 };

@@ -10,12 +10,11 @@ const attentionFlops = (node: Node): number => {
   return 4 * elementCount(query) * (key.at(-2) ?? query.at(-2) ?? 1);
 };
 
-/**
- * Factors of a mask or bias: its heads axis (third from the end) is split where it has one, and nothing else.
- */
+/** Factors of a mask or bias `[batch, heads, queries, keys]`, aligned at the end; axes of size 1 are for all. */
 const maskFactors = (node: Node, index: number): Factors => {
   const shape = shapeOf(node.inputs[index]);
-  return shape.map((size, axis) => (axis === shape.length - 3 && size > 1 ? 'h' : null));
+  const factors: Factors = ['b', 'h', null, null];
+  return shape.map((size, axis) => (size > 1 ? (factors[4 - shape.length + axis] ?? null) : null));
 };
 
 /** ONNX `Attention` (opset 23): `[batch, heads, sequence, size]`, or `[batch, sequence, heads * size]` with `q_num_heads`. */
@@ -35,11 +34,17 @@ const localHeads = (node: Node, local: LocalShapes, input: number, heads: number
   return (heads * (local.inputs[input]?.at(-1) ?? whole)) / whole;
 };
 
-const headCounts = (names: Readonly<Record<string, number>>) => (node: Node, local: LocalShapes): LocalEdit => {
-  const counts = Object.entries(names).filter(([name]) => node.attributes.has(name));
-  if (shapeOf(node.inputs[0]).length !== 3) return {};
-  return { ints: Object.fromEntries(counts.map(([name, input]) => [name, localHeads(node, local, input, intAttribute(node, name, 1))])) };
-};
+const headCounts =
+  (names: Readonly<Record<string, number>>) =>
+  (node: Node, local: LocalShapes): LocalEdit => {
+    const counts = Object.entries(names).filter(([name]) => node.attributes.has(name));
+    if (shapeOf(node.inputs[0]).length !== 3) return {};
+    return {
+      ints: Object.fromEntries(
+        counts.map(([name, input]) => [name, localHeads(node, local, input, intAttribute(node, name, 1))]),
+      ),
+    };
+  };
 
 /**
  * `com.microsoft::MultiHeadAttention` with separate query, key and value `[batch, sequence, hidden]`; bias is of the three
@@ -47,7 +52,8 @@ const headCounts = (names: Readonly<Record<string, number>>) => (node: Node, loc
  */
 const multiHead = (node: Node): Signature | undefined => {
   const [query, key, value, ...others] = node.inputs;
-  if (![query, key, value].every((input) => shapeOf(input).length === 3) || others.some((input) => input)) return undefined;
+  if (![query, key, value].every((input) => shapeOf(input).length === 3) || others.some((input) => input))
+    return undefined;
   const factors: Factors = ['b', null, 'h'];
   return { inputs: [factors, factors, factors], outputs: [factors], units: { h: intAttribute(node, 'num_heads', 1) } };
 };

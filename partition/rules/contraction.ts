@@ -49,7 +49,8 @@ const matMulFlops = (node: Node): number => {
 };
 
 const isPointwiseConv = (node: Node, kernel: readonly number[]): boolean => {
-  const all = (name: string, wanted: bigint) => (node.attributes.get(name)?.ints ?? []).every((value) => value === wanted);
+  const all = (name: string, wanted: bigint) =>
+    (node.attributes.get(name)?.ints ?? []).every((value) => value === wanted);
   return kernel.every((size) => size === 1) && all('strides', 1n) && all('pads', 0n);
 };
 
@@ -79,7 +80,9 @@ const conv = (node: Node): Signature => {
 /** Like `conv`, but the weight is `[in channels, out channels / group, ...kernel]`. */
 const convTranspose = (node: Node): Signature | undefined => {
   if (intAttribute(node, 'group', 1) > 1) return undefined;
-  const window = shapeOf(node.inputs[1]).slice(2).map(() => null);
+  const window = shapeOf(node.inputs[1])
+    .slice(2)
+    .map(() => null);
   const bias = node.inputs[2] !== undefined;
   return {
     inputs: [['n', bias ? null : 'c', ...window], [bias ? null : 'c', 'o', ...window], ...(bias ? [['o']] : [])],
@@ -108,7 +111,12 @@ const einsum = (node: Node): Signature | undefined => {
   if (right === undefined || left.includes('.') || right.includes('.')) return undefined;
   const inputs = left.split(',').map((term) => [...term]);
   const letters = new Set(inputs.flat());
-  return { inputs, outputs: [[...right]], summed: [...letters].filter((letter) => !right.includes(letter)), seeds: [...letters] };
+  return {
+    inputs,
+    outputs: [[...right]],
+    summed: [...letters].filter((letter) => !right.includes(letter)),
+    seeds: [...letters],
+  };
 };
 
 const einsumFlops = (node: Node): number => {
@@ -123,6 +131,7 @@ const einsumFlops = (node: Node): number => {
 };
 
 const eitherInput = () => [[0], [1]];
+const eachInput = (node: Node) => node.inputs.map((_, i) => [i]);
 const withoutAddend = (node: Node) => (node.inputs[2] ? [] : [[0], [1]]);
 
 export const CONTRACTION = {
@@ -135,5 +144,5 @@ export const CONTRACTION = {
   Gemm: rule({ signature: gemm, linear: withoutAddend, flops: matMulFlops }),
   Conv: rule({ signature: conv, linear: withoutAddend, flops: convFlops, localise: localGroups }),
   ConvTranspose: rule({ signature: convTranspose, linear: withoutAddend, flops: convTransposeFlops }),
-  Einsum: rule({ signature: einsum, flops: einsumFlops }),
+  Einsum: rule({ signature: einsum, linear: eachInput, flops: einsumFlops }),
 };

@@ -14,17 +14,19 @@ const pointwise = (node: Node): Signature => {
 
 const allInputs = (node: Node) => [node.inputs.map((_, i) => i)];
 const firstInput = () => [[0]];
+const withoutMask = (node: Node) => (node.outputs[1] ? [] : [[0]]);
 const noFlops = () => 0;
 
 const isFloat = (node: Node) => [node.inputs[0], node.outputs[0]].every((value) => value?.dtype.includes('float'));
 
+// biome-ignore format: a list reads better dense
 const NONLINEAR = [
   'Abs', 'And', 'Atan', 'BitShift', 'Ceil', 'Celu', 'Clip', 'Cos', 'Elu', 'Equal', 'Erf', 'Exp', 'Floor', 'Gelu', 'Greater',
   'GreaterOrEqual', 'HardSigmoid', 'HardSwish', 'IsInf', 'IsNaN', 'LeakyRelu', 'Less', 'LessOrEqual', 'Log', 'Max', 'Min',
   'Mish', 'Mod', 'Not', 'Or', 'PRelu', 'Pow', 'Reciprocal', 'Relu', 'Round', 'Selu', 'Sigmoid', 'Sign', 'Sin', 'Softplus',
-  'Softsign', 'Sqrt', 'Swish', 'Tan', 'Tanh', 'ThresholdedRelu', 'Where', 'Xor', 'com.microsoft::BiasGelu',
-  'com.microsoft::FastGelu', 'com.microsoft::Gelu', 'com.microsoft::QuickGelu', 'com.microsoft::BiasAdd',
-] as const; // biome-ignore format: a list reads better dense
+  'Softsign', 'Sqrt', 'Swish', 'Tan', 'Tanh', 'ThresholdedRelu', 'Xor', 'com.microsoft::BiasGelu',
+  'com.microsoft::FastGelu', 'com.microsoft::Gelu', 'com.microsoft::QuickGelu',
+] as const;
 
 export const ELEMENTWISE = {
   ...Object.fromEntries(NONLINEAR.map((op) => [op, rule({ signature: pointwise })])),
@@ -35,7 +37,8 @@ export const ELEMENTWISE = {
   Div: rule({ signature: pointwise, linear: firstInput }),
   Neg: rule({ signature: pointwise, linear: firstInput }),
   Identity: rule({ signature: pointwise, linear: firstInput, flops: noFlops }),
-  Dropout: rule({ signature: pointwise, flops: noFlops }),
+  Dropout: rule({ signature: pointwise, linear: withoutMask, flops: noFlops }),
+  Where: rule({ signature: pointwise, linear: () => [[1, 2]] }),
   Cast: rule({ signature: pointwise, linear: (node) => (isFloat(node) ? [[0]] : []), flops: noFlops }),
   CastLike: rule({ signature: pointwise, flops: noFlops }),
 };

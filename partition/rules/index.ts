@@ -1,4 +1,6 @@
 /** The registry: every operator that the planner knows how to split. An operator that is not here runs whole on every rank. */
+
+import type { Node } from '../graph.js';
 import { ATTENTION } from './attention.js';
 import { CONTRACTION } from './contraction.js';
 import { ELEMENTWISE } from './elementwise.js';
@@ -6,7 +8,6 @@ import { LAYOUT } from './layout.js';
 import { REDUCTION } from './reduction.js';
 import { RESHAPE } from './reshape.js';
 import type { Rule } from './rule.js';
-import type { Node } from '../graph.js';
 
 const RULES: ReadonlyMap<string, Rule> = new Map<string, Rule>(
   Object.entries({ ...ELEMENTWISE, ...CONTRACTION, ...RESHAPE, ...LAYOUT, ...REDUCTION, ...ATTENTION }),

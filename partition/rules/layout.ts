@@ -1,7 +1,24 @@
 /** Operators that move elements without changing them: along axes, and by parts of an axis. */
-import { constantInts, intAttribute, intsAttribute, type Node, normaliseAxis } from '../graph.js';
+import {
+  constantFloats,
+  constantInts,
+  intAttribute,
+  intsAttribute,
+  type Node,
+  normaliseAxis,
+  stringAttribute,
+} from '../graph.js';
 import { apportion, type Piece, REPLICATE, rankSize, rescalePiece, type Shard, shardExtent } from '../placement.js';
-import { ILLEGAL, isStatic, type LocalEdit, type LocalShapes, type Match, type PlaceContext, type Rule, shapeOf } from './rule.js';
+import {
+  ILLEGAL,
+  isStatic,
+  type LocalEdit,
+  type LocalShapes,
+  type Match,
+  type PlaceContext,
+  type Rule,
+  shapeOf,
+} from './rule.js';
 import { type Factors, numbered, rule, type Signature } from './signature.js';
 
 const noFlops = () => 0;
@@ -13,14 +30,60 @@ const transpose = (node: Node): Signature => {
   return { inputs: [factors], outputs: [order.map((axis) => factors[axis] ?? null)] };
 };
 
-/** Axes whose size does not change pass; the others must be whole. */
-const sameSizes = (node: Node): Signature => {
-  const [input, output] = [shapeOf(node.inputs[0]), shapeOf(node.outputs[0])];
-  const factors: Factors = input.map((size, axis) => (size === output[axis] ? `d${axis}` : null));
-  return { inputs: [factors, ...node.inputs.slice(1).map((value) => shapeOf(value).map(() => null))], outputs: [factors] };
+/** The axes of the data that are left as they are pass; the others must be whole. */
+const untouchedAxes = (node: Node, isUntouched: (axis: number, size: number) => boolean): Signature => {
+  const factors: Factors = shapeOf(node.inputs[0]).map((size, axis) => (isUntouched(axis, size) ? `d${axis}` : null));
+  return {
+    inputs: [factors, ...node.inputs.slice(1).map((value) => shapeOf(value).map(() => null))],
+    outputs: [factors],
+  };
 };
 
-/** Like `sameSizes`, aligned at the last axis: new leading axes and broadcast ones are whole. */
+/** A repeat of 1 is the only one that keeps a size. */
+const tile = (node: Node): Signature => {
+  const output = shapeOf(node.outputs[0]);
+  return untouchedAxes(node, (axis, size) => output[axis] === size);
+};
+
+/** Padding on one side and cropping on the other keeps a size too, so the pads must be known. */
+const pad = (node: Node): Signature | undefined => {
+  const rank = shapeOf(node.inputs[0]).length;
+  const pads = node.inputs[1] ? constantInts(node.inputs[1]) : intsAttribute(node, 'pads');
+  const named = node.inputs[3] ? constantInts(node.inputs[3]) : numbered('', rank).map(Number);
+  if (!pads || !named) return undefined;
+  const axes = named.map((axis) => normaliseAxis(axis, rank));
+  return untouchedAxes(node, (axis) => {
+    const at = axes.indexOf(axis);
+    return at < 0 || (pads[at] === 0 && pads[at + axes.length] === 0);
+  });
+};
+
+/** Axes that Resize names, or all. */
+const resizedAxes = (node: Node): readonly number[] => {
+  const rank = shapeOf(node.inputs[0]).length;
+  const axes = intsAttribute(node, 'axes');
+  return axes?.length ? axes.map((axis) => normaliseAxis(axis, rank)) : numbered('', rank).map(Number);
+};
+
+/** A scale near 1 may keep a size and yet move elements, so scales must be known to be 1. */
+const resize = (node: Node): Signature | undefined => {
+  const isCropped = stringAttribute(node, 'coordinate_transformation_mode', '') === 'tf_crop_and_resize';
+  const isStretched = stringAttribute(node, 'keep_aspect_ratio_policy', 'stretch') === 'stretch';
+  if (isCropped || !isStretched) return undefined;
+  const output = shapeOf(node.outputs[0]);
+  if (constantInts(node.inputs[3])?.length) return untouchedAxes(node, (axis, size) => output[axis] === size);
+  return byScales(node, constantFloats(node.inputs[node.inputs.length > 2 ? 2 : 1]));
+};
+
+const byScales = (node: Node, scales: readonly number[] | undefined): Signature | undefined => {
+  const axes = resizedAxes(node);
+  return scales && untouchedAxes(node, (axis) => (scales[axes.indexOf(axis)] ?? 1) === 1);
+};
+
+const upsample = (node: Node): Signature | undefined =>
+  byScales(node, node.inputs[1] ? constantFloats(node.inputs[1]) : node.attributes.get('scales')?.floats);
+
+/** Aligned at the last axis: new leading axes and broadcast ones are whole. */
 const expand = (node: Node): Signature => {
   const [input, output] = [shapeOf(node.inputs[0]), shapeOf(node.outputs[0])];
   const shift = output.length - input.length;
@@ -41,7 +104,12 @@ const gather = (node: Node): Signature => {
 };
 
 /** Shards of the parts of an axis that lie one after another, from the shard of one of them. */
-const fillParts = (extents: readonly number[], known: number, shard: Shard, context: PlaceContext): readonly Shard[] | undefined => {
+const fillParts = (
+  extents: readonly number[],
+  known: number,
+  shard: Shard,
+  context: PlaceContext,
+): readonly Shard[] | undefined => {
   const shards = extents.map((extent, i) => (i === known ? shard : fillLike(extent, shard, context)));
   return shards.every((part) => part !== undefined) ? shards : undefined;
 };
@@ -78,7 +146,11 @@ const wantSeams = (extents: readonly number[], shard: Shard, context: PlaceConte
   return pieces.every((piece) => piece !== undefined) ? { kind: 'wants', shard: { ...shard, pieces } } : ILLEGAL;
 };
 
-const join = (parts: readonly Shard[], axis: number): Shard => ({ kind: 'shard', axis, pieces: parts.flatMap((part) => part.pieces) });
+const join = (parts: readonly Shard[], axis: number): Shard => ({
+  kind: 'shard',
+  axis,
+  pieces: parts.flatMap((part) => part.pieces),
+});
 
 /**
  * Match for an operator that joins parts along `axis` into a whole (Concat), or the reverse (Split, Slice).
@@ -115,7 +187,10 @@ const concatRule: Rule = {
     if (axis !== shard.axis) return otherAxes(node, shard);
     const extents = node.inputs.map((value) => shapeOf(value)[axis] ?? 0);
     const part = operand.side === 'inputs' ? operand.index : undefined;
-    return matchParts(extents, part, shard, context, (whole, parts) => ({ kind: 'row', row: { inputs: parts, outputs: [whole] } }));
+    return matchParts(extents, part, shard, context, (whole, parts) => ({
+      kind: 'row',
+      row: { inputs: parts, outputs: [whole] },
+    }));
   },
   seeds: () => [],
   linear: (node) => [node.inputs.map((_, i) => i)],
@@ -126,21 +201,34 @@ const dataOnly = (node: Node, data: Shard) => node.inputs.map((_, i) => (i === 0
 
 const splitRule: Rule = {
   match(node, operand, shard, context) {
-    if (!isStatic(node) || operand.index > 0 && operand.side === 'inputs') return ILLEGAL;
+    if (!isStatic(node) || (operand.index > 0 && operand.side === 'inputs')) return ILLEGAL;
     const axis = normaliseAxis(intAttribute(node, 'axis', 0), shapeOf(node.inputs[0]).length);
-    if (axis !== shard.axis) return { kind: 'row', row: { inputs: dataOnly(node, shard), outputs: node.outputs.map(() => shard) } };
+    if (axis !== shard.axis)
+      return { kind: 'row', row: { inputs: dataOnly(node, shard), outputs: node.outputs.map(() => shard) } };
     const extents = node.outputs.map((value) => shapeOf(value)[axis] ?? 0);
     const part = operand.side === 'outputs' ? operand.index : undefined;
-    return matchParts(extents, part, shard, context, (whole, parts) => ({
-      kind: 'row',
-      row: { inputs: dataOnly(node, whole), outputs: parts },
-    }));
+    return matchParts(extents, part, shard, context, (whole, parts) =>
+      hasSizes(node) || isEqualSplit(parts, context)
+        ? { kind: 'row', row: { inputs: dataOnly(node, whole), outputs: parts } }
+        : ILLEGAL,
+    );
   },
   seeds: () => [],
   linear: firstInput,
   flops: noFlops,
   localise: localSplit,
 };
+
+const hasSizes = (node: Node): boolean => node.inputs[1] !== undefined || node.attributes.has('split');
+
+/** Whether each rank's parts are those of a split in equal parts, of which the last may be smaller. */
+const isEqualSplit = (parts: readonly Shard[], context: PlaceContext): boolean =>
+  context.speeds.every((_, rank) => {
+    const sizes = parts.map((part) => rankSize(part, rank));
+    const total = sizes.reduce((sum, size) => sum + size, 0);
+    const equal = Math.ceil(total / sizes.length);
+    return sizes.every((size, i) => size === Math.min(equal, total - i * equal));
+  });
 
 /** Equal splits need no sizes; the others carry them as an attribute (before opset 13) or as a constant. */
 function localSplit(node: Node, local: LocalShapes): LocalEdit {
@@ -157,6 +245,14 @@ interface SliceAxis {
   readonly step: number;
 }
 
+/** Bounds counted from the front and clamped. A backward slice may end before the first element, which only a negative end says. */
+const clampSlice = (start: number, end: number, step: number, size: number) => {
+  const fromFront = (bound: number) => (bound < 0 ? bound + size : bound);
+  const clamp = (bound: number, last: number) => Math.min(last, Math.max(0, fromFront(bound)));
+  if (step > 0) return { start: clamp(start, size), end: clamp(end, size) };
+  return { start: clamp(start, size - 1), end: fromFront(end) < 0 ? -size - 1 : clamp(end, size - 1) };
+};
+
 /** The slices of a `Slice` with constant bounds (opset 10 on), clamped; undefined where they are not constant. */
 const readSlices = (node: Node): readonly SliceAxis[] | undefined => {
   const shape = shapeOf(node.inputs[0]);
@@ -166,9 +262,8 @@ const readSlices = (node: Node): readonly SliceAxis[] | undefined => {
   if (!starts || !ends || !axes || !steps) return undefined;
   return starts.map((start, i) => {
     const axis = normaliseAxis(axes[i] ?? 0, shape.length);
-    const size = shape[axis] ?? 0;
-    const clamp = (bound: number) => Math.min(size, Math.max(0, bound < 0 ? bound + size : bound));
-    return { axis, start: clamp(start), end: clamp(ends[i] ?? 0), step: steps[i] ?? 1 };
+    const step = steps[i] ?? 1;
+    return { axis, ...clampSlice(start, ends[i] ?? 0, step, shape[axis] ?? 0), step };
   });
 };
 
@@ -187,7 +282,8 @@ const sliceRule: Rule = {
     if (!slices || (operand.side === 'inputs' && operand.index > 0)) return ILLEGAL;
     const shape = shapeOf(node.inputs[0]);
     const slice = slices.find((candidate) => candidate.axis === shard.axis);
-    if (!slice || isWhole(slice, shape)) return { kind: 'row', row: { inputs: dataOnly(node, shard), outputs: [shard] } };
+    if (!slice || isWhole(slice, shape))
+      return { kind: 'row', row: { inputs: dataOnly(node, shard), outputs: [shard] } };
     if (slice.step !== 1 || slice.end <= slice.start) return ILLEGAL;
     const { extents, inside } = sliceParts(slice, shape[shard.axis] ?? 0);
     const part = operand.side === 'outputs' ? inside : undefined;
@@ -227,7 +323,9 @@ const rankSizeBefore = (shard: Shard, offset: number, rank: number): number => {
 
 /** Sizes are given by the output's; scales of 1 stay as they are. */
 const localResize = (node: Node, local: LocalShapes): LocalEdit =>
-  node.inputs[3] && !intsAttribute(node, 'axes') ? { constants: { 3: local.outputs[0] ?? [] } } : {};
+  constantInts(node.inputs[3])?.length
+    ? { constants: { 3: resizedAxes(node).map((axis) => local.outputs[0]?.[axis] ?? 0) } }
+    : {};
 
 const localExpand = (_: Node, local: LocalShapes): LocalEdit => ({ constants: { 1: local.outputs[0] ?? [] } });
 
@@ -237,10 +335,10 @@ const resizeLinear = (node: Node) => (node.attributes.has('extrapolation_value')
 export const LAYOUT = {
   Transpose: rule({ signature: transpose, linear: firstInput, flops: noFlops }),
   Expand: rule({ signature: expand, linear: firstInput, flops: noFlops, localise: localExpand }),
-  Tile: rule({ signature: sameSizes, linear: firstInput, flops: noFlops }),
-  Pad: rule({ signature: sameSizes, flops: noFlops }),
-  Resize: rule({ signature: sameSizes, linear: resizeLinear, localise: localResize }),
-  Upsample: rule({ signature: sameSizes, linear: firstInput }),
+  Tile: rule({ signature: tile, linear: firstInput, flops: noFlops }),
+  Pad: rule({ signature: pad, flops: noFlops }),
+  Resize: rule({ signature: resize, linear: resizeLinear, localise: localResize }),
+  Upsample: rule({ signature: upsample, linear: firstInput }),
   Gather: rule({ signature: gather, linear: firstInput, flops: noFlops }),
   Concat: concatRule,
   Split: splitRule,

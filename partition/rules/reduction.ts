@@ -21,7 +21,9 @@ const trailingNorm = (node: Node): Signature => {
   const factors: Factors = shape.map((_, i) => (i < axis ? `d${i}` : null));
   return {
     inputs: node.inputs.map((value, i) => (i === 0 ? factors : shapeOf(value).map(() => null))),
-    outputs: node.outputs.map((value) => (value ? shapeOf(value).map((size, i) => (size === shape[i] ? (factors[i] ?? null) : null)) : [])),
+    outputs: node.outputs.map((value) =>
+      value ? shapeOf(value).map((size, i) => (size === shape[i] ? (factors[i] ?? null) : null)) : [],
+    ),
   };
 };
 
@@ -43,7 +45,9 @@ const groupNorm = (node: Node): Signature => {
 
 const localGroupNorm = (node: Node, local: LocalShapes): LocalEdit => {
   const channels = shapeOf(node.inputs[0])[1] ?? 1;
-  return { ints: { num_groups: (intAttribute(node, 'num_groups', 1) * (local.inputs[0]?.[1] ?? channels)) / channels } };
+  return {
+    ints: { num_groups: (intAttribute(node, 'num_groups', 1) * (local.inputs[0]?.[1] ?? channels)) / channels },
+  };
 };
 
 /** Axes of a Reduce operator: attribute, or constant second input from opset 18 (13 for ReduceSum) on; undefined if unknown. */
@@ -55,26 +59,31 @@ const reducedAxes = (node: Node): readonly number[] | undefined => {
   return axes.map((axis) => normaliseAxis(axis, rank));
 };
 
-const reduceSignature = (summed: boolean) => (node: Node): Signature | undefined => {
-  const axes = reducedAxes(node);
-  if (!axes) return undefined;
-  const shape = shapeOf(node.inputs[0]);
-  const keep = intAttribute(node, 'keepdims', 1) !== 0;
-  const input = shape.map((_, i) => (axes.includes(i) ? (summed ? `r${i}` : null) : `d${i}`));
-  const output = shape.flatMap((_, i) => (axes.includes(i) ? (keep ? [null] : []) : [`d${i}`]));
-  return { inputs: [input, ...node.inputs.slice(1).map(() => [null])], outputs: [output], summed: numbered('r', shape.length) };
-};
+const reduceSignature =
+  (summed: boolean) =>
+  (node: Node): Signature | undefined => {
+    const axes = reducedAxes(node);
+    if (!axes) return undefined;
+    const shape = shapeOf(node.inputs[0]);
+    const keep = intAttribute(node, 'keepdims', 1) !== 0;
+    const input = shape.map((_, i) => (axes.includes(i) ? (summed ? `r${i}` : null) : `d${i}`));
+    const output = shape.flatMap((_, i) => (axes.includes(i) ? (keep ? [null] : []) : [`d${i}`]));
+    return {
+      inputs: [input, ...node.inputs.slice(1).map(() => [null])],
+      outputs: [output],
+      summed: numbered('r', shape.length),
+    };
+  };
 
 const reduce = (summed: boolean, linear: boolean) =>
   rule({ signature: reduceSignature(summed), flops: inputFlops(1), linear: () => (linear ? [[0]] : []) });
 
-/** Pooling: images and channels by themselves. */
-const pooling = (node: Node): Signature => {
+/** Pooling: images and channels by themselves. Indices of the maxima count through the whole tensor, so they must be whole. */
+const pooling = (node: Node): Signature | undefined => {
+  if (node.outputs[1]) return undefined;
   const factors: Factors = shapeOf(node.inputs[0]).map((_, i) => (i === 0 ? 'n' : i === 1 ? 'c' : null));
   return { inputs: [factors], outputs: node.outputs.map(() => factors) };
 };
-
-const batchNorm = (node: Node): Signature => ({ ...channelNorm(node) });
 
 const trailing = rule({ signature: trailingNorm, flops: inputFlops(5) });
 
@@ -88,13 +97,13 @@ export const REDUCTION = {
   RMSNormalization: trailing,
   InstanceNormalization: rule({ signature: channelNorm, flops: inputFlops(5) }),
   GroupNormalization: rule({ signature: groupNorm, flops: inputFlops(5), localise: localGroupNorm }),
-  BatchNormalization: rule({ signature: batchNorm, flops: inputFlops(2) }),
+  BatchNormalization: rule({ signature: channelNorm, flops: inputFlops(2) }),
   ReduceSum: reduce(true, true),
   ReduceMean: reduce(false, true),
   ReduceMax: reduce(false, false),
   ReduceMin: reduce(false, false),
   ReduceProd: reduce(false, false),
-  ReduceL1: reduce(false, false),
+  ReduceL1: reduce(true, false),
   ReduceL2: reduce(false, false),
   ReduceSumSquare: reduce(true, false),
   AveragePool: rule({ signature: pooling, linear: () => [[0]] }),

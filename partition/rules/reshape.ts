@@ -3,7 +3,7 @@
  * the smallest groups of axes with equal products; inside a group a shard is followed through the flattened order.
  */
 import type { Node } from '../graph.js';
-import { isAligned, type Piece, REPLICATE, type Shard } from '../placement.js';
+import { isAligned, type Piece, REPLICATE, rankSize, type Shard } from '../placement.js';
 import { ILLEGAL, isStatic, type Match, type PlaceContext, type Rule, shapeOf } from './rule.js';
 import { refine } from './signature.js';
 
@@ -74,13 +74,24 @@ export const followReshape = (
     const inner = product(to, group.to.slice(q + 1));
     if (!isAligned({ ...shard, pieces: flat }, inner)) continue;
     const pieces = collapse(flat, outer, (to[axis] ?? 1) * inner);
-    if (pieces) return { kind: 'found', shard: { kind: 'shard', axis, pieces: pieces.map((piece) => scalePiece(piece, 1 / inner)) } };
+    if (pieces)
+      return {
+        kind: 'found',
+        shard: { kind: 'shard', axis, pieces: pieces.map((piece) => scalePiece(piece, 1 / inner)) },
+      };
   }
   return wantReshape(to, group, before, after, shard, context);
 };
 
 /** The coarsest shard of the same axis that some axis of the group could carry. */
-const wantReshape = (to: readonly number[], group: Group, before: number, after: number, shard: Shard, context: PlaceContext) => {
+const wantReshape = (
+  to: readonly number[],
+  group: Group,
+  before: number,
+  after: number,
+  shard: Shard,
+  context: PlaceContext,
+) => {
   for (const [q] of group.to.entries()) {
     const outer = product(to, group.to.slice(0, q));
     const inner = product(to, group.to.slice(q + 1));
@@ -96,7 +107,8 @@ const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b));
 
 const matchReshape = (node: Node, side: 'inputs' | 'outputs', shard: Shard, context: PlaceContext): Match => {
   const [input, output] = [shapeOf(node.inputs[0]), shapeOf(node.outputs[0])];
-  const followed = side === 'inputs' ? followReshape(input, output, shard, context) : followReshape(output, input, shard, context);
+  const followed =
+    side === 'inputs' ? followReshape(input, output, shard, context) : followReshape(output, input, shard, context);
   if (!followed) return ILLEGAL;
   if (followed.kind === 'wants') return { kind: 'wants', shard: followed.shard };
   const [at, to] = side === 'inputs' ? [shard, followed.shard] : [followed.shard, shard];
@@ -112,9 +124,21 @@ const reshapeRule = (localise?: Rule['localise']): Rule => ({
   ...(localise ? { localise } : {}),
 });
 
+/** Without axes every axis of size 1 goes, and on a rank that must be the same ones. */
+const squeezeRule: Rule = {
+  ...reshapeRule(),
+  match: (node, { side, index }, shard, context) => {
+    const match = index === 0 && isStatic(node) ? matchReshape(node, side, shard, context) : ILLEGAL;
+    if (match.kind !== 'row' || node.inputs[1] || node.attributes.has('axes')) return match;
+    const [input] = match.row.inputs;
+    const isAlone = input?.kind === 'shard' && context.speeds.some((_, rank) => rankSize(input, rank) === 1);
+    return isAlone ? ILLEGAL : match;
+  },
+};
+
 export const RESHAPE = {
   Reshape: reshapeRule((_, local) => ({ ints: { allowzero: 0 }, constants: { 1: local.outputs[0] ?? [] } })),
   Flatten: reshapeRule(),
-  Squeeze: reshapeRule(),
+  Squeeze: squeezeRule,
   Unsqueeze: reshapeRule(),
 };

@@ -4,9 +4,29 @@
  * splitting a factor that is summed away leaves the outputs partial.
  */
 import type { Node } from '../graph.js';
-import { apportion, isAligned, onAxis, PARTIAL, type Piece, type Placement, REPLICATE, rescalePiece, type Shard } from '../placement.js';
+import {
+  apportion,
+  isAligned,
+  onAxis,
+  PARTIAL,
+  type Piece,
+  type Placement,
+  REPLICATE,
+  rescalePiece,
+  type Shard,
+} from '../placement.js';
 import { elementCount } from '../tensor.js';
-import { ILLEGAL, isStatic, type LocalEdit, type LocalShapes, type Match, type Operand, type PlaceContext, type Rule, shapeOf } from './rule.js';
+import {
+  ILLEGAL,
+  isStatic,
+  type LocalEdit,
+  type LocalShapes,
+  type Match,
+  type Operand,
+  type PlaceContext,
+  type Rule,
+  shapeOf,
+} from './rule.js';
 
 /** Factor of each axis; null where the axis must stay whole. */
 export type Factors = readonly (string | null)[];
@@ -62,7 +82,13 @@ const placeOperand = (
   return pieces && onAxis({ ...shard, pieces }, axis);
 };
 
-const matchSignature = (node: Node, signature: Signature, operand: Operand, shard: Shard, context: PlaceContext): Match => {
+const matchSignature = (
+  node: Node,
+  signature: Signature,
+  operand: Operand,
+  shard: Shard,
+  context: PlaceContext,
+): Match => {
   const factor = signature[operand.side][operand.index]?.[shard.axis];
   const extent = shapeOf(node[operand.side][operand.index])[shard.axis];
   if (factor === null || factor === undefined || extent === undefined) return ILLEGAL;
@@ -112,7 +138,8 @@ export const rule = (data: RuleData): Rule => {
 };
 
 /** Names factors `prefix0`, `prefix1`, ... for the axes of a shape. */
-export const numbered = (prefix: string, count: number): string[] => Array.from({ length: count }, (_, i) => `${prefix}${i}`);
+export const numbered = (prefix: string, count: number): string[] =>
+  Array.from({ length: count }, (_, i) => `${prefix}${i}`);
 
 /** Factors of an operand that broadcasts to `output`: null on its axes of size 1 and where it has none. */
 export const broadcastFactors = (operand: readonly number[], output: readonly number[], factors: Factors): Factors =>

@@ -1,6 +1,7 @@
 /** Decides where a rank's slices go: into the weights file, once each, or, where they are small, into the graphs. */
 import { createHash } from 'node:crypto';
 import { TandemError } from '../errors.js';
+import type { PreparedFor } from '../manifest.js';
 import type { ModelProto, TensorProto } from '../onnx/index.js';
 import { INLINE_LIMIT_BYTES } from '../read/skeleton.js';
 import { heldBytes, toDType, toShape } from '../read/tensor-bytes.js';
@@ -21,6 +22,8 @@ export interface RankContent {
   readonly folder: string;
   readonly slices: readonly WeightSlice[];
   readonly segments: readonly SegmentContent[];
+  /** Optimise the segments for this; they are written as they are where absent. */
+  readonly prepared?: PreparedFor;
 }
 
 /** Where an initializer's bytes are. */

@@ -1,5 +1,4 @@
 /** Segment graphs as files: initializers get their bytes or point into the rank's weights file. */
-import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { FileEntry } from '../manifest.js';
@@ -11,10 +10,9 @@ import {
   type TensorProto,
   withInitializers,
 } from '../onnx/index.js';
+import { proofOf } from './hashed-file.js';
 import type { Placed, SegmentContent } from './rank-layout.js';
-
-/** Name of a rank's weights file, in the rank's folder. ONNX Runtime wants external data in the graph's own folder. */
-export const WEIGHTS_FILE = 'weights.bin';
+import { type EncodedSegment, WEIGHTS_FILE } from './tasks.js';
 
 /** Flushing waits on the disk, so a few files wait at the same time. */
 const FILES_AT_ONCE = 8;
@@ -22,28 +20,25 @@ const FILES_AT_ONCE = 8;
 /**
  * Writes a rank's segments below `directory` and flushes them.
  * @returns their entries for the manifest, in order
- * @throws NodeJS.ErrnoException from the file system; the signal's reason when it aborts
+ * @throws NodeJS.ErrnoException from the file system
  */
 export const writeSegments = async (
   directory: string,
-  segments: readonly SegmentContent[],
-  placed: ReadonlyMap<string, Placed>,
-  signal: AbortSignal | undefined,
+  segments: readonly EncodedSegment[],
 ): Promise<readonly FileEntry[]> => {
   const entries: FileEntry[] = [];
   for (let first = 0; first < segments.length; first += FILES_AT_ONCE) {
-    signal?.throwIfAborted();
     const some = segments.slice(first, first + FILES_AT_ONCE);
-    entries.push(...(await Promise.all(some.map((segment) => writeSegment(directory, segment, placed)))));
+    entries.push(...(await Promise.all(some.map(({ file, graph }) => writeFileSynced(directory, file, graph)))));
   }
   return entries;
 };
 
-const writeSegment = async (
-  directory: string,
+/** A segment with its initializers in their places. */
+export const encodeSegment = (
   { file, model }: SegmentContent,
   placed: ReadonlyMap<string, Placed>,
-): Promise<FileEntry> => writeFileSynced(directory, file, encodeModel(placeInitializers(model, placed)));
+): EncodedSegment => ({ file, graph: encodeModel(placeInitializers(model, placed)) });
 
 /** Writes and flushes a new file. */
 export const writeFileSynced = async (directory: string, path: string, bytes: Uint8Array): Promise<FileEntry> => {
@@ -54,7 +49,7 @@ export const writeFileSynced = async (directory: string, path: string, bytes: Ui
   } finally {
     await handle.close();
   }
-  return { path, bytes: bytes.byteLength, sha256: createHash('sha256').update(bytes).digest('hex') };
+  return { path, ...proofOf(bytes) };
 };
 
 const placeInitializers = (model: ModelProto, placed: ReadonlyMap<string, Placed>): ModelProto =>

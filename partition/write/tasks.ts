@@ -1,9 +1,13 @@
-/** What the writing thread and its parent say to each other: one task is one rank's weights file. */
+/** What the writing thread and its parent say to each other: one task is one rank. */
+import type { FileEntry, PreparedFor } from '../manifest.js';
 import type { SliceLayout } from '../slice.js';
 import type { SliceOrigin } from '../slice-copy.js';
 
 /** ONNX Runtime maps weights that start on a page; 4096 bytes also suits direct reads. */
 export const ALIGNMENT_BYTES = 4096;
+
+/** Name of a rank's weights file, in the rank's folder. ONNX Runtime wants external data in the graph's own folder. */
+export const WEIGHTS_FILE = 'weights.bin';
 
 export interface StoredSlice {
   /** In the weights file, in bytes; entries follow each other in ascending order. */
@@ -12,15 +16,54 @@ export interface StoredSlice {
   readonly layout: SliceLayout;
 }
 
-export interface WriteTask {
-  /** Absolute; does not exist yet. */
+/** A segment graph as the bytes of its file; its large initializers lie in `WEIGHTS_FILE` beside it. */
+export interface EncodedSegment {
+  /** Relative to the shard directory. */
   readonly file: string;
+  readonly graph: Uint8Array;
+}
+
+/** A segment with its own weights, which exist only while it is prepared. */
+export interface RawSegment extends EncodedSegment {
   readonly slices: readonly StoredSlice[];
-  /** One counter over a SharedArrayBuffer: bytes written so far, of all tasks together. */
+}
+
+/** Writes a rank's segments as they are; its weights are its slices. */
+export interface CopyRank {
+  readonly kind: 'copy';
+  readonly slices: readonly StoredSlice[];
+  readonly segments: readonly EncodedSegment[];
+}
+
+/** Writes a rank's segments as ONNX Runtime optimises them; its weights are what is left then. */
+export interface PrepareRank {
+  readonly kind: 'prepare';
+  readonly prepared: PreparedFor;
+  readonly segments: readonly RawSegment[];
+}
+
+export type RankWork = CopyRank | PrepareRank;
+
+export interface RankPlace {
+  /** The shard directory, absolute. */
+  readonly directory: string;
+  /** The rank's, relative to it; exists and is empty. */
+  readonly folder: string;
+}
+
+export interface WriteTask extends RankPlace {
+  readonly work: RankWork;
+  /** One counter over a SharedArrayBuffer: bytes of slices copied so far, of all tasks together. */
   readonly progress: BigInt64Array<SharedArrayBuffer>;
 }
 
 /** Errors come back as data, for a thread boundary strips their codes. */
 export type WriteResult =
-  | { readonly kind: 'written'; readonly bytes: number; readonly sha256: string }
-  | { readonly kind: 'failed'; readonly code: string; readonly message: string };
+  | { readonly kind: 'written'; readonly files: readonly FileEntry[] }
+  | { readonly kind: 'failed'; readonly code: string; readonly message: string; readonly isTandem: boolean };
+
+/** Slices that a rank's work copies, in bytes. */
+export const workBytes = (work: RankWork): number => {
+  const slices = work.kind === 'copy' ? work.slices : work.segments.flatMap((segment) => segment.slices);
+  return slices.reduce((sum, { layout }) => sum + layout.bytes, 0);
+};

@@ -1,22 +1,17 @@
-/** The outside of the writing threads: all ranks' weights files at once, as many threads as there are cores. */
+/** The outside of the writing threads: all ranks at once, as many threads as there are cores. */
 import { setMaxListeners } from 'node:events';
 import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
 import { Piscina } from 'piscina';
 import { TandemError } from '../errors.js';
+import type { FileEntry } from '../manifest.js';
 import { writeError } from './errors.js';
-import type { StoredSlice, WriteResult, WriteTask } from './tasks.js';
+import { type RankPlace, type RankWork, type WriteResult, type WriteTask, workBytes } from './tasks.js';
 
 const PROGRESS_INTERVAL_MS = 100;
 
-export interface WeightsFile {
-  /** Absolute. */
-  readonly file: string;
-  readonly slices: readonly StoredSlice[];
-}
-
-export interface WrittenFile {
-  readonly bytes: number;
-  readonly sha256: string;
+export interface RankTask extends RankPlace {
+  readonly work: RankWork;
 }
 
 export interface WriteOptions {
@@ -26,27 +21,31 @@ export interface WriteOptions {
 }
 
 /**
- * Writes the files, in threads that have ended when this returns or throws.
- * @throws TandemError as `writeError` has it; the signal's reason when it aborts
+ * Writes the ranks' files, in threads that have ended when this returns or throws.
+ * @returns each rank's entries for the manifest, the weights file first
+ * @throws TandemError as `writeError` has it, PREPARE_FAILED; the signal's reason when it aborts
  */
-export const writeWeightsFiles = async (
-  files: readonly WeightsFile[],
+export const writeRanks = async (
+  ranks: readonly RankTask[],
   options: WriteOptions,
-): Promise<readonly WrittenFile[]> => {
+): Promise<readonly (readonly FileEntry[])[]> => {
   const pool = new Piscina<WriteTask, WriteResult>({
     filename: new URL('./write-thread.js', import.meta.url).href,
     minThreads: 1,
-    maxThreads: Math.min(files.length, availableParallelism()),
+    maxThreads: Math.min(ranks.length, availableParallelism()),
+    concurrentTasksPerWorker: 1,
   });
   const progress = new BigInt64Array(new SharedArrayBuffer(BigInt64Array.BYTES_PER_ELEMENT));
-  const stopReporting = report(progress, sliceBytes(files), options.onProgress);
+  const stopReporting = report(progress, totalBytes(ranks), options.onProgress);
   const failure = new AbortController();
   const signal = options.signal ? AbortSignal.any([options.signal, failure.signal]) : failure.signal;
   // Every task listens to it, and Node takes more than ten listeners for a leak.
   setMaxListeners(0, signal);
   try {
     return await Promise.all(
-      files.map(async (file) => unwrap(await pool.run({ ...file, progress }, { signal }), file.file)),
+      ranks.map(async (rank) =>
+        unwrap(await pool.run({ ...rank, progress }, { signal }), join(rank.directory, rank.folder)),
+      ),
     );
   } catch (error) {
     options.signal?.throwIfAborted();
@@ -58,21 +57,20 @@ export const writeWeightsFiles = async (
   }
 };
 
-const unwrap = (result: WriteResult, file: string): WrittenFile => {
+const unwrap = (result: WriteResult, place: string): readonly FileEntry[] => {
   switch (result.kind) {
     case 'written':
-      return result;
+      return result.files;
     case 'failed':
-      throw result.code.startsWith('WEIGHTS_')
+      throw result.isTandem
         ? new TandemError(result.code, result.message)
-        : writeError(file, Object.assign(new Error(result.message), { code: result.code }));
+        : writeError(place, Object.assign(new Error(result.message), { code: result.code }));
     default:
       return result satisfies never;
   }
 };
 
-const sliceBytes = (files: readonly WeightsFile[]): number =>
-  files.reduce((sum, { slices }) => sum + slices.reduce((bytes, { layout }) => bytes + layout.bytes, 0), 0);
+const totalBytes = (ranks: readonly RankTask[]): number => ranks.reduce((sum, { work }) => sum + workBytes(work), 0);
 
 /** Threads only count, so that a slow listener cannot slow them down. */
 const report = (

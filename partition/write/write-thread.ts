@@ -1,69 +1,48 @@
-/** The inside of a writing thread: slices, hashes and writes one rank's weights file in one pass. */
-import { createHash, type Hash } from 'node:crypto';
-import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs';
+/** The inside of a writing thread: writes one rank's files. */
+import { join, posix } from 'node:path';
+import { TandemError } from '../errors.js';
+import type { FileEntry } from '../manifest.js';
+import { prepareRank } from '../prepare/prepare-rank.js';
 import { SliceCopier } from '../slice-copy.js';
-import { ALIGNMENT_BYTES, type StoredSlice, type WriteResult, type WriteTask } from './tasks.js';
+import { HashedFile } from './hashed-file.js';
+import { writeSegments } from './segments.js';
+import { type CopyRank, type RankPlace, WEIGHTS_FILE, type WriteResult, type WriteTask } from './tasks.js';
+import { BLOCK_BYTES, writeSlices } from './write-slices.js';
 
-const BLOCK_BYTES = 8 * 1024 * 1024;
-const PADDING = new Uint8Array(ALIGNMENT_BYTES);
-
-class HashedFile {
-  bytes = 0;
-  readonly #fd: number;
-  readonly #hash: Hash = createHash('sha256');
-
-  constructor(path: string) {
-    this.#fd = openSync(path, 'wx');
-  }
-
-  write(piece: Uint8Array): void {
-    this.#hash.update(piece);
-    for (let done = 0; done < piece.byteLength; ) done += writeSync(this.#fd, piece, done);
-    this.bytes += piece.byteLength;
-  }
-
-  /** The file's sha256, once it is on disk. */
-  finish(): string {
-    fsyncSync(this.#fd);
-    return this.#hash.digest('hex');
-  }
-
-  close(): void {
-    closeSync(this.#fd);
-  }
-}
-
-const writeSlice = (
-  file: HashedFile,
-  copier: SliceCopier,
-  slice: StoredSlice,
-  progress: WriteTask['progress'],
-): void => {
-  file.write(PADDING.subarray(0, slice.position - file.bytes));
-  copier.copy(slice.origin, slice.layout, (piece) => {
-    file.write(piece);
-    Atomics.add(progress, 0, BigInt(piece.byteLength));
-  });
-};
-
-const writeWeights = ({ file: path, slices, progress }: WriteTask): WriteResult => {
+/** Slices, hashes and writes the weights file in one pass. */
+const copyWeights = ({ directory, folder }: RankPlace, slices: CopyRank['slices'], onBytes: OnBytes): FileEntry => {
+  const path = posix.join(folder, WEIGHTS_FILE);
   const copier = new SliceCopier(BLOCK_BYTES);
-  const file = new HashedFile(path);
+  const file = new HashedFile(join(directory, path));
   try {
-    for (const slice of slices) writeSlice(file, copier, slice, progress);
-    return { kind: 'written', sha256: file.finish(), bytes: file.bytes };
+    writeSlices(file, copier, slices, onBytes);
+    return { path, ...file.finish() };
   } finally {
     file.close();
     copier.close();
   }
 };
 
+type OnBytes = (bytes: number) => void;
+
+const writeRank = async ({ work, progress, ...place }: WriteTask): Promise<readonly FileEntry[]> => {
+  const onBytes = (bytes: number): void => void Atomics.add(progress, 0, BigInt(bytes));
+  switch (work.kind) {
+    case 'copy':
+      return [copyWeights(place, work.slices, onBytes), ...(await writeSegments(place.directory, work.segments))];
+    case 'prepare':
+      return prepareRank(place, work, onBytes);
+    default:
+      return work satisfies never;
+  }
+};
+
 /** The thread's task, called by the pool. */
-export default (task: WriteTask): WriteResult => {
+export default async (task: WriteTask): Promise<WriteResult> => {
   try {
-    return writeWeights(task);
+    return { kind: 'written', files: await writeRank(task) };
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
-    return { kind: 'failed', code: code ?? 'WRITE_FAILED', message };
+    return { kind: 'failed', code: code ?? 'WRITE_FAILED', message, isTandem: error instanceof TandemError };
   }
 };

@@ -70,7 +70,7 @@ describe('the life of a worker', () => {
     [
       'another protocol version',
       live(message(hello({ protocol_version: 99 }))),
-      /protocol version 99, expected version 1/,
+      new RegExp(`protocol version 99, expected version ${PROTOCOL_VERSION}`),
     ],
   ])('fails on %s', (_, life, text) => {
     expect(errorIn(life)).toMatch(/^WORKER_FAILED/);

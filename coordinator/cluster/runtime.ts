@@ -1,0 +1,200 @@
+/**
+ * The private place of workers that may outlive their coordinator: one directory per cluster config, and in it one per set of
+ * shards, devices and versions, so that a coordinator only ever finds workers that are just what it needs.
+ * `shard-worker/registry.ts` says what is in it.
+ */
+import { createHash, randomBytes } from 'node:crypto';
+import { existsSync, lstatSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { ONNXRUNTIME_VERSION } from '../../partition/onnxruntime.js';
+import { isRunning, type ProcessIdentity, signalProcess } from '../../shard-worker/processes.js';
+import { PROTOCOL_VERSION, TOKEN_FILE } from '../../shard-worker/protocol.js';
+import {
+  lockHolder,
+  REGISTRATION_FILE,
+  type RegisteredWorker,
+  readToken,
+  removeRuntimeDirectory,
+  runningWorkers,
+} from '../../shard-worker/registry.js';
+import { TOOL_VERSION } from '../version.js';
+import type { Endpoints } from './endpoints.js';
+import { clusterInUse, runtimeDirectoryUnsafe } from './errors.js';
+import { releaseLock, takeLock } from './lock.js';
+
+/** How workers outlive their coordinator. */
+export interface Detached {
+  /** Private directory of the cluster config; made where it is missing. Short: sockets are in it. */
+  readonly directory: string;
+  /** How long loaded workers wait for the next coordinator, in ms. */
+  readonly keepWarmMs: number;
+}
+
+/** All that must be the same for workers to be taken over. */
+export interface Identity {
+  readonly shardDirectory: string;
+  readonly manifestSha256: string;
+  readonly profile: string;
+  readonly devices: readonly unknown[];
+  readonly workerEntry: string;
+}
+
+/** A directory that this process commands. */
+export interface Runtime {
+  readonly directory: string;
+  readonly token: string;
+  /** Workers of an earlier coordinator that still run. */
+  readonly found: readonly RegisteredWorker[];
+  readonly endpoints: Endpoints;
+  readonly log: (rank: number) => string;
+  /** Writes down which workers there are, for the next coordinator. */
+  readonly register: (workers: readonly RegisteredWorker[]) => void;
+  /** Leaves the directory as it is to the next coordinator. */
+  readonly leave: () => void;
+}
+
+const KEY_DIGITS = 10;
+const KEY = new RegExp(`^[0-9a-f]{${KEY_DIGITS}}$`);
+const END_MS = 3000;
+const LOOK_MS = 10;
+
+const digest = (value: unknown): string =>
+  createHash('sha256').update(JSON.stringify(value)).digest('hex').slice(0, KEY_DIGITS);
+
+/** Where the workers of a cluster config live, by the config's file: in the user's runtime directory, else under the system's temporary one. */
+export const runtimeDirectory = (configFile: string): string => {
+  const user = process.getuid?.() ?? 0;
+  const root = process.env.XDG_RUNTIME_DIR
+    ? join(process.env.XDG_RUNTIME_DIR, 'tandem')
+    : join(tmpdir(), `tandem-${user}`);
+  return join(root, digest(resolve(configFile)));
+};
+
+/** Whoever owns the directory above could put another one in its place. */
+const checkParent = (directory: string): void => {
+  const owner = statSync(dirname(directory)).uid;
+  if (process.getuid !== undefined && owner !== process.getuid() && owner !== 0)
+    throw runtimeDirectoryUnsafe(directory, 'another user owns the one above it');
+};
+
+const makePrivate = (directory: string): void => {
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  checkParent(directory);
+  const found = lstatSync(directory);
+  if (!found.isDirectory()) throw runtimeDirectoryUnsafe(directory, 'it is no directory');
+  if (process.getuid !== undefined && found.uid !== process.getuid())
+    throw runtimeDirectoryUnsafe(directory, 'it belongs to another user');
+  const mode = found.mode & 0o777;
+  if ((mode & 0o077) !== 0) throw runtimeDirectoryUnsafe(directory, `its mode is 0${mode.toString(8)}`);
+};
+
+const untilGone = async (identity: ProcessIdentity): Promise<void> => {
+  const end = performance.now() + END_MS;
+  while (isRunning(identity) && performance.now() < end) await delay(LOOK_MS);
+};
+
+const endAll = async (workers: readonly RegisteredWorker[]): Promise<void> => {
+  for (const worker of workers) signalProcess(worker.process, 'SIGKILL');
+  await Promise.all(workers.map((worker) => untilGone(worker.process)));
+};
+
+/** Directories that `openRuntime` made, and nothing else that may lie beside them. */
+const siblings = (root: string, own: string): readonly string[] =>
+  readdirSync(root)
+    .filter((name) => KEY.test(name) && name !== own)
+    .map((name) => join(root, name))
+    .filter((directory) => existsSync(join(directory, TOKEN_FILE)));
+
+const sweep = async (root: string, own: string, onNotice: (message: string) => void): Promise<void> => {
+  for (const directory of siblings(root, own)) {
+    if (lockHolder(directory) !== undefined || takeLock(directory) !== undefined) continue;
+    const workers = runningWorkers(directory);
+    if (workers.length > 0)
+      onNotice(`Ending ${workers.length} workers that an earlier coordinator left behind: they hold other shards.`);
+    await endAll(workers);
+    removeRuntimeDirectory(directory);
+  }
+};
+
+const makeToken = (directory: string): string => {
+  const token = randomBytes(32).toString('hex');
+  writeFileSync(join(directory, TOKEN_FILE), token, { mode: 0o600 });
+  return token;
+};
+
+type Found = Pick<Runtime, 'found' | 'token'>;
+
+/** The workers that this process can command; those whose token is lost are ended. */
+const findWorkers = async (directory: string): Promise<Found> => {
+  const found = runningWorkers(directory);
+  if (existsSync(join(directory, TOKEN_FILE))) return { found, token: readToken(directory) };
+  await endAll(found);
+  return { found: [], token: makeToken(directory) };
+};
+
+const register = (directory: string, workers: readonly RegisteredWorker[]): void => {
+  const path = join(directory, REGISTRATION_FILE);
+  writeFileSync(`${path}.new`, JSON.stringify({ workers }), { mode: 0o600 });
+  renameSync(`${path}.new`, path);
+};
+
+/** Sockets of those that have ended; the control socket too, as its owner is gone where the lock is in hand. */
+const removeSockets = (directory: string, found: readonly RegisteredWorker[]): void => {
+  const used = new Set(found.map(({ socket }) => socket));
+  const sockets = readdirSync(directory).filter((name) => name.endsWith('.sock'));
+  for (const path of sockets.map((name) => join(directory, name))) if (!used.has(path)) rmSync(path, { force: true });
+};
+
+const endpointsIn = (directory: string, worldSize: number): Endpoints => {
+  const endpoint = (name: string): string => `ipc://${join(directory, `${name}.sock`)}`;
+  return {
+    control: endpoint('control'),
+    exchange: Array.from({ length: worldSize }, (_, rank) => endpoint(`rank-${rank}`)),
+    remove: async () => removeRuntimeDirectory(directory),
+  };
+};
+
+/** The worker program's own time of change stands for its version while it is being developed. */
+const keyOf = (identity: Identity): string =>
+  digest({
+    ...identity,
+    entryChanged: statSync(identity.workerEntry).mtimeMs,
+    versions: [PROTOCOL_VERSION, TOOL_VERSION, ONNXRUNTIME_VERSION, process.version],
+  });
+
+/**
+ * Takes command of the directory for these shards and devices, and ends abandoned workers of the same config that have others.
+ * @throws TandemError `CLUSTER_IN_USE` when another coordinator has it, `RUNTIME_DIRECTORY` when others can get at it
+ */
+export const openRuntime = async (
+  detached: Detached,
+  identity: Identity,
+  onNotice: (message: string) => void,
+): Promise<Runtime> => {
+  const root = resolve(detached.directory);
+  const key = keyOf(identity);
+  const directory = join(root, key);
+  makePrivate(root);
+  makePrivate(directory);
+  const holder = takeLock(directory);
+  if (holder !== undefined) throw clusterInUse(directory, holder.pid);
+  try {
+    await sweep(root, key, onNotice);
+    const { found, token } = await findWorkers(directory);
+    removeSockets(directory, found);
+    return {
+      directory,
+      found,
+      token,
+      endpoints: endpointsIn(directory, identity.devices.length),
+      log: (rank) => join(directory, `rank-${rank}.log`),
+      register: (workers) => register(directory, workers),
+      leave: () => releaseLock(directory),
+    };
+  } catch (error) {
+    releaseLock(directory);
+    throw error;
+  }
+};

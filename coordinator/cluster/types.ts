@@ -1,0 +1,59 @@
+/** What callers give to a cluster and see of it. */
+import type { Provider } from '../../partition/onnxruntime.js';
+import type { HostTensor } from '../../partition/tensor.js';
+import type { Memory, StepTimes } from '../../shard-worker/protocol.js';
+import type { WorkerLife } from './worker-life.js';
+
+/** A device as its worker uses it. */
+export interface WorkerDevice {
+  readonly provider: Provider;
+  readonly deviceId: number;
+  readonly threads: number;
+}
+
+/**
+ * `starting` until the first time that all workers are ready; then `ready`, also while a step runs; `recovering` from the
+ * loss of a worker until all are ready again; at last `failed` or `closed`.
+ */
+export type ClusterState = 'starting' | 'ready' | 'recovering' | 'failed' | 'closed';
+
+/** A worker as others may see it. */
+export interface WorkerInfo {
+  readonly rank: number;
+  readonly pid: number;
+  readonly state: WorkerLife['kind'];
+  readonly weight_bytes: number;
+  readonly load_ms: number;
+  /** bytes */
+  readonly memory: Memory;
+  /** Steps that this process has finished, also for an earlier coordinator. */
+  readonly steps: number;
+  /** Whether an earlier coordinator started it. */
+  readonly adopted: boolean;
+  /** How often this rank was started again. */
+  readonly restarts: number;
+}
+
+/** One rank's part in a step. */
+export interface RankStep {
+  readonly rank: number;
+  readonly outputs_sha256: string;
+  /** ms and bytes */
+  readonly times: StepTimes;
+  /** bytes */
+  readonly memory: Memory;
+  /** Where they were asked for. */
+  readonly outputs?: Readonly<Record<string, HostTensor>>;
+}
+
+export interface StepAllOptions {
+  /** Whose outputs come back besides the digests: rank 0's (the default) or every rank's. */
+  readonly outputs?: 'first' | 'all';
+}
+
+export interface StepAllResult {
+  /** Rank 0's outputs by name. */
+  readonly outputs: Record<string, HostTensor>;
+  /** Index is the rank. */
+  readonly ranks: readonly RankStep[];
+}

@@ -1,0 +1,134 @@
+/** The body of `POST /v1/images/generations`: OpenAI's fields and those of diffusion models, checked and filled in. */
+import { z } from 'zod';
+import { nearest } from '../config/nearest.js';
+import { type ApiError, type FieldProblem, invalidBody, modelNotFound } from './errors.js';
+
+/** What is served, as far as a request can fit it or not. */
+export interface Served {
+  readonly model: string;
+  /** pixels */
+  readonly width: number;
+  readonly height: number;
+  readonly defaults: { readonly numInferenceSteps: number; readonly guidanceScale: number };
+}
+
+const MAX_PROMPT = 4000;
+const MAX_IMAGES = 10;
+const MAX_STEPS = 200;
+const MAX_GUIDANCE = 50;
+const MAX_PARTIALS = 50;
+const DEFAULT_PARTIALS = 4;
+
+const quote = (value: unknown): string => {
+  const text = value === undefined ? 'nothing' : JSON.stringify(value);
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+};
+
+/** A request's body for a model that is served at one size. */
+export const imageBodySchema = ({ model, width, height, defaults }: Served) => {
+  const size = `${width}x${height}`;
+  return z.strictObject({
+    prompt: z.string().min(1).max(MAX_PROMPT).describe('What the picture should show'),
+    negative_prompt: z.string().max(MAX_PROMPT).optional().describe('What it should not show; needs guidance above 1'),
+    model: z.string().default(model).describe('The served model, the only one'),
+    n: z.number().int().min(1).max(MAX_IMAGES).default(1).describe('Pictures, made one after the other'),
+    size: z
+      .enum(['auto', size], {
+        error: ({ input }) => `expected ${size}, for which the workers were opened (or "auto"); found ${quote(input)}`,
+      })
+      .default(size)
+      .describe('Width x height in pixels'),
+    response_format: z
+      .enum(['b64_json', 'url'])
+      .optional()
+      .describe('PNG in the answer, or its address, which soon expires. Default: url; with stream b64_json'),
+    user: z.string().max(256).optional().describe("The client's own name for its user; it goes to the log"),
+    num_inference_steps: z
+      .number()
+      .int()
+      .min(1)
+      .max(Math.max(MAX_STEPS, defaults.numInferenceSteps))
+      .default(defaults.numInferenceSteps)
+      .describe('Denoising steps'),
+    guidance_scale: z
+      .number()
+      .min(0)
+      .max(MAX_GUIDANCE)
+      .default(defaults.guidanceScale)
+      .describe('Weight of the prompt; 1 or less runs no negative prompt'),
+    seed: z
+      .number()
+      .int()
+      .min(0)
+      .max(Number.MAX_SAFE_INTEGER - MAX_IMAGES)
+      .optional()
+      .describe('Of the first picture; each further one has the next. Default: drawn, and told in the answer'),
+    stream: z.boolean().default(false).describe('Server-sent events: progress, partial pictures, the picture'),
+    partial_images: z
+      .number()
+      .int()
+      .min(0)
+      .max(MAX_PARTIALS)
+      .default(DEFAULT_PARTIALS)
+      .describe('At most this many partial pictures on the way; only with stream'),
+  });
+};
+
+export type ImageBody = z.output<ReturnType<typeof imageBodySchema>>;
+
+type Issue = z.core.$ZodIssue;
+
+const unknownField = (key: string, known: readonly string[]): FieldProblem => {
+  const meant = nearest(key, known);
+  const hint = meant === undefined ? `The fields are ${known.join(', ')}` : `Did you mean "${meant}"?`;
+  return { param: key, code: 'unknown_parameter', message: `${key}: unknown field. ${hint}`.replace(/[^?]$/, '$&.') };
+};
+
+const valueAt = (root: unknown, path: readonly PropertyKey[]): unknown =>
+  path.reduce<unknown>(
+    (value, key) => (typeof value === 'object' && value !== null ? Reflect.get(value, key) : undefined),
+    root,
+  );
+
+/** Zod's own words start with a title such as "Too big: expected number to be <=10". */
+const withoutTitle = (message: string): string => message.replace(/^[A-Z][a-z ]+: /, '').replace(/, received .*$/, '');
+
+const fieldProblem = (issue: Issue, body: unknown): FieldProblem => {
+  const param = issue.path.join('.');
+  const found = valueAt(body, issue.path);
+  if (found === undefined && param !== '')
+    return { param, code: 'missing_required_parameter', message: `${param}: it is required.` };
+  const message = withoutTitle(issue.message);
+  const tail = message.includes('; found ') ? '' : `; found ${quote(found)}`;
+  return { param, code: 'invalid_value', message: `${param || 'the body'}: ${message}${tail}.` };
+};
+
+/** Every problem that the schema finds, in words that name the field, what was expected and what was found. */
+const schemaProblems = (issues: readonly Issue[], body: unknown, known: readonly string[]): readonly FieldProblem[] =>
+  issues.flatMap((issue) =>
+    issue.code === 'unrecognized_keys'
+      ? issue.keys.map((key) => unknownField(key, known))
+      : [fieldProblem(issue, body)],
+  );
+
+type Schema = ReturnType<typeof imageBodySchema>;
+
+/**
+ * Checks a body.
+ * @param raw what was sent
+ * @returns the body with every default filled in, or the error (400 or 404) that names all its problems
+ */
+export const checkImageBody = (
+  schema: Schema,
+  served: Served,
+  raw: unknown,
+): { readonly value: ImageBody } | { readonly error: ApiError } => {
+  const parsed = schema.safeParse(raw);
+  if (!parsed.success)
+    return { error: invalidBody(schemaProblems(parsed.error.issues, raw, Object.keys(schema.shape))) };
+  const { model, stream } = parsed.data;
+  if (model !== served.model) return { error: modelNotFound(model, served.model) };
+  if (stream || valueAt(raw, ['partial_images']) === undefined) return { value: parsed.data };
+  const message = 'partial_images: expected only beside "stream": true; found it without.';
+  return { error: invalidBody([{ param: 'partial_images', code: 'invalid_value', message }]) };
+};

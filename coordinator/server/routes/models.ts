@@ -1,0 +1,45 @@
+/** `/v1/models`, as OpenAI's clients ask for it. */
+import { z } from 'zod';
+import { modelNotFound } from '../errors.js';
+import type { ServerParts, TypedApp } from '../parts.js';
+
+const model = z.object({
+  id: z.string(),
+  object: z.literal('model'),
+  created: z.number().int(),
+  owned_by: z.string(),
+  /** Beyond OpenAI's fields: what a request may ask for. */
+  size: z.string(),
+  num_inference_steps: z.number().int(),
+  guidance_scale: z.number(),
+});
+
+export const addModelRoutes = (app: TypedApp, { served, size, startedAt }: ServerParts): void => {
+  const only: z.infer<typeof model> = {
+    id: served.model,
+    object: 'model',
+    created: startedAt,
+    owned_by: 'tandem',
+    size,
+    num_inference_steps: served.defaults.numInferenceSteps,
+    guidance_scale: served.defaults.guidanceScale,
+  };
+  app.get(
+    '/v1/models',
+    {
+      schema: {
+        summary: 'The served model',
+        response: { 200: z.object({ object: z.literal('list'), data: z.array(model) }) },
+      },
+    },
+    async () => ({ object: 'list' as const, data: [only] }),
+  );
+  app.get(
+    '/v1/models/:model',
+    { schema: { summary: 'The served model', params: z.object({ model: z.string() }), response: { 200: model } } },
+    async ({ params }) => {
+      if (params.model !== served.model) throw modelNotFound(params.model, served.model);
+      return only;
+    },
+  );
+};

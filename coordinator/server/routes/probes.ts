@@ -1,0 +1,98 @@
+/** How the server is: for orchestrators, for charts and for people. */
+import { z } from 'zod';
+import type { EngineState } from '../engine.js';
+import type { ServerParts, TypedApp } from '../parts.js';
+
+const rank = z.object({
+  rank: z.number().int(),
+  state: z.string(),
+  pid: z.number().int(),
+  device: z.string(),
+  weight_bytes: z.number(),
+  memory_bytes: z.number(),
+  peak_memory_bytes: z.number(),
+  last_step_ms: z.number().nullable(),
+  last_exchange_ms: z.number().nullable(),
+});
+
+const health = z.object({
+  state: z.string(),
+  ready: z.boolean(),
+  /** Why it is not ready. */
+  reason: z.string().nullable(),
+  model: z.string(),
+  size: z.string(),
+  uptime_s: z.number(),
+  requests_running: z.number().int(),
+  requests_waiting: z.number().int(),
+  ranks: z.array(rank),
+});
+
+const readiness = z.object({ ready: z.boolean(), reason: z.string().nullable() });
+
+const whyNot = (state: EngineState): string | null => {
+  switch (state.kind) {
+    case 'ready':
+      return null;
+    case 'loading':
+      return 'the workers are loading';
+    case 'warming':
+      return 'not every rank has run a step yet';
+    case 'recovering':
+    case 'failed':
+      return state.error.message;
+    case 'closed':
+      return 'the server is closed';
+    default:
+      return state satisfies never;
+  }
+};
+
+export const addProbes = (app: TypedApp, parts: ServerParts): void => {
+  const { engine, studio, served, size, metrics, startedAt } = parts;
+  const reason = (): string | null => (studio.draining ? 'the server is being stopped' : whyNot(engine.state));
+  const probe = { open: true, quiet: true };
+  app.get(
+    '/live',
+    {
+      config: probe,
+      schema: { summary: 'Answers while the process does', response: { 200: z.object({ live: z.literal(true) }) } },
+    },
+    async () => ({ live: true as const }),
+  );
+  app.get(
+    '/ready',
+    {
+      config: probe,
+      schema: {
+        summary:
+          'Whether pictures can be made: every rank has run a step since it was loaded, and nothing is being stopped',
+        response: { 200: readiness, 503: readiness },
+      },
+    },
+    async (_, reply) => {
+      const why = reason();
+      return reply.code(why === null ? 200 : 503).send({ ready: why === null, reason: why });
+    },
+  );
+  app.get(
+    '/health',
+    { config: { quiet: true }, schema: { summary: 'The state of every rank', response: { 200: health } } },
+    async () => ({
+      state: studio.draining ? 'draining' : engine.state.kind,
+      ready: reason() === null,
+      reason: reason(),
+      model: served.model,
+      size,
+      uptime_s: Math.round(Date.now() / 1000 - startedAt),
+      requests_running: studio.running,
+      requests_waiting: studio.waiting,
+      ranks: [...engine.ranks],
+    }),
+  );
+  app.get(
+    '/metrics',
+    { config: { quiet: true }, schema: { summary: 'Metrics in the text format of Prometheus' } },
+    async (_, reply) => reply.type(metrics.registry.contentType).send(await metrics.registry.metrics()),
+  );
+};

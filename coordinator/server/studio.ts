@@ -1,0 +1,221 @@
+/**
+ * Where requests become pictures: admits as many as may wait, gives each picture its turn, and tells of every step, of
+ * partial pictures and of the picture itself.
+ */
+import { randomInt } from 'node:crypto';
+import type { Pipeline, StepProgress } from '../pipeline/index.js';
+import type { Engine } from './engine.js';
+import { draining, noPictures, notReady, queueFull } from './errors.js';
+import type { ImageBody, Served } from './image-body.js';
+import type { Metrics } from './metrics.js';
+import type { Pace } from './pace.js';
+import { PartialPictures } from './partial-pictures.js';
+import type { PngThread } from './png-thread.js';
+import { type Turn, Turns } from './turns.js';
+
+/** What happens to a request; `index` is the picture's, from 0. */
+export type ImageEvent =
+  | { readonly kind: 'queued'; readonly index: number; readonly ahead: number; readonly wait_s: number }
+  | {
+      readonly kind: 'progress';
+      readonly index: number;
+      readonly step: number;
+      readonly steps: number;
+      readonly step_ms: number;
+      readonly remaining_s: number;
+    }
+  | { readonly kind: 'partial'; readonly index: number; readonly step: number; readonly png: Uint8Array }
+  | {
+      readonly kind: 'image';
+      readonly index: number;
+      readonly seed: number;
+      readonly png: Uint8Array;
+      readonly warnings: readonly string[];
+    };
+
+export interface StudioOptions {
+  readonly engine: Engine;
+  readonly served: Served;
+  readonly metrics: () => Metrics;
+  readonly pace: Pace;
+  readonly png: PngThread;
+  /** Requests that may wait. */
+  readonly maxQueue: number;
+}
+
+/** A request that was let in. */
+export interface Job {
+  /** Makes all its pictures; settles when nothing of it is left. @throws the signal's reason where it fires */
+  run(onEvent: (event: ImageEvent) => void): Promise<void>;
+}
+
+const MAX_DRAWN_SEED = 2 ** 32;
+/** Before anything was measured. */
+const LEAST_RETRY_S = 1;
+const LOADING_RETRY_S = 5;
+
+const seconds = (ms: number): number => Math.round(ms / 100) / 10;
+
+export class Studio {
+  readonly #options: StudioOptions;
+  readonly #turns = new Turns();
+  #admitted = 0;
+  #draining = false;
+
+  constructor(options: StudioOptions) {
+    this.#options = options;
+  }
+
+  get running(): number {
+    return this.#turns.running;
+  }
+
+  /** Requests that were let in and whose picture is not being made. */
+  get waiting(): number {
+    return this.#admitted - this.#turns.running;
+  }
+
+  get draining(): boolean {
+    return this.#draining;
+  }
+
+  /** From now on nothing is let in. */
+  drain(): void {
+    this.#draining = true;
+  }
+
+  /** Whether everything that was let in is done. */
+  get idle(): boolean {
+    return this.#admitted === 0;
+  }
+
+  /**
+   * Lets a request in, which must then be run.
+   * @throws ApiError 429 when as many wait as may, 503 while nothing can be made, 501 where nothing ever can
+   */
+  admit(body: ImageBody, signal: AbortSignal): Job {
+    const pipeline = this.#checkOpen();
+    const { maxQueue } = this.#options;
+    if (this.#admitted > maxQueue) throw queueFull(maxQueue, this.#retryAfterS());
+    this.#admitted += 1;
+    return {
+      run: async (onEvent) => {
+        try {
+          await this.#makeAll(pipeline, body, signal, onEvent);
+        } finally {
+          this.#admitted -= 1;
+        }
+      },
+    };
+  }
+
+  #checkOpen(): Pipeline {
+    const { engine, served } = this.#options;
+    if (this.#draining) throw draining(LOADING_RETRY_S);
+    const { state } = engine;
+    switch (state.kind) {
+      case 'loading':
+        throw notReady('the workers are loading', LOADING_RETRY_S);
+      case 'warming':
+        throw notReady('the workers are running their first step', LEAST_RETRY_S);
+      case 'failed':
+        throw notReady(`the workers failed (${state.error.code})`, LOADING_RETRY_S);
+      case 'closed':
+        throw draining(LOADING_RETRY_S);
+      case 'ready':
+      case 'recovering':
+        if (engine.pipeline === undefined) throw noPictures(served.model);
+        return engine.pipeline;
+      default:
+        return state satisfies never;
+    }
+  }
+
+  /** When a place in line should be free: when the picture that is being made is done. */
+  #retryAfterS(): number {
+    const left = this.#turns.runningStepsLeft ?? 0;
+    return Math.max(LEAST_RETRY_S, Math.ceil(this.#options.pace.pictureMs(left) / 1000));
+  }
+
+  async #makeAll(
+    pipeline: Pipeline,
+    body: ImageBody,
+    signal: AbortSignal,
+    onEvent: (event: ImageEvent) => void,
+  ): Promise<void> {
+    const first = body.seed ?? randomInt(MAX_DRAWN_SEED);
+    for (let index = 0; index < body.n; index++) {
+      const turn = await this.#turns.take({
+        steps: body.num_inference_steps,
+        signal,
+        onPosition: (ahead, stepsAhead) => {
+          const wait_s = seconds(stepsAhead.reduce((sum, steps) => sum + this.#options.pace.pictureMs(steps), 0));
+          onEvent({ kind: 'queued', index, ahead, wait_s });
+        },
+      });
+      try {
+        this.#options.metrics().waited(turn.waitedMs);
+        await this.#makeOne({ pipeline, body, index, seed: first + index, turn, signal, onEvent });
+      } finally {
+        turn.release();
+      }
+    }
+  }
+
+  async #makeOne(work: Work): Promise<void> {
+    const { pipeline, body, index, seed, turn, signal, onEvent } = work;
+    const { png, served, pace } = this.#options;
+    const start = performance.now();
+    const image = {
+      prompt: body.prompt,
+      ...(body.negative_prompt === undefined ? {} : { negativePrompt: body.negative_prompt }),
+      seed,
+      numInferenceSteps: body.num_inference_steps,
+      guidanceScale: body.guidance_scale,
+    };
+    const parameters = { ...image, scheduler: pipeline.scheduler, model: served.model };
+    const partials = new PartialPictures({
+      most: body.stream ? body.partial_images : 0,
+      draw: async (latents) => png.encode({ picture: await pipeline.decode(latents), parameters }),
+      onPicture: (step, picture) => onEvent({ kind: 'partial', index, step, png: picture }),
+    });
+    const onStep = (progress: StepProgress): void => {
+      this.#tellStep(work, progress);
+      partials.offer(progress);
+    };
+    try {
+      turn.progress(body.num_inference_steps);
+      const made = await pipeline.generateImage({ ...image, onStep, signal });
+      await partials.settled();
+      const bytes = await png.encode({ picture: made.image, parameters });
+      pace.addRest(performance.now() - start - made.timings.denoise_ms);
+      onEvent({ kind: 'image', index, seed, png: bytes, warnings: made.warnings });
+    } finally {
+      await partials.settled();
+    }
+  }
+
+  #tellStep({ index, turn, onEvent }: Work, { step, steps, step_ms }: StepProgress): void {
+    const { pace } = this.#options;
+    pace.addStep(step_ms);
+    turn.progress(steps - step);
+    onEvent({
+      kind: 'progress',
+      index,
+      step,
+      steps,
+      step_ms: Math.round(step_ms * 10) / 10,
+      remaining_s: seconds(pace.pictureMs(steps - step)),
+    });
+  }
+}
+
+interface Work {
+  readonly pipeline: Pipeline;
+  readonly body: ImageBody;
+  readonly index: number;
+  readonly seed: number;
+  readonly turn: Turn;
+  readonly signal: AbortSignal;
+  readonly onEvent: (event: ImageEvent) => void;
+}

@@ -1,0 +1,51 @@
+/**
+ * How prepared segments are made and how they are opened: ONNX Runtime optimises a graph once and saves it, and is told
+ * afterwards to take it as it is. The weights are then mapped from their file, not copied, and the processes that open
+ * the same file share its pages.
+ */
+import { openSession, type Provider, type Session, type SessionOptions } from '../onnxruntime.js';
+import { INLINE_LIMIT_BYTES } from '../read/skeleton.js';
+
+export interface OptimisedFiles {
+  /** Where the graph goes. */
+  readonly graph: string;
+  /** File name, beside it, for weights that are too large for the graph; all are in the graph where absent. */
+  readonly weights?: string;
+}
+
+const externalWeights = (file: string): Readonly<Record<string, string>> => ({
+  'session.optimized_model_external_initializers_file_name': file,
+  'session.optimized_model_external_initializers_min_size_in_bytes': String(INLINE_LIMIT_BYTES),
+});
+
+/**
+ * Optimises a graph for a provider and saves it.
+ * @param model a graph's file, or its bytes
+ * @throws whatever ONNX Runtime says of the graph, as an `Error`
+ */
+export const saveOptimised = async (
+  model: string | Uint8Array,
+  provider: Provider,
+  { graph, weights }: OptimisedFiles,
+): Promise<void> => {
+  const session = await openSession(model, {
+    provider,
+    threads: 1,
+    optimization: 'all',
+    optimizedModelPath: graph,
+    entries: {
+      ...(weights === undefined ? {} : externalWeights(weights)),
+      // The graph is only saved: packed copies of its weights would cost time and memory for nothing.
+      'session.disable_prepacking': '1',
+    },
+  });
+  await session.dispose();
+};
+
+/**
+ * Opens a segment that `saveOptimised` made. Without prepacking, since packed weights are private copies, and a step of a
+ * full-size UNet took as long with them as without.
+ * @throws whatever ONNX Runtime says of the graph, as an `Error`
+ */
+export const openPrepared = (path: string, device: Omit<SessionOptions, 'optimization'>): Promise<Session> =>
+  openSession(path, { ...device, optimization: 'disabled', entries: { 'session.disable_prepacking': '1' } });

@@ -1,0 +1,112 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { makeScratch, TINY_SD_DIMS, tandem } from './tandem.js';
+
+const scratch = makeScratch();
+afterAll(scratch.remove);
+
+const MODEL = ['models/tiny-sd', '--tensor-parallel-size', '2'];
+const run = (...args: string[]) => tandem(args, scratch.path);
+
+describe('tandem plan', () => {
+  it('prints its JSON alone on standard output', async () => {
+    const { status, stdout } = await run('plan', ...MODEL, ...TINY_SD_DIMS, '--json');
+    expect(status).toBe(0);
+    const report = JSON.parse(stdout);
+    expect(report).toMatchObject({
+      world_size: 2,
+      ranks: [{ rank: 0 }, { rank: 1 }],
+      predicted: { speedup: expect.any(Number) },
+    });
+    expect(Object.keys(report)).toEqual(
+      expect.arrayContaining([
+        'sharded_weight_fraction',
+        'sharded_flop_fraction',
+        'segments',
+        'collectives',
+        'collective_count',
+        'wire_bytes_per_step',
+        'replicated',
+      ]),
+    );
+    expect(report.collectives).toHaveLength(report.collective_count);
+  });
+
+  it('prints tables for people', async () => {
+    const { stdout } = await run('plan', 'models/tiny-sd', '--config', 'configs/dual-cpu.yaml', ...TINY_SD_DIMS);
+    expect(stdout).toMatch(/of the weights and .* of the work are split over 2 ranks/);
+    expect(stdout).toMatch(/rank +device +weights +activations +work/);
+  });
+
+  it('lists every symbolic dim that is left open, and one that the model does not have', async () => {
+    const { status, stderr } = await run('plan', ...MODEL, '--dim', 'height=32', '--dim', 'widht=32');
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/ {2}batch_size \(sample, axis 0; .*\): add --dim batch_size=SIZE/);
+    expect(stderr).toMatch(/ {2}width \(sample, axis 3\): add --dim width=SIZE/);
+    expect(stderr).toMatch(/ {2}sequence_length \(/);
+    expect(stderr).toMatch(/ {2}widht: no such dim; did you mean "width"\?/);
+    expect(stderr).not.toMatch(/ {2}height \(/);
+  });
+});
+
+describe('tandem partition', () => {
+  it('writes a shard directory with a manifest', async () => {
+    const out = join(scratch.path, 'shards');
+    const { status, stdout } = await run('partition', ...MODEL, ...TINY_SD_DIMS, '--out', out, '--json');
+    expect(status).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ directory: out, world_size: 2, ranks: [{ rank: 0 }, { rank: 1 }] });
+    expect(JSON.parse(readFileSync(join(out, 'manifest.json'), 'utf8'))).toMatchObject({ world_size: 2 });
+    expect(existsSync(join(out, 'rank-1'))).toBe(true);
+  });
+});
+
+describe('tandem verify', () => {
+  it('passes on the shipped model with two workers', async () => {
+    const { status, stdout } = await run('verify', ...MODEL, '--threads', '1', ...TINY_SD_DIMS, '--json');
+    expect(status).toBe(0);
+    const report = JSON.parse(stdout);
+    expect(report).toMatchObject({ passed: true, ranks_agree: true, world_size: 2 });
+    expect(report.max_rel_error).toBeLessThanOrEqual(1e-4);
+    expect(report.psnr_db).toBeGreaterThan(80);
+    expect(report.sharded_weight_fraction).toBeGreaterThan(0.9);
+    expect(report.max_abs_error).toBeGreaterThan(0);
+  });
+
+  it('fails with status 1 above the tolerance, and still says by how much', async () => {
+    const args = ['--threads', '1', ...TINY_SD_DIMS, '--tolerance', '0'];
+    const { status, stdout, stderr } = await run('verify', ...MODEL, ...args);
+    expect(status).toBe(1);
+    expect(stdout).toMatch(/^FAILED\n {2}max \|a-b\| \/ max \|b\| +\d\.\d+e-\d+/);
+    expect(stderr).toMatch(/Reusing the shards in /);
+  });
+
+  it('says what would make a provider work that this machine lacks', async () => {
+    const lacking = process.platform === 'win32' ? 'coreml' : 'dml';
+    const { status, stderr } = await run('verify', ...MODEL, '--provider', lacking, ...TINY_SD_DIMS);
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/rank \d failed \(PROVIDER_UNAVAILABLE\).*only/);
+  });
+});
+
+describe('tandem bench', () => {
+  it('measures one worker, two, and plain ONNX Runtime in turns', async () => {
+    const args = ['--tensor-parallel-size', '1,2', '--provider', 'cpu', '--threads', '1', '--steps', '2'];
+    const { status, stdout } = await run('bench', 'models/tiny-sd', ...args, ...TINY_SD_DIMS, '--json');
+    expect(status).toBe(0);
+    const { runs, plain, speedup } = JSON.parse(stdout);
+    const figures = {
+      load_ms: expect.any(Number),
+      step_ms: { p50: expect.any(Number), p99: expect.any(Number), mean: expect.any(Number), samples: 2 },
+      exchange_ms_per_step: expect.any(Number),
+    };
+    expect(runs).toMatchObject([
+      { ...figures, name: 'tensor-parallel-1', world_size: 1, wire_bytes_per_step: 0, workers: [{ rank: 0 }] },
+      { ...figures, name: 'tensor-parallel-2', world_size: 2, workers: [{ rank: 0 }, { rank: 1 }] },
+    ]);
+    expect(plain).toMatchObject({ ...figures, name: 'plain', threads: 2 });
+    expect(runs[1].wire_bytes_per_step).toBeGreaterThan(0);
+    expect(runs[1].workers[0].weight_bytes).toBeLessThan(0.6 * runs[0].workers[0].weight_bytes);
+    for (const value of Object.values(speedup)) expect(value).toBeGreaterThan(0);
+  });
+});

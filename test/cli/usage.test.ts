@@ -1,0 +1,61 @@
+import { afterAll, describe, expect, it } from 'vitest';
+import { makeScratch, tandem } from './tandem.js';
+
+const scratch = makeScratch();
+afterAll(scratch.remove);
+
+const run = (...args: string[]) => tandem(args, scratch.path);
+
+describe('tandem', () => {
+  it.each(['plan', 'partition', 'verify', 'generate', 'launch', 'bench', 'schema'])(
+    'explains "%s" with an example',
+    async (command) => {
+      const { status, stdout } = await run(command, '--help');
+      expect(status).toBe(0);
+      expect(stdout).toMatch(/Examples?:\n {2}\$ tandem /);
+    },
+  );
+
+  it('names its version and its commands', async () => {
+    expect((await run('--version')).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+    expect((await run('--help')).stdout).toMatch(/plan .*partition .*verify .*generate .*launch .*bench /s);
+  });
+
+  it.each([
+    { args: ['nonsense'], says: /unknown command 'nonsense'/ },
+    { args: ['plan'], says: /missing required argument 'MODEL'/ },
+    { args: ['generate', '--prompt', 'x'], says: /required option '--config <file>' not specified/ },
+    { args: ['plan', 'x', '--tensor-parallel-size', '0'], says: /Expected a whole number, 1 or more/ },
+    { args: ['plan', 'x', '--dim', 'height'], says: /Expected NAME=SIZE/ },
+    { args: ['plan', 'x', '--provider', 'gpu'], says: /Allowed choices are cpu, cuda, webgpu, dml, coreml/ },
+    { args: ['plan', 'models/tiny-sd'], says: /Expected --tensor-parallel-size N .* or --config FILE/ },
+    {
+      args: ['plan', 'models/tiny-sd', '--config', 'configs/dual-cpu.yaml', '--threads', '2'],
+      says: /--threads and --config/,
+    },
+    {
+      args: ['plan', 'models/tiny-sd', '--config', 'configs/dual-cpu.yaml', '--tensor-parallel-size', '3'],
+      says: /Expected --tensor-parallel-size 2/,
+    },
+    { args: ['bench'], says: /Expected --config FILE/ },
+    { args: ['bench', 'models/tiny-sd', '--config', 'configs/dual-cpu.yaml'], says: /not both/ },
+  ])('does not understand $args, says why and ends with status 2', async ({ args, says }) => {
+    const { status, stdout, stderr } = await run(...args);
+    expect(status).toBe(2);
+    expect(stderr).toMatch(says);
+    expect(stdout).toBe('');
+    expect(stderr).not.toMatch(/\n\s+at /);
+  });
+
+  it.each([
+    { args: ['plan', 'none.onnx', '--tensor-parallel-size', '2'], says: /at none\.onnx; there is nothing/ },
+    { args: ['plan', 'configs', '--tensor-parallel-size', '2'], says: /configs has neither/ },
+    { args: ['plan', 'package.json', '--tensor-parallel-size', '2'], says: /is not an ONNX model/ },
+    { args: ['launch', 'none.yaml'], says: /Expected a cluster config at none\.yaml/ },
+  ])('fails at $args with a message instead of a stack', async ({ args, says }) => {
+    const { status, stderr } = await run(...args);
+    expect(status).toBe(1);
+    expect(stderr).toMatch(says);
+    expect(stderr).not.toMatch(/\n\s+at /);
+  });
+});

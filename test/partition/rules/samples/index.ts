@@ -1,0 +1,13 @@
+/** All samples; every operator of the registry has at least one. */
+import type { Sample } from '../sample.js';
+import { CONTRACTION_SAMPLES } from './contraction.js';
+import { ELEMENTWISE_SAMPLES } from './elementwise.js';
+import { LAYOUT_SAMPLES } from './layout.js';
+import { REDUCTION_SAMPLES } from './reduction.js';
+
+export const SAMPLES: readonly Sample[] = [
+  ...ELEMENTWISE_SAMPLES,
+  ...CONTRACTION_SAMPLES,
+  ...LAYOUT_SAMPLES,
+  ...REDUCTION_SAMPLES,
+];

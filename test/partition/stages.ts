@@ -1,0 +1,73 @@
+/** The partitioner's stages, one after the other, as `partition/index.ts` runs them, for tests that look in between. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { canonicalise } from '#tandem/partition/canonicalise.js';
+import { choose, type Plan, type WireDtype } from '#tandem/partition/choose.js';
+import { RATES } from '#tandem/partition/cost.js';
+import { type Cut, cut } from '#tandem/partition/cut.js';
+import { type EmittedSegment, emitRank } from '#tandem/partition/emit.js';
+import { type Dims, fold } from '#tandem/partition/fold.js';
+import type { Graph } from '#tandem/partition/graph.js';
+import { type Placements, place } from '#tandem/partition/place.js';
+import { readModel } from '#tandem/partition/read.js';
+import { graphOnly } from '../fixtures/materialise.js';
+
+/** Runs `work` with a fresh directory, which is removed afterwards. */
+export const inDirectory = async <T>(work: (directory: string) => Promise<T>): Promise<T> => {
+  const directory = mkdtempSync(join(tmpdir(), 'tandem-stages-'));
+  try {
+    return await work(directory);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+};
+
+/** A model's graph, folded and canonical; its weights need not be there. */
+export const readGraph = async (modelPath: string, dims: Dims = {}): Promise<Graph> =>
+  canonicalise(await fold(await readModel(modelPath, { requireWeights: false }), dims));
+
+/** The graph of a skeleton in `fixtures/unets`. */
+export const readFixture = (name: string, dims: Dims = {}): Promise<Graph> =>
+  inDirectory(async (directory) => readGraph(await graphOnly(name, directory), dims));
+
+export interface Planned {
+  readonly placements: Placements;
+  readonly plan: Plan;
+  readonly cut: Cut;
+  /** Index is the rank. */
+  readonly programs: readonly (readonly EmittedSegment[])[];
+}
+
+/** Plans a graph for CPU devices of these speeds. */
+export const planGraph = (graph: Graph, speeds: readonly number[], wireDtype: WireDtype = 'fp32'): Planned => {
+  const placements = place(graph, { speeds });
+  const plan = choose(graph, placements, { speeds, rates: RATES.cpu, wireDtype });
+  const sections = cut(graph, plan);
+  return { placements, plan, cut: sections, programs: emitAll(graph, plan, sections, speeds.length, wireDtype) };
+};
+
+/** The programs of all ranks. */
+export const emitAll = (
+  graph: Graph,
+  plan: Plan,
+  sections: Cut,
+  worldSize: number,
+  wireDtype: WireDtype,
+): Planned['programs'] =>
+  Array.from({ length: worldSize }, (_, rank) => emitRank(graph, plan, sections, rank, { worldSize, wireDtype }));
+
+const SYMBOLIC: Dims = { batch_size: 2, height: 16, width: 16, sequence_length: 16 };
+
+/** The small real exports, with sizes for those that have symbolic dims. */
+export const TINY_EXPORTS: readonly (readonly [name: string, dims: Dims])[] = [
+  ['tiny-ts14', {}],
+  ['tiny-ts14-sym', SYMBOLIC],
+  ['tiny-ts17', {}],
+  ['tiny-ts17-sym', SYMBOLIC],
+  ['tiny-dynamo18', {}],
+  ['tiny-dynamo18-sym', SYMBOLIC],
+  ['tiny-5heads-ts17', {}],
+  ['tiny-linearproj-dynamo18', {}],
+  ['tiny-oldattn-ts14', {}],
+];

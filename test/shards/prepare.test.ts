@@ -1,0 +1,79 @@
+import { cp, mkdtemp, rm, stat, truncate, utimes } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { uniformDevices } from '#tandem/coordinator/cli/options.js';
+import { findDenoiserModel } from '#tandem/coordinator/shards/model.js';
+import { prepareShards, type ShardRequest } from '#tandem/coordinator/shards/prepare.js';
+
+const DIMS = { batch_size: 1, height: 16, width: 16, sequence_length: 77 };
+let scratch = '';
+let model = '';
+
+beforeAll(async () => {
+  scratch = await mkdtemp(join(tmpdir(), 'tandem-shards-'));
+  model = join(scratch, 'model.onnx');
+  await cp('models/tiny-sd/unet/model.onnx', model);
+});
+
+afterAll(() => rm(scratch, { recursive: true }));
+
+const prepare = async (changes: Partial<ShardRequest> = {}) => {
+  const notices: string[] = [];
+  const shards = await prepareShards({
+    model: findDenoiserModel(model),
+    devices: uniformDevices(2, 'cpu', 1),
+    dims: DIMS,
+    wireDtype: 'fp32',
+    root: join(scratch, 'shards'),
+    onNotice: (notice) => notices.push(notice),
+    ...changes,
+  });
+  return { ...shards, notice: notices.join('\n') };
+};
+
+describe('prepared shards', () => {
+  it('are made once and reused, whatever the number of threads', async () => {
+    const first = await prepare();
+    expect(first.notice).toMatch(/^Partitioning model into .*\(none are prepared yet\)\.$/);
+    expect(first.profile.dims).toEqual(DIMS);
+    const second = await prepare({ devices: uniformDevices(2, 'cpu', 4) });
+    expect(second.notice).toBe(`Reusing the shards in ${first.directory}.`);
+    expect(second.partitionMs).toBe(0);
+    expect(second.manifest).toEqual(first.manifest);
+  });
+
+  it.each([
+    ['the world size', { devices: uniformDevices(3, 'cpu', 1) }],
+    ['a speed', { devices: uniformDevices(2, 'cpu', 1).map((device, rank) => ({ ...device, speed: 1 + rank })) }],
+    ['the dims', { dims: { ...DIMS, height: 8 } }],
+    ['the wire type', { wireDtype: 'fp16' as const }],
+  ])('are others when %s changes', async (_, changes) => {
+    const { directory } = await prepare();
+    const other = await prepare(changes);
+    expect(other.directory).not.toBe(directory);
+    expect(other.notice).toMatch(/^Partitioning/);
+  });
+
+  it('are made again when one of their files is cut short', async () => {
+    const { directory, manifest } = await prepare();
+    const weights = manifest.ranks[1]?.weights ?? '';
+    const { size } = await stat(join(directory, weights));
+    await truncate(join(directory, weights), size - 1);
+    const repaired = await prepare();
+    expect(repaired.directory).toBe(directory);
+    expect(repaired.notice).toContain(`(${weights} is missing or has another size)`);
+    expect((await stat(join(directory, weights))).size).toBe(size);
+  });
+
+  it('are others when the model file changes', async () => {
+    const { directory } = await prepare();
+    await utimes(model, new Date(), new Date(Date.now() + 5_000));
+    expect((await prepare()).directory).not.toBe(directory);
+  });
+
+  it('are not begun when the caller has cancelled', async () => {
+    const reason = new Error('enough');
+    await expect(prepare({ signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+  });
+});
