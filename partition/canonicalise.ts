@@ -3,6 +3,7 @@
  *
  * - a bias inside Conv or Gemm becomes an Add, so that the product may be partial and the bias is added once, after the sum;
  * - an axis that an operator's older version takes by default is written down, for rules do not know versions;
+ * - a constant among the model's outputs is copied by a node;
  * - in a sum of several terms the products come first, so that products which are partial share one all-reduce (a resnet's
  *   second convolution and its shortcut convolution).
  */
@@ -140,8 +141,28 @@ const gatherProducts = (graph: Graph): Graph => {
   return { ...graph, nodes: graph.nodes.flatMap((node) => replaced.get(node) ?? [node]) };
 };
 
+/** A constant that the model gives out becomes the result of a node: only nodes' results leave a segment. */
+const copyConstantOutputs = (graph: Graph): Graph => {
+  const outputs = new Set(graph.outputs);
+  const copies = new Map<Value, Node>();
+  const rename = (value: Value | undefined): Value | undefined => {
+    if (!value?.constant || !outputs.has(value)) return value;
+    const name = `${value.name}@constant`;
+    const { constant: _, ...result } = value;
+    const node = copies.get(value) ?? make('Identity', name, [{ ...value, name }], result);
+    copies.set(value, node);
+    return node.inputs[0];
+  };
+  const nodes = graph.nodes.map((node) => ({ ...node, inputs: node.inputs.map(rename) }));
+  const results = graph.outputs.map((value) => {
+    rename(value);
+    return copies.get(value)?.outputs[0] ?? value;
+  });
+  return { ...graph, nodes: [...copies.values(), ...nodes], outputs: results };
+};
+
 /** The same function of the same inputs, up to the rounding of reordered sums. */
 export const canonicalise = (graph: Graph): Graph => {
-  const explicit = writeDefaultAxis(graph);
+  const explicit = writeDefaultAxis(copyConstantOutputs(graph));
   return gatherProducts(prune({ ...explicit, nodes: internBiases(explicit.nodes.flatMap(splitBias)) }));
 };

@@ -17,13 +17,14 @@ import { FORMAT_VERSION, type Manifest, type PreparedFor, type Profile } from '.
 import type { Provider, TensorMetadata } from './onnxruntime.js';
 import { place } from './place.js';
 import { divideLargeSegments } from './prepare/divide.js';
-import { findTarget, PREPARABLE, targetMismatch } from './prepare/target.js';
+import { findTarget, isPreparable } from './prepare/target.js';
 import { readModel, type SourceModel } from './read.js';
 import { type Decided, makeReport, type PlanReport, planRates, sentBytes } from './report.js';
 import type { TensorSpec } from './tensor.js';
 import type { RankContent } from './write.js';
 import { writeShardDirectory } from './write.js';
 
+export { checkPrepared, findPreparedMismatch } from './prepare/target.js';
 export type { Manifest, PlanReport };
 
 /** A device of the cluster as the planner sees it; index in the list is the rank. */
@@ -47,6 +48,8 @@ export interface PartitionOptions {
    * does that at every start, and the shard directory serves other machines too.
    */
   readonly prepare?: boolean;
+  /** Bytes of weights beyond which a segment is divided before it is prepared, which takes three times as much memory. */
+  readonly segmentWeightsLimit?: number;
   /** Called as the stages go on; `done` of `total` in the stage's own unit. */
   readonly onProgress?: (stage: string, done: number, total: number) => void;
   readonly signal?: AbortSignal;
@@ -79,7 +82,9 @@ const decide = async (source: SourceModel, dims: Dims, options: PartitionOptions
   const emitted = devices.map((_, rank) =>
     emitRank(graph, plan, sections, rank, { worldSize: devices.length, wireDtype }),
   );
-  const programs = devices.some((device) => isPrepared(device, options)) ? divideLargeSegments(emitted) : emitted;
+  const programs = devices.some((device) => isPrepared(device, options))
+    ? divideLargeSegments(emitted, options.segmentWeightsLimit)
+    : emitted;
   const decided = { graph, plan, cut: sections, programs, devices, wireDtype };
   checkMemory(makeReport(decided), devices);
   onProgress?.('plan', STAGES.length, STAGES.length);
@@ -192,7 +197,7 @@ export const plan = async (modelPath: string, options: PartitionOptions): Promis
 };
 
 const isPrepared = ({ provider }: DeviceSpec, { prepare = true }: PartitionOptions): boolean =>
-  prepare && PREPARABLE.has(provider);
+  prepare && isPreparable(provider);
 
 /** What each rank is prepared for. */
 const findTargets = (options: PartitionOptions): Promise<readonly (PreparedFor | undefined)[]> =>
@@ -232,21 +237,6 @@ export const partition = async (modelPath: string, out: string, options: Partiti
     { manifest, ranks },
     { ...signal, onProgress: (done, total) => options.onProgress?.('write', done, total) },
   );
-};
-
-/**
- * Says why a shard directory's segments cannot run on these devices of this machine, or would be optimised at every start;
- * undefined where they are just what `partition` would write here.
- */
-export const findPreparedMismatch = async (
-  manifest: Manifest,
-  devices: readonly Pick<DeviceSpec, 'provider'>[],
-): Promise<string | undefined> => {
-  for (const [rank, { provider }] of devices.entries()) {
-    const mismatch = targetMismatch(manifest.ranks[rank]?.prepared, await findTarget(provider));
-    if (mismatch !== undefined) return `rank ${rank}: ${mismatch}`;
-  }
-  return undefined;
 };
 
 /** A model's inputs and outputs as declared; symbolic dims by name. */

@@ -20,6 +20,8 @@ export interface SessionOptions {
   /** Threads of one operator; ONNX Runtime's default (all cores) where absent. */
   readonly threads?: number;
   readonly optimization: 'disabled' | 'basic' | 'extended' | 'layout' | 'all';
+  /** As the only session of its process, with ONNX Runtime's own defaults: memory arena, memory pattern, spinning threads. */
+  readonly alone?: boolean;
   /** Write the optimised graph here. */
   readonly optimizedModelPath?: string;
   /** Further `session.*` and `optimization.*` entries by their ONNX Runtime names. */
@@ -133,19 +135,14 @@ export const checkProvider = (provider: Provider, deviceId: number): void => {
   }
 };
 
-const nestEntries = (options: SessionOptions): Record<string, unknown> => {
-  const extra: Record<string, Record<string, unknown>> = { session: {}, optimization: {} };
-  const entries: Record<string, string> = {
-    'session.intra_op.allow_spinning': '0',
-    'session.inter_op.allow_spinning': '0',
-    ...options.entries,
-    ...(options.disabledOptimizers?.length
-      ? { 'optimization.disable_specified_optimizers': options.disabledOptimizers.join(';') }
-      : {}),
-  };
-  for (const [name, value] of Object.entries(entries)) extra[name] = value as never;
-  return extra;
-};
+/** Many sessions share a rank's threads and memory, so none may spin while it waits or keep what it allocated. */
+const SHARING_ENTRIES = { 'session.intra_op.allow_spinning': '0', 'session.inter_op.allow_spinning': '0' };
+
+const extraEntries = ({ alone, entries, disabledOptimizers }: SessionOptions): Readonly<Record<string, string>> => ({
+  ...(alone ? {} : SHARING_ENTRIES),
+  ...entries,
+  ...(disabledOptimizers?.length ? { 'optimization.disable_specified_optimizers': disabledOptimizers.join(';') } : {}),
+});
 
 /**
  * Opens a graph from a file or from its bytes.
@@ -155,12 +152,12 @@ export const openSession = async (model: string | Uint8Array, options: SessionOp
   const session = await ort.InferenceSession.create(model as string, {
     executionProviders: [executionProvider(options)],
     graphOptimizationLevel: options.optimization,
-    enableCpuMemArena: false,
-    enableMemPattern: false,
+    enableCpuMemArena: options.alone ?? false,
+    enableMemPattern: options.alone ?? false,
     logSeverityLevel: 3,
     ...(options.threads === undefined ? {} : { intraOpNumThreads: options.threads, interOpNumThreads: 1 }),
     ...(options.optimizedModelPath === undefined ? {} : { optimizedModelFilePath: options.optimizedModelPath }),
-    extra: nestEntries(options),
+    extra: extraEntries(options),
   });
   return {
     inputs: session.inputMetadata.map(toMetadata),

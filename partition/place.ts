@@ -113,9 +113,11 @@ class Search {
       case 'replicate':
         return;
       case 'partial':
-        return this.#tryPartial(node, operand.index);
+        this.#tryPartial(node, operand.index);
+        return;
       case 'shard':
-        return this.#tryShard(node, operand, placement);
+        this.#tryShard(node, operand, placement);
+        return;
     }
   }
 
@@ -144,7 +146,8 @@ class Search {
     const suggestAll = (values: readonly (Value | undefined)[], placements: readonly Placement[]) =>
       values.forEach((value, i) => {
         const placement = placements[i];
-        if (value && placement && placement.kind !== 'replicate') this.#suggest(value, placement);
+        // A constant can be sliced anew for each of its readers, so what one of them needs is nothing to the others.
+        if (value && !value.constant && placement && placement.kind !== 'replicate') this.#suggest(value, placement);
       });
     suggestAll(
       node.inputs.map((value, i) => (row.inputs[i]?.kind === 'partial' ? undefined : value)),

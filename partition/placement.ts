@@ -80,7 +80,8 @@ export const apportion = (extent: number, units: number, speeds: readonly number
   const total = speeds.reduce((sum, speed) => sum + speed, 0);
   const exact = speeds.map((speed) => (units * speed) / total);
   const counts = exact.map((share) => Math.max(1, Math.floor(share)));
-  const order = exact.map((share, rank) => ({ rank, rest: share - Math.floor(share) }));
+  // What a rank was given beyond its share, to have anything at all, counts against it.
+  const order = exact.map((share, rank) => ({ rank, rest: share - (counts[rank] ?? 0) }));
   order.sort((a, b) => b.rest - a.rest || a.rank - b.rank);
   const assigned = () => counts.reduce((sum, count) => sum + count, 0);
   for (let i = 0; assigned() < units; i = (i + 1) % order.length) {
@@ -88,8 +89,9 @@ export const apportion = (extent: number, units: number, speeds: readonly number
     counts[rank] = (counts[rank] ?? 0) + 1;
   }
   while (assigned() > units) {
-    const largest = counts.indexOf(Math.max(...counts));
-    counts[largest] = (counts[largest] ?? 0) - 1;
+    const excess = counts.map((count, rank) => (count > 1 ? count - (exact[rank] ?? 0) : Number.NEGATIVE_INFINITY));
+    const most = excess.indexOf(Math.max(...excess));
+    counts[most] = (counts[most] ?? 0) - 1;
   }
   const bounds = [0];
   for (const count of counts) bounds.push((bounds.at(-1) ?? 0) + (count * extent) / units);

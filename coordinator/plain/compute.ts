@@ -6,7 +6,7 @@ import type { ToPlain } from './protocol.js';
 let session: Session | undefined;
 
 export type ComputeResult =
-  | { readonly inputs: readonly TensorMetadata[]; readonly outputs: readonly TensorMetadata[] }
+  | { readonly inputs: readonly TensorMetadata[]; readonly outputs: readonly TensorMetadata[]; readonly openMs: number }
   | { readonly outputs?: Readonly<Record<string, HostTensor>>; readonly computeMs: number };
 
 /** One request at a time, as the pool has one thread. */
@@ -14,8 +14,9 @@ export default async (request: ToPlain): Promise<ComputeResult> => {
   switch (request.kind) {
     case 'open': {
       const { model, provider, deviceId, threads } = request;
-      session = await openSession(model, { provider, deviceId, threads, optimization: 'all' });
-      return { inputs: session.inputs, outputs: session.outputs };
+      const start = performance.now();
+      session = await openSession(model, { provider, deviceId, threads, optimization: 'all', alone: true });
+      return { inputs: session.inputs, outputs: session.outputs, openMs: performance.now() - start };
     }
     case 'step': {
       if (!session) throw new Error('Expected the model to be opened before its first step.');

@@ -39,7 +39,7 @@ const configFor = ({ model, worldSize, wire = 'fp32' }: Wanted) =>
 const paint = async (wanted: Wanted): Promise<Uint8Array> => {
   const { golden } = wanted;
   const report = await generate({
-    config: await configFor(wanted),
+    config: configFor(wanted),
     prompt: golden.prompt,
     negativePrompt: golden.negative_prompt,
     seed: golden.seed,

@@ -1,6 +1,6 @@
 /**
- * Runs a shard directory in this process: the ranks' segments in turn, with exchanges as copies. What workers do with
- * processes and sockets, to try a plan's numbers quickly.
+ * Runs a shard directory that was made with `prepare: false` in this process: the ranks' segments in turn, with exchanges
+ * as copies. What workers do with processes and sockets, to try a plan's numbers quickly.
  */
 import { join } from 'node:path';
 import type { Manifest, Profile, SegmentEntry } from '#tandem/partition/manifest.js';
@@ -16,12 +16,12 @@ const required = (held: ReadonlyMap<string, HostTensor>, name: string, rank: num
 };
 
 const runSegment = async (
-  directory: string,
+  path: string,
   segment: SegmentEntry,
   held: Map<string, HostTensor>,
   rank: number,
 ): Promise<void> => {
-  const session = await openSession(join(directory, segment.file), { provider: 'cpu', optimization: 'all' });
+  const session = await openSession(path, { provider: 'cpu', optimization: 'all' });
   try {
     const feeds = Object.fromEntries(segment.inputs.map((name) => [name, required(held, name, rank)]));
     const outputs = await session.run(
@@ -55,7 +55,9 @@ export const runShards = async (
       segment: segments[index],
       tensors: held[rank] ?? new Map<string, HostTensor>(),
     }));
-    for (const { rank, segment, tensors } of current) if (segment) await runSegment(directory, segment, tensors, rank);
+    for (const { rank, segment, tensors } of current) {
+      if (segment) await runSegment(join(directory, segment.file), segment, tensors, rank);
+    }
     for (const { segment, tensors } of current) {
       for (const { name, tensor, from } of segment?.receives ?? [])
         tensors.set(name, required(held[from] ?? new Map(), tensor, from));

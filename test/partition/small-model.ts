@@ -114,23 +114,34 @@ export const writeSmallModel = (directory: string, model: SmallModel): string =>
   return path;
 };
 
-/** Splits a model for devices of these speeds, runs it in this process, and compares with the whole model. */
-export const errorOfShards = (model: SmallModel, speeds: readonly number[]): Promise<number> =>
-  inDirectory(async (directory) =>
-    partitionError(writeSmallModel(directory, model), join(directory, 'shards'), speeds),
-  );
+export interface Outcome {
+  /** max |a - b| / max |b| over all outputs and ranks */
+  readonly error: number;
+  /** Bytes of rank 0's weights. */
+  readonly weightBytes: number;
+}
 
-/** @returns max |a - b| / max |b| over all outputs and ranks */
-export const partitionError = async (modelPath: string, out: string, speeds: readonly number[]): Promise<number> => {
+/** Bytes of a model's weights. */
+export const weightBytes = ({ weights = {} }: SmallModel): number =>
+  Object.values(weights).reduce((sum, shape) => sum + elementCount(shape) * DTYPES.float32.bytes, 0);
+
+/** Splits a model for devices of these speeds, runs it in this process, and compares with the whole model. */
+export const runSmallModel = (model: SmallModel, speeds: readonly number[]): Promise<Outcome> =>
+  inDirectory(async (directory) => runSplit(writeSmallModel(directory, model), join(directory, 'shards'), speeds));
+
+/** Splits a model into `out`, unprepared, and does the same. */
+export const runSplit = async (modelPath: string, out: string, speeds: readonly number[]): Promise<Outcome> => {
   const manifest = await partition(modelPath, out, {
     devices: speeds.map((speed) => ({ provider: 'cpu', deviceId: 0, speed })),
     profiles: [{}],
     wireDtype: 'fp32',
+    prepare: false,
   });
   const inputs = randomInputs(manifest.profiles[0]?.inputs ?? [], 7);
   const session = await openSession(modelPath, { provider: 'cpu', optimization: 'all' });
   const expected = await session.run(inputs);
   await session.dispose();
   const ranks = await runShards(out, manifest, inputs);
-  return Math.max(...ranks.map((outputs) => compareOutputs(outputs, expected).max_rel_error));
+  const errors = ranks.map((outputs) => compareOutputs(outputs, expected).max_rel_error);
+  return { error: Math.max(...errors), weightBytes: manifest.ranks[0]?.weight_bytes ?? 0 };
 };

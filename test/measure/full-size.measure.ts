@@ -1,0 +1,72 @@
+/**
+ * Stable Diffusion 1.5's real configuration (860 M parameters, random weights, 64x64 latents), one worker against two with one
+ * thread each, and a plain session with two: `npm run measure -- full-size`. Needs 12 GB of memory and 11 GB of disk.
+ */
+import { it } from 'vitest';
+import { bench, findDenoiserModel, plan } from '#tandem/coordinator/index.js';
+import { cpuCluster, graphOf, modelOf } from './scratch.js';
+
+const STEPS = 5;
+const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
+const seconds = (ms: number): string => `${(ms / 1000).toFixed(2)} s`;
+
+it('prints where a step of the full-size UNet goes', async () => {
+  const model = findDenoiserModel(await modelOf('sd15-ts17'));
+  const run = async (name: string, worldSize: number, wire: 'fp32' | 'fp16') => {
+    const config = cpuCluster(model.path, worldSize, wire);
+    return { ...config, name, model, dims: {} };
+  };
+  const report = await bench({
+    runs: [
+      await run('one worker', 1, 'fp32'),
+      await run('two workers, fp16 wire', 2, 'fp16'),
+      await run('two workers', 2, 'fp32'),
+    ],
+    steps: STEPS,
+  });
+  const base = report.runs[0]?.step_ms.p50 ?? 0;
+  console.table(
+    [...report.runs, ...(report.plain ? [report.plain] : [])].map((one) => ({
+      run: one.name,
+      threads: one.threads,
+      step: seconds(one.step_ms.p50),
+      'times one worker': (base / one.step_ms.p50).toFixed(2),
+      compute: seconds(one.phases_ms.compute),
+      exchange: seconds(one.phases_ms.exchange),
+      control: seconds(one.phases_ms.control),
+      'on the wire': mebibytes(one.wire_bytes_per_step),
+      load: seconds(one.load_ms),
+      'weights of a worker': mebibytes(Math.max(...one.workers.map(({ weight_bytes }) => weight_bytes))),
+      'peak private': mebibytes(Math.max(...one.workers.map(({ peak_private_bytes }) => peak_private_bytes))),
+    })),
+  );
+});
+
+it('prints the plans of the full-size graphs', async () => {
+  const rows: Record<string, string | number>[] = [];
+  const sizes = { batch_size: 1, height: 128, width: 128, sequence_length: 77 };
+  for (const [name, dims] of [
+    ['sd15-ts17', {}],
+    ['sdxl-ts17-sym', sizes],
+  ] as const) {
+    const path = await graphOf(name);
+    for (const worldSize of [2, 4]) {
+      const { devices } = cpuCluster(path, worldSize);
+      const start = performance.now();
+      const report = await plan(path, { devices, profiles: [dims], wireDtype: 'fp32' });
+      const count = (kind: string) => report.collectives.filter((collective) => collective.kind === kind).length;
+      rows.push({
+        graph: name,
+        ranks: worldSize,
+        'planned in': seconds(performance.now() - start),
+        'weights split': `${(report.sharded_weight_fraction * 100).toFixed(1)} %`,
+        'operations split': `${(report.sharded_flop_fraction * 100).toFixed(1)} %`,
+        'all-reduces': count('all-reduce'),
+        'all-gathers': count('all-gather'),
+        'sent per step': mebibytes(report.wire_bytes_per_step),
+        'weights of a rank': mebibytes(Math.max(...report.ranks.map(({ weight_bytes }) => weight_bytes))),
+      });
+    }
+  }
+  console.table(rows);
+});

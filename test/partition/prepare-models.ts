@@ -1,0 +1,60 @@
+/** Shard directories of small real exports, run by real workers. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { launchCluster } from '#tandem/coordinator/cluster/index.js';
+import { randomInputs } from '#tandem/coordinator/verify/random-inputs.js';
+import { type Manifest, type PartitionOptions, partition } from '#tandem/partition/index.js';
+import { toFloats } from '../cluster/helpers.js';
+import { materialise } from '../fixtures/materialise.js';
+
+/** Runs `work` with a folder that holds a UNet of a real exporter. */
+export const withUnet = async <T>(work: (folder: string, model: string) => Promise<T>): Promise<T> => {
+  const folder = await mkdtemp(join(tmpdir(), 'tandem-prepare-'));
+  try {
+    await materialise('tiny-ts17', folder);
+    return await work(folder, join(folder, 'model.onnx'));
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+};
+
+export const cpus = (count: number): PartitionOptions['devices'] =>
+  Array.from({ length: count }, () => ({ provider: 'cpu', deviceId: 0, speed: 1 }));
+
+/** Splits a static model over CPU ranks. */
+export const shard = (
+  model: string,
+  out: string,
+  ranks: number,
+  options: Partial<PartitionOptions> = {},
+): Promise<Manifest> => partition(model, out, { devices: cpus(ranks), profiles: [{}], wireDtype: 'fp32', ...options });
+
+/** Launches the directory's workers, one thread each; the caller closes them. */
+export const launch = (directory: string, manifest: Manifest) =>
+  launchCluster({
+    shardDirectory: directory,
+    manifest,
+    profile: 'static',
+    devices: manifest.ranks.map(() => ({ provider: 'cpu', deviceId: 0, threads: 1 })),
+  });
+
+/** One step of a directory's workers on seeded inputs. */
+export const predict = async (directory: string, manifest: Manifest): Promise<Float32Array> => {
+  const cluster = await launch(directory, manifest);
+  try {
+    const { outputs } = await cluster.stepAll(randomInputs(cluster.inputs, 0));
+    return toFloats(Object.values(outputs)[0]);
+  } finally {
+    await cluster.close();
+  }
+};
+
+/** Largest difference, relative to the largest element of `expected`. */
+export const relativeError = (found: Float32Array, expected: Float32Array): number => {
+  if (found.length !== expected.length || expected.length === 0) return Number.POSITIVE_INFINITY;
+  const largest = expected.reduce((peak, value) => Math.max(peak, Math.abs(value)), 0);
+  return (
+    expected.reduce((peak, value, index) => Math.max(peak, Math.abs(value - (found[index] ?? Number.NaN))), 0) / largest
+  );
+};
