@@ -33,14 +33,15 @@ interface Launching {
 }
 
 type Ending = { readonly kind: 'closed' } | { readonly kind: 'failed'; readonly error: TandemError };
-type Listener<T> = (value: T) => void;
+/** `error` is the loss that is recovered from, or the failure. */
+type StateListener = (state: ClusterState, error?: TandemError) => void;
 
 export class Cluster implements Denoiser {
   readonly #options: ClusterOptions;
   readonly #group: Group;
   readonly #losses = new Losses();
-  readonly #failureListeners: Listener<TandemError>[] = [];
-  readonly #stateListeners = new Set<Listener<ClusterState>>();
+  readonly #failureListeners: ((error: TandemError) => void)[] = [];
+  readonly #stateListeners = new Set<StateListener>();
   readonly #stopping = new AbortController();
   #state: ClusterState = 'starting';
   #lastStep: readonly RankStep[] = [];
@@ -99,10 +100,10 @@ export class Cluster implements Denoiser {
   }
 
   /**
-   * Calls `listener` with every new state, not with the present one.
+   * Calls `listener` with every new state, not with the present one; with `recovering` and `failed` comes the error.
    * @returns ends that
    */
-  onStateChange(listener: (state: ClusterState) => void): () => void {
+  onStateChange(listener: StateListener): () => void {
     this.#stateListeners.add(listener);
     return () => void this.#stateListeners.delete(listener);
   }
@@ -169,10 +170,10 @@ export class Cluster implements Denoiser {
     });
   }
 
-  #setState(state: ClusterState): void {
+  #setState(state: ClusterState, error?: TandemError): void {
     if (this.#state === state) return;
     this.#state = state;
-    for (const listener of this.#stateListeners) listener(state);
+    for (const listener of this.#stateListeners) listener(state, error);
   }
 
   #onIdle(): void {
@@ -220,7 +221,7 @@ export class Cluster implements Denoiser {
     this.#options.onNotice(`${error.message} Starting it again (${lost} of ${restart.maxAttempts}).`);
     this.#group.interrupt();
     this.#replaceLater(rank, backoff(restart, lost), true);
-    this.#setState('recovering');
+    this.#setState('recovering', error);
   }
 
   #replaceLater(rank: number, waitMs: number, counts: boolean): void {
@@ -244,7 +245,7 @@ export class Cluster implements Denoiser {
       this.#settle();
       if (ending.kind === 'failed') for (const listener of this.#failureListeners) listener(ending.error);
     });
-    this.#setState(ending.kind);
+    this.#setState(ending.kind, ending.kind === 'failed' ? ending.error : undefined);
   }
 
   async #tearDown(ending: Ending): Promise<void> {

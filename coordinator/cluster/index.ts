@@ -13,7 +13,7 @@
  * cluster with `CLUSTER_RESTARTS`. What can be watched:
  *
  *     cluster.state            'starting' | 'ready' | 'recovering' | 'failed' | 'closed'; a readiness probe wants 'ready'
- *     cluster.onStateChange(listener)   returns a function that ends it
+ *     cluster.onStateChange((state, error) => ...)   error: with 'recovering' and 'failed'; returns a function that ends it
  *     cluster.onFailure(listener)       the error that ended it
  *     cluster.restarts         workers started in place of lost ones, over all ranks; only rises
  *     cluster.workers          per rank: pid, state, restarts, memory, steps, ...

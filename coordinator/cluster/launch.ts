@@ -1,5 +1,6 @@
 /** Starts a worker per device, all at once, or takes over those that are there; waits until every one is ready. */
 import { TandemError } from '../../partition/errors.js';
+import { checkPrepared } from '../../partition/index.js';
 import type { Manifest } from '../../partition/manifest.js';
 import { findProfile } from '../../shard-worker/check.js';
 import { manifestDigest } from '../../shard-worker/manifest-digest.js';
@@ -100,13 +101,14 @@ const listen = async (place: Place): Promise<ControlServer> => {
 /**
  * Launches the workers of a shard directory. The caller closes the cluster.
  * @throws TandemError `WORKER_START`, `WORKER_DIED`, `WORKER_UNRESPONSIVE`, `WORKER_STALLED`, `WORKER_FAILED` (its cause is the
- *   worker's own error), `SHARD_WORLD_SIZE`, `SHARD_PROFILE_MISSING`, `ENDPOINT_IN_USE`, `ENDPOINT_TOO_LONG`; with `detached`
+ *   worker's own error), `SHARD_WORLD_SIZE`, `SHARD_PREPARED`, `SHARD_PROFILE_MISSING`, `ENDPOINT_IN_USE`, `ENDPOINT_TOO_LONG`; with `detached`
  *   also `CLUSTER_IN_USE`, `RUNTIME_DIRECTORY`, `DETACHED_TRANSPORT`. No process is left behind then, but for those that
  *   another coordinator commands
  */
 export const launchCluster = async (options: LaunchOptions): Promise<Cluster> => {
   options.signal?.throwIfAborted();
   checkDevices(options);
+  await checkPrepared(options.manifest, options.devices);
   const { shardDirectory, devices, detached, restart, workerEntry = WORKER_ENTRY } = options;
   const profile = findProfile(options.manifest, options.profile);
   const manifestSha256 = await manifestDigest(shardDirectory);

@@ -57,7 +57,8 @@ export interface Runtime {
 
 const KEY_DIGITS = 10;
 const KEY = new RegExp(`^[0-9a-f]{${KEY_DIGITS}}$`);
-const END_MS = 3000;
+/** Generous: a killed process must still be scheduled to end, and the machine may be busy. */
+const END_MS = 10_000;
 const LOOK_MS = 10;
 
 const digest = (value: unknown): string =>

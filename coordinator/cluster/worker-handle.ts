@@ -9,7 +9,7 @@ export const STDERR_CHARACTERS = 4000;
 /** How long to wait for each way of ending a process; ms. */
 const SHUTDOWN_MS = 3000;
 const TERMINATE_MS = 1000;
-const KILL_MS = 3000;
+const KILL_MS = 10_000;
 /** How often to look whether a process is gone that is no child of this one; ms. */
 const LOOK_MS = 50;
 

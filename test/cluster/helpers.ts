@@ -8,6 +8,7 @@ import { type Cluster, type LaunchOptions, launchCluster } from '#tandem/coordin
 import { TandemError } from '#tandem/partition/errors.js';
 import type { HostTensor } from '#tandem/partition/tensor.js';
 import { readManifest } from '#tandem/shard-worker/check.js';
+import { processStart } from '#tandem/shard-worker/processes.js';
 
 export const FIXTURES = join(dirname(fileURLToPath(import.meta.url)), '..', 'fixtures', 'exchange');
 export const fixture = (name: string): string => join(FIXTURES, name);
@@ -90,15 +91,8 @@ export const withCluster = async <T>(
   }
 };
 
-/** Whether a process exists. */
-export const isAlive = (pid: number): boolean => {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-};
+/** Whether a process runs. One that has ended may still be listed, until whoever inherited it has asked how it ended. */
+export const isAlive = (pid: number): boolean => processStart(pid) !== undefined;
 
 /** Waits until `condition` holds; fails after `timeoutMs`. */
 export const until = async (condition: () => boolean, timeoutMs = 5000): Promise<void> => {

@@ -3,6 +3,7 @@ import { excusePause, overdue, pingInterval, type Timeouts } from '#tandem/coord
 import {
   afterMessage,
   born,
+  found,
   type LifeEvent,
   newborn,
   transition,
@@ -75,6 +76,39 @@ describe('the life of a worker', () => {
   ])('fails on %s', (_, life, text) => {
     expect(errorIn(life)).toMatch(/^WORKER_FAILED/);
     expect(errorIn(life)).toMatch(text);
+  });
+
+  it('is interrupted in a step, and reset to ready', () => {
+    const facts = { weight_bytes: 4, load_ms: 3 };
+    const struck = live(...READY, { kind: 'step_sent', step: 7 }, { kind: 'interrupted' });
+    expect(struck).toEqual({ kind: 'interrupted', loaded: facts });
+    expect(live(...READY, { kind: 'interrupted' })).toEqual({ kind: 'ready', loaded: facts });
+    const reset: LifeEvent = { kind: 'reset_sent', generation: 2 };
+    const resetting = transition(1, struck, reset, 99);
+    expect(resetting).toEqual({ kind: 'resetting', loaded: facts, generation: 2 });
+    // It had finished the step before it heard that others could not.
+    expect(transition(1, struck, message(stepDone(7)), 99)).toBe(struck);
+    expect(transition(1, resetting, message(stepDone(7)), 99)).toBe(resetting);
+    const done = (generation: number): LifeEvent => message({ kind: 'reset_done', generation, memory: MEMORY });
+    expect(transition(1, resetting, done(2), 99)).toEqual({ kind: 'ready', loaded: facts });
+    expect(errorIn(transition(1, resetting, done(1), 99))).toMatch(/"reset_done" while it was resetting/);
+    expect(errorIn(live(reset))).toMatch(/"reset_sent" while it was starting/);
+  });
+
+  it('is taken over only with the right shards, and only by its answer to this coordinator', () => {
+    const wanted = { manifest_sha256: 'a', profile: 'p' };
+    const shard = { ...wanted, weight_bytes: 4, load_ms: 3, steps: 5, memory: MEMORY };
+    const attaching = found(0, 'mine', wanted);
+    const answer = (over: Parameters<typeof hello>[0]): string =>
+      errorIn(transition(1, attaching, message(hello({ session: 'mine', loaded: shard, ...over })), 1));
+    expect(answer({})).toBe('ready');
+    expect(answer({ session: 'another' })).toBe('attaching');
+    expect(errorIn(transition(1, attaching, message(stepDone(7)), 1))).toBe('attaching');
+    expect(answer({ loaded: undefined })).toMatch(/^WORKER_NOT_ADOPTED.*has not loaded its shard/);
+    expect(answer({ loaded: { ...shard, manifest_sha256: 'b' } })).toMatch(/has loaded other shards/);
+    expect(answer({ loaded: { ...shard, profile: 'q' } })).toMatch(/has loaded profile "q"/);
+    expect(answer({ protocol_version: 99 })).toMatch(/speaks protocol version 99/);
+    expect(answer({ rank: 0 })).toMatch(/is rank 0/);
   });
 
   it('tells a worker that never started from one that died later', () => {

@@ -40,7 +40,9 @@ const withExchanges = (
   withDirectory(async (directory) => {
     const peers = profile.ranks.map((_, rank) => `ipc://${join(directory, `rank-${rank}.sock`)}`);
     const inboxes = await Promise.all(peers.map((endpoint) => ExchangeInbox.listen(endpoint)));
-    const exchanges = inboxes.map((inbox, rank) => new Exchange({ rank, profile, inbox, peers, timeoutMs }));
+    const exchanges = inboxes.map(
+      (inbox, rank) => new Exchange({ rank, profile, inbox, peers, timeoutMs, afterStep: 0 }),
+    );
     try {
       await work(exchanges as [Exchange, Exchange, ...Exchange[]], peers);
     } finally {

@@ -148,6 +148,35 @@ it('refuses a step before load, a second load, and inputs that do not fit', asyn
   });
 });
 
+it('abandons a step that waits for a peer when it is reset, says nothing of it, and can step again', async () => {
+  await withWorker(async (rig) => {
+    await rig.load();
+    await rig.next('loaded');
+    const step = { kind: 'step' as const, inputs: mlpInput(), want_outputs: true };
+    const peers = [rig.exchange, `${rig.exchange}.new`];
+    const reset = { kind: 'reset' as const, generation: 4, peers, exchange_timeout_ms: 400 };
+    await rig.send({ ...step, id: 1 });
+    await delay(100);
+    await rig.send({ ...reset, after_step: 1 });
+    expect((await rig.next('reset_done')).generation).toBe(4);
+    // Longer than the first step's own limit: had it gone on, it would have failed by now.
+    await delay(400);
+    await rig.send({ ...step, id: 2 });
+    expect(await problemOf(rig)).toMatch(/^EXCHANGE_TIMEOUT: Rank 0 waited 400 ms in step\/segment 2\/0/);
+    await rig.send({ ...reset, after_step: 2, peers: [rig.exchange] });
+    expect(await problemOf(rig)).toMatch(/^SHARD_WORLD_SIZE/);
+  });
+});
+
+it('refuses a reset before it has loaded, and to be taken over when it ends with its coordinator', async () => {
+  await withWorker(async (rig) => {
+    await rig.send({ kind: 'reset', generation: 1, peers: [], exchange_timeout_ms: 1, after_step: 0 });
+    expect(await problemOf(rig)).toMatch(/^PROTOCOL_ORDER: Expected "load" before "reset"/);
+    await rig.send({ kind: 'attach', token: 'x', session: 'y', keep_warm_ms: 1 });
+    expect(await problemOf(rig)).toMatch(/^WORKER_TOKEN: .*ends with its coordinator/);
+  });
+});
+
 it('gives up on a peer that never sends, and names it', async () => {
   await withWorker(async (rig) => {
     await rig.load();
