@@ -12,6 +12,8 @@ export interface LaunchConfigRequest extends Hooks {
   readonly config: ClusterConfig;
   /** Sizes of symbolic dims by name; the config's default picture decides those that are left out. */
   readonly dims?: Dims;
+  /** What `planDenoiser` gave for these, where the caller has asked it already. */
+  readonly planned?: { readonly model: DenoiserModel; readonly dims: Dims };
 }
 
 /** Running workers. */
@@ -29,7 +31,7 @@ export interface Launched {
  */
 export const launch = async (request: LaunchConfigRequest): Promise<Launched> => {
   const { config } = request;
-  const { model, dims } = await planDenoiser(config, request.dims);
+  const { model, dims } = request.planned ?? (await planDenoiser(config, request.dims));
   const shards = await prepareShards({
     ...request,
     model,

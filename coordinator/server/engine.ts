@@ -4,11 +4,12 @@
  *     loading -> warming -> ready <-> recovering
  *         any of these -> failed, or -> closed
  *
- * Ready means proven: every rank has run a step, and all ranks' outputs were equal, since it was loaded.
+ * Ready means proven: since the last load, every rank has finished a step with the same outputs. After the loss of a worker
+ * the proof is the step of the image that is under way, or else a canary step.
  */
 import { TandemError } from '../../partition/errors.js';
 import { byteLength, type HostTensor, type TensorSpec } from '../../partition/tensor.js';
-import type { Cluster, RankStep } from '../cluster/index.js';
+import type { Cluster, ClusterState, RankStep, StepAllResult } from '../cluster/index.js';
 import type { Denoiser } from '../denoiser.js';
 import { createPipeline, type Pipeline, type SchedulerName } from '../pipeline/index.js';
 
@@ -33,6 +34,8 @@ export interface RankHealth {
   /** ms; null before the first step */
   readonly last_step_ms: number | null;
   readonly last_exchange_ms: number | null;
+  /** How often the rank's worker was started again. */
+  readonly restarts: number;
 }
 
 /** How the pipeline is opened; a bare `.onnx` file has none. */
@@ -59,14 +62,24 @@ const zeros = (specs: readonly TensorSpec[]): Record<string, HostTensor> =>
     ]),
   );
 
+/** @throws TandemError `RANKS_DISAGREE` where replicas have drifted apart: the picture would be wrong */
 const checkAgreement = (ranks: readonly RankStep[]): void => {
   const digests = new Set(ranks.map(({ outputs_sha256 }) => outputs_sha256));
   if (digests.size <= 1) return;
   throw new TandemError(
-    'CANARY_DISAGREES',
-    `Expected the same outputs from all ${ranks.length} ranks in the first step; found ${digests.size} different ones. Make the shard directory again with "tandem partition".`,
+    'RANKS_DISAGREE',
+    `Expected the same outputs from all ${ranks.length} ranks after a step; found ${digests.size} different ones. Make the shard directory again with "tandem partition".`,
   );
 };
+
+const notOpened = (): TandemError => new TandemError('NOT_OPENED', 'Expected running workers; open the engine first.');
+
+const proofFailed = (cause: unknown): TandemError =>
+  cause instanceof TandemError
+    ? cause
+    : new TandemError('CANARY_FAILED', 'The first step after a recovery failed; launch again.', { cause });
+
+type Inputs = Readonly<Record<string, HostTensor>>;
 
 export class Engine {
   readonly #options: EngineOptions;
@@ -74,6 +87,8 @@ export class Engine {
   #state: EngineState = { kind: 'loading' };
   #cluster: Cluster | undefined;
   #pipeline: Pipeline | undefined;
+  /** Settles when the step that was begun last is done: the workers take one at a time. */
+  #lastStep: Promise<unknown> = Promise.resolve();
   #ending: Promise<void> | undefined;
 
   constructor(options: EngineOptions) {
@@ -91,7 +106,7 @@ export class Engine {
 
   /** Workers started again after they were lost. */
   get restarts(): number {
-    return 0;
+    return this.#cluster?.restarts ?? 0;
   }
 
   /** Calls `listener` when the workers are lost for good; at once if they are. */
@@ -109,7 +124,7 @@ export class Engine {
       const times = steps[rank]?.times;
       return {
         rank,
-        state: worker === undefined ? 'starting' : this.#state.kind,
+        state: worker?.state ?? 'starting',
         pid: worker?.pid ?? 0,
         device,
         weight_bytes: worker?.weight_bytes ?? 0,
@@ -117,23 +132,24 @@ export class Engine {
         peak_memory_bytes: worker?.memory.peak_private_bytes ?? 0,
         last_step_ms: times?.total_ms ?? null,
         last_exchange_ms: times?.exchange_ms ?? null,
+        restarts: worker?.restarts ?? 0,
       };
     });
   }
 
   /**
-   * Takes over running workers, opens the pipeline before them and runs the canary step. The engine closes them.
-   * @throws TandemError as `createPipeline` and `Cluster.stepAll`, `CANARY_DISAGREES`, `SERVED_SIZE`
+   * Takes over running workers, opens the pipeline before them and runs the canary step, unless the workers are warm: those
+   * have run steps before. The engine closes them.
+   * @throws TandemError as `createPipeline` and `Cluster.stepAll`, `RANKS_DISAGREE`, `SERVED_SIZE`
    */
   async open(cluster: Cluster, pipeline: PipelineRequest | undefined): Promise<void> {
     this.#cluster = cluster;
     this.#enter({ kind: 'warming' });
+    cluster.onStateChange((state, error) => this.#follow(state, error));
     cluster.onFailure((error) => this.#enter({ kind: 'failed', error }));
     if (pipeline !== undefined) await this.#openPipeline(cluster, pipeline);
-    const { ranks } = await cluster.stepAll(zeros(cluster.inputs));
-    checkAgreement(ranks);
-    this.#options.onStep(ranks);
-    if (this.#state.kind === 'warming') this.#enter({ kind: 'ready' });
+    if (cluster.warm) this.#enter({ kind: 'ready' });
+    else await this.#prove();
   }
 
   /** Ends the pipeline and the workers; a step that is under way ends with `CLUSTER_CLOSED`. */
@@ -143,7 +159,7 @@ export class Engine {
   }
 
   async #openPipeline(cluster: Cluster, { width, height, ...options }: PipelineRequest): Promise<void> {
-    const pipeline = await createPipeline({ ...options, denoiser: this.#observed(cluster) });
+    const pipeline = await createPipeline({ ...options, denoiser: this.#denoiser(cluster) });
     this.#pipeline = pipeline;
     const { downscale } = pipeline.model.latents;
     const [, , rows = 0, columns = 0] = cluster.inputs.find(({ shape }) => shape.length === 4)?.shape ?? [];
@@ -154,21 +170,52 @@ export class Engine {
     );
   }
 
-  /** The workers as the pipeline steps them: every step is told. */
-  #observed(cluster: Cluster): Denoiser {
-    return {
-      inputs: cluster.inputs,
-      outputs: cluster.outputs,
-      step: async (inputs) => {
-        const { outputs, ranks } = await cluster.stepAll(inputs);
-        this.#options.onStep(ranks);
-        return outputs;
-      },
-    };
+  /** The workers as the pipeline steps them. */
+  #denoiser({ inputs, outputs }: Cluster): Denoiser {
+    return { inputs, outputs, step: async (feeds) => (await this.#step(feeds)).outputs };
+  }
+
+  /** Every step passes here, one at a time: it is checked, told, and proves that the workers are well. */
+  #step(inputs: Inputs): Promise<StepAllResult> {
+    const step = this.#lastStep.then(async () => {
+      const cluster = this.#cluster;
+      if (cluster === undefined) throw notOpened();
+      const result = await cluster.stepAll(inputs);
+      checkAgreement(result.ranks);
+      this.#options.onStep(result.ranks);
+      if (cluster.state === 'ready') this.#enter({ kind: 'ready' });
+      return result;
+    });
+    this.#lastStep = step.catch(() => undefined);
+    return step;
+  }
+
+  /** Runs a canary step, unless a step under way turns out to be the proof. */
+  async #prove(): Promise<void> {
+    await this.#lastStep;
+    if (this.#cluster !== undefined && this.#state.kind !== 'ready') await this.#step(zeros(this.#cluster.inputs));
+  }
+
+  #follow(state: ClusterState, error: TandemError | undefined): void {
+    switch (state) {
+      case 'recovering':
+        if (error !== undefined) this.#enter({ kind: 'recovering', error });
+        return;
+      case 'ready':
+        this.#prove().catch((cause: unknown) => this.#enter({ kind: 'failed', error: proofFailed(cause) }));
+        return;
+      case 'starting':
+      case 'failed':
+      case 'closed':
+        return;
+      default:
+        state satisfies never;
+    }
   }
 
   #enter(state: EngineState): void {
-    if (this.#state.kind === 'failed' || this.#state.kind === 'closed') return;
+    const { kind } = this.#state;
+    if (kind === 'failed' || kind === 'closed' || (kind === 'ready' && state.kind === 'ready')) return;
     this.#state = state;
     this.#options.onState(state);
     if (state.kind === 'failed') for (const listener of this.#listeners) listener(state.error);

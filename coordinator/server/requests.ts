@@ -15,14 +15,19 @@ export class Requests {
   async watch<T>(response: ServerResponse, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const controller = new AbortController();
     const { signal } = controller;
+    let gone = false;
     const onClose = (): void => {
-      if (!response.writableFinished) controller.abort(clientGone());
+      gone = !response.writableFinished;
+      if (gone) controller.abort(clientGone());
     };
     this.#controllers.add(controller);
     response.once('close', onClose);
     if (response.destroyed) onClose();
     try {
-      return await work(signal);
+      const result = await work(signal);
+      // What was done for somebody who left meanwhile was done for nobody.
+      if (gone) throw signal.reason;
+      return result;
     } catch (error) {
       throw signal.aborted ? signal.reason : error;
     } finally {

@@ -10,7 +10,7 @@ import { planDenoiser, planPicture } from '../generate/picture.js';
 import { cancelled, checkCancelled, type Hooks, isTerminated } from '../hooks.js';
 import { type Launched, launch } from '../launch.js';
 import type { Dims } from '../shards/dims.js';
-import { findDenoiserModel } from '../shards/model.js';
+import { type DenoiserModel, findDenoiserModel } from '../shards/model.js';
 import { type App, buildApp } from './app.js';
 import { resolveApiKey, urlOf } from './auth.js';
 import { Engine, type EngineState, type PipelineRequest } from './engine.js';
@@ -43,6 +43,7 @@ export interface Ready extends Launched {
 
 /** What is served, decided before anything long begins. */
 interface Plan {
+  readonly planned: { readonly model: DenoiserModel; readonly dims: Dims };
   readonly served: Served;
   /** Absent for a bare `.onnx` file. */
   readonly pipeline?: PipelineRequest;
@@ -55,12 +56,13 @@ const planServing = async (config: ClusterConfig, dims: Dims | undefined): Promi
   const { numInferenceSteps, guidanceScale } = config.defaults;
   const defaults = { numInferenceSteps, guidanceScale };
   if (findDenoiserModel(config.model).directory === undefined) {
-    const { model } = await planDenoiser(config, dims);
-    return { served: { model: model.name, width: 0, height: 0, defaults } };
+    const planned = await planDenoiser(config, dims);
+    return { planned, served: { model: planned.model.name, width: 0, height: 0, defaults } };
   }
-  const { model, directory, width, height, scheduler } = await planPicture(config, dims === undefined ? {} : { dims });
+  const planned = await planPicture(config, dims === undefined ? {} : { dims });
+  const { model, directory, width, height, scheduler } = planned;
   const pipeline = { directory, width, height, ...(scheduler === undefined ? {} : { scheduler }) };
-  return { served: { model: model.name, width, height, defaults }, pipeline };
+  return { planned, served: { model: model.name, width, height, defaults }, pipeline };
 };
 
 const logState = (log: Logger, state: EngineState): void => {
@@ -178,7 +180,7 @@ const openEngine = async (engine: Engine, { cluster }: Launched, plan: Plan, sig
 
 /**
  * Serves a config until the signal fires.
- * @throws TandemError `SERVER_LISTEN`, `SERVER_API_KEY`, `SERVED_SIZE`, `CANARY_DISAGREES`, those of `launch`, the workers' own when
+ * @throws TandemError `SERVER_LISTEN`, `SERVER_API_KEY`, `SERVED_SIZE`, `RANKS_DISAGREE`, those of `launch`, the workers' own when
  *   they are lost for good, and the signal's reason; no process is left behind
  */
 export const serve = async (request: ServeRequest): Promise<never> => {
@@ -189,7 +191,8 @@ export const serve = async (request: ServeRequest): Promise<never> => {
   const app = await buildApp(assembled.parts, { apiKey, log, page: await readPage() });
   try {
     const url = await listen(app, config.server, plan.served.model);
-    const launched = await launch(request);
+    const onNotice = (notice: string): void => log.info({ notice }, 'notice');
+    const launched = await launch({ ...request, planned: plan.planned, onNotice });
     await openEngine(assembled.parts.engine, launched, plan, signal);
     request.onReady({ ...launched, url });
     await untilStopped(assembled.parts.engine, signal);

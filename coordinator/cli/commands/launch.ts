@@ -4,7 +4,7 @@ import { pino } from 'pino';
 import { formatBytes } from '../../config/bytes.js';
 import { type ClusterConfig, readClusterConfig } from '../../config/index.js';
 import { reportWorkers } from '../../generate/generate.js';
-import { type Ready, serve } from '../../server/index.js';
+import type { Ready } from '../../server/index.js';
 import type { Dims } from '../../shards/dims.js';
 import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
 import { dimOption, jsonOption, nonNegativeInteger, verboseOption } from '../options.js';
@@ -78,6 +78,8 @@ export const addLaunch = (program: Command, outer: ProcessContext): void => {
     .addHelpText('after', HELP)
     .action((file: string, options: LaunchOptions) =>
       withContext(outer, options, async (context) => {
+        // Only this command needs an HTTP server; the others start faster without.
+        const { serve } = await import('../../server/index.js');
         const config = withPort(await readClusterConfig(file), options.port);
         outer.allowStop(config.server.drainMs);
         const level = options.verbose ? 'debug' : 'info';

@@ -13,6 +13,7 @@ const rank = z.object({
   peak_memory_bytes: z.number(),
   last_step_ms: z.number().nullable(),
   last_exchange_ms: z.number().nullable(),
+  restarts: z.number().int(),
 });
 
 const health = z.object({

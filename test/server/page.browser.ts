@@ -1,0 +1,98 @@
+/** The page in a real browser (`npm run test:browser`), which also takes the README's screenshot of it. */
+import { existsSync } from 'node:fs';
+import { type Browser, chromium, type Page } from 'playwright-core';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { health, type Served, startReady, until } from './helpers.js';
+
+const PLACES = [process.env.CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
+
+const findChromium = (): string => {
+  const found = PLACES.find((place) => place !== undefined && existsSync(place));
+  if (found !== undefined) return found;
+  throw new Error('Expected a Chromium (apt-get install chromium), or its path in CHROMIUM.');
+};
+
+let served: Served;
+let browser: Browser;
+let page: Page;
+const problems: string[] = [];
+
+beforeAll(async () => {
+  served = await startReady();
+  // Chromium's own sandbox does not start for root, as whom containers run.
+  browser = await chromium.launch({ executablePath: findChromium(), args: ['--no-sandbox'] });
+  page = await browser.newPage({ viewport: { width: 1180, height: 900 }, colorScheme: 'light' });
+  page.on('console', (message) => message.type() === 'error' && problems.push(message.text()));
+  page.on('pageerror', (error) => problems.push(error.message));
+  page.on('request', (request) => {
+    if (!request.url().startsWith(served.url) && !request.url().startsWith('data:')) problems.push(request.url());
+  });
+  await page.goto(served.url);
+});
+
+afterAll(async () => {
+  await browser?.close();
+  await served?.stop();
+});
+
+const draw = async (prompt: string): Promise<void> => {
+  await page.getByLabel('Prompt', { exact: true }).fill(prompt);
+  await page.getByRole('button', { name: 'Generate' }).click();
+};
+
+const picture = () => page.getByRole('img', { name: /./ }).and(page.locator('#picture'));
+
+it('says that the server is ready and shows every rank', async () => {
+  await page.locator('#badge', { hasText: 'ready' }).waitFor();
+  for (const rank of [0, 1]) await page.getByText(`Rank ${rank} on cpu:0`).waitFor();
+});
+
+it('draws what was typed: the picture appears while it is made, then whole', async () => {
+  await draw('a red apple');
+  await page.locator('#tag', { hasText: 'step' }).waitFor();
+  expect(Number(await page.getByRole('progressbar').getAttribute('aria-valuenow'))).toBeGreaterThan(0);
+  await page.getByText(/Done in .* Seed \d+/).waitFor();
+  expect(await picture().getAttribute('alt')).toBe('a red apple');
+  expect(await picture().evaluate((image) => Reflect.get(image, 'naturalWidth') > 0)).toBe(true);
+  expect(await page.getByRole('link', { name: 'Save PNG' }).getAttribute('href')).toMatch(/^data:image\/png/);
+});
+
+it('draws the same picture again for the same seed', async () => {
+  const first = await picture().getAttribute('src');
+  await page.getByRole('button', { name: 'Use last' }).click();
+  await draw('a red apple');
+  await page.getByText(/^Step \d+ of/).waitFor();
+  await page.getByText(/Done in/).waitFor();
+  expect(await picture().getAttribute('src')).toBe(first);
+  await page.getByLabel('Seed').fill('');
+});
+
+it('stops when told to, and so does the server', async () => {
+  await draw('a green tree');
+  await page.getByText(/^Step \d+ of/).waitFor();
+  await page.getByRole('button', { name: 'Cancel' }).click();
+  await page.getByText('Cancelled.').waitFor();
+  await until(async () => (await health(served.url)).requests_running === 0);
+});
+
+it('keeps the pictures so far, and can be used from the keyboard', async () => {
+  await page.getByLabel('Prompt', { exact: true }).fill('a blue whale');
+  await page.keyboard.press('Control+Enter');
+  await page.getByText(/^Step \d+ of/).waitFor();
+  await page.getByText(/Done in/).waitFor();
+  expect(await page.getByRole('list', { name: 'Pictures so far' }).getByRole('button').count()).toBe(3);
+  await page.locator('#badge', { hasText: 'ready' }).waitFor();
+  await page.screenshot({ path: 'coordinator/server/docs/page.png', fullPage: true });
+});
+
+it('fits a phone, in the dark as well', async () => {
+  await page.setViewportSize({ width: 390, height: 844 });
+  await page.emulateMedia({ colorScheme: 'dark' });
+  const overflow = await page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth');
+  expect(overflow).toBe(0);
+  await page.screenshot({ path: 'coordinator/server/docs/page-phone.png', fullPage: true });
+});
+
+it('has said nothing on the console and asked nobody else for anything', () => {
+  expect(problems).toEqual([]);
+});
