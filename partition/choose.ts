@@ -120,8 +120,9 @@ class Problem {
     };
     for (const input of this.#graph.inputs) note(input, REPLICATE);
     for (const node of this.#graph.nodes) {
-      for (const row of this.#rows(node))
-        node.outputs.forEach((output, i) => note(output, row.outputs[i] ?? REPLICATE));
+      for (const row of this.#rows(node)) {
+        for (const [i, output] of node.outputs.entries()) note(output, row.outputs[i] ?? REPLICATE);
+      }
     }
     const outputs = new Set(this.#graph.outputs);
     for (const [value, placements] of made) {

@@ -140,7 +140,7 @@ const predict = (decided: Decided): PlanReport['predicted'] => {
 };
 
 export const makeReport = (decided: Decided): PlanReport => {
-  const { graph, plan, cut, programs, devices } = decided;
+  const { graph, plan, programs, devices } = decided;
   const shares = shardedShares(graph, plan);
   const total = sum(runNodes(decided).map(nodeFlops));
   const collectives = collectiveRows(decided);

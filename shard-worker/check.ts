@@ -7,8 +7,7 @@ import { TandemError } from '../partition/errors.js';
 import { type FileEntry, FORMAT_VERSION, MANIFEST_FILE, type Manifest, type Profile } from '../partition/manifest.js';
 import { manifestProblems, manifestSchema } from './manifest-schema.js';
 
-/** Stays in a core's own cache on its way from the page cache to the checksum. */
-const READ_BYTES = 1 << 20;
+const READ_BYTES = 4 << 20;
 const REMEDY = 'make it again with "tandem partition"';
 
 const checkDirectory = async (directory: string): Promise<void> => {
@@ -109,8 +108,8 @@ const sha256Prover = (): Prover => {
   return { update: (piece) => void hash.update(piece), digest: () => hash.digest('hex') };
 };
 
-/** Two buffers: the disk fills one while the processor is at the other, which matters where the file is not cached. */
-const readThrough = async (path: string, onPiece: (piece: Uint8Array) => void): Promise<void> => {
+/** Reads a file from start to end. Two buffers: the disk fills one while the processor is at the other, which matters where the file is not cached. */
+export const readThrough = async (path: string, onPiece: (piece: Uint8Array) => void): Promise<void> => {
   const file = await open(path);
   try {
     const fill = (buffer: Buffer) => file.read(buffer, 0, buffer.length, null);

@@ -6,9 +6,14 @@
 import { move, transferableSymbol, valueSymbol } from 'piscina';
 import { TandemError } from '../partition/errors.js';
 import type { PreparedFor, SegmentEntry } from '../partition/manifest.js';
-import { openSession, type Provider, type Session, type TensorMetadata } from '../partition/onnxruntime.js';
-import { openPrepared } from '../partition/prepare/sessions.js';
-import { findTarget, targetMismatch } from '../partition/prepare/target.js';
+import {
+  ONNXRUNTIME_VERSION,
+  openSession,
+  type Provider,
+  type Session,
+  type TensorMetadata,
+} from '../partition/onnxruntime.js';
+import { openPrepared } from '../partition/prepare/open.js';
 import type { HostTensor, TensorSpec } from '../partition/tensor.js';
 import {
   type Answer,
@@ -21,7 +26,7 @@ import {
   type RunTask,
   type Tensors,
 } from './compute-protocol.js';
-import { toProblem } from './wire.js';
+import { toProblem } from './problem.js';
 
 interface LoadedSegment {
   readonly session: Session;
@@ -81,18 +86,18 @@ export const open = (task: OpenTask): Promise<Answer<undefined>> =>
     return { kind: 'done', value: undefined };
   });
 
-const checkPrepared = async (prepared: PreparedFor, provider: Provider): Promise<void> => {
-  const mismatch = targetMismatch(prepared, await findTarget(provider));
-  if (mismatch === undefined) return;
+/** The coordinator has checked the processor as well, which takes a session. */
+const checkPrepared = (prepared: PreparedFor, provider: Provider): void => {
+  if (prepared.provider === provider && prepared.onnxruntime_version === ONNXRUNTIME_VERSION) return;
   throw new TandemError(
     'SHARD_PREPARED',
-    `The segments cannot run here: ${mismatch}. Make the shard directory again on this machine with "tandem partition".`,
+    `The segments were prepared for provider "${prepared.provider}" and ONNX Runtime ${prepared.onnxruntime_version}, but this is "${provider}" and ${ONNXRUNTIME_VERSION}; make the shard directory again with "tandem partition".`,
   );
 };
 
 const openSegment = async (task: OpenTask): Promise<void> => {
   const { path, segment: entry, provider, deviceId, threads, prepared } = task;
-  if (prepared) await checkPrepared(prepared, provider);
+  if (prepared) checkPrepared(prepared, provider);
   const device = { provider, deviceId, threads };
   const session = await (prepared ? openPrepared(path, device) : openSession(path, { ...device, optimization: 'all' }));
   checkSession(session, entry);

@@ -14,6 +14,7 @@ import { tensorProblems } from './inputs.js';
 import { manifestDigest } from './manifest-digest.js';
 import type { StepTimes, ToWorker } from './protocol.js';
 import type { ExchangeInbox } from './transport.js';
+import { proveWeights } from './weights-proof.js';
 
 export type LoadOrder = Extract<ToWorker, { kind: 'load' }>;
 export type ResetOrder = Extract<ToWorker, { kind: 'reset' }>;
@@ -170,7 +171,6 @@ export class Rank {
     return { profile, exchange };
   }
 
-  /** Reads them all, which also brings mapped weights into the page cache in the order that disks are fast at. */
   async #checkWeights(order: LoadOrder, manifest: Manifest): Promise<void> {
     let reported = 0;
     const onProgress = (done: number, total: number): void => {
@@ -180,7 +180,7 @@ export class Rank {
       reported = megabytes;
       this.#onProgress('check', done, total);
     };
-    await checkRankFiles(order.shard_directory, manifest, this.rank, onProgress, 'weights');
+    await proveWeights(order.shard_directory, manifest, this.rank, onProgress);
   }
 
   async #open(order: LoadOrder, manifest: Manifest, profile: Profile): Promise<void> {

@@ -2,7 +2,9 @@
 import { Packr } from 'msgpackr';
 import type { z } from 'zod';
 import { TandemError } from '../partition/errors.js';
-import { type FromWorker, fromWorker, type Problem, type ToWorker, toWorker } from './protocol.js';
+import { type FromWorker, fromWorker, type ToWorker, toWorker } from './protocol.js';
+
+export { toProblem } from './problem.js';
 
 // Plain maps without records or typed-array extensions: what a message may contain is what msgpack itself defines.
 const packr = new Packr({ useRecords: false, moreTypes: false });
@@ -44,9 +46,3 @@ export const decodeToWorker = (frame: Uint8Array): ToWorker => parse(toWorker, f
  * @throws TandemError `PROTOCOL_MESSAGE`
  */
 export const decodeFromWorker = (frame: Uint8Array, sender: string): FromWorker => parse(fromWorker, frame, sender);
-
-/** Any error as data, for a `failed` message. */
-export const toProblem = (error: unknown): Problem => {
-  if (error instanceof TandemError) return { code: error.code, message: error.message, problems: [...error.problems] };
-  return { code: 'INTERNAL', message: error instanceof Error ? error.message : String(error), problems: [] };
-};

@@ -5,6 +5,7 @@ import { readModel } from '../../partition/read.js';
 import { checkCancelled, type Hooks } from '../hooks.js';
 import { type PreparedShards, prepareShards } from '../shards/prepare.js';
 import { closing } from '../start-cluster.js';
+import { checkComparable } from './comparable.js';
 import { type BenchRun, type Contestant, openCluster, openPlain, totalThreads } from './contestant.js';
 import { Turns } from './turns.js';
 
@@ -154,17 +155,6 @@ export const compareRuns = (baseline: BenchRunReport, run: BenchRunReport): Spee
   load: baseline.load_ms / run.load_ms,
   memory: largestWorker(baseline) / Math.max(1, largestWorker(run)),
 });
-
-const checkComparable = (runs: readonly BenchRun[]): readonly [BenchRun, BenchRun] => {
-  const [first] = runs;
-  const last = runs.at(-1);
-  if (!first || !last) throw new TandemError('BENCH_RUNS', 'Expected at least one run; found none.');
-  const key = (run: BenchRun): string => JSON.stringify([run.model.path, Object.entries(run.dims).sort()]);
-  const other = runs.find((run) => key(run) !== key(first));
-  if (!other) return [first, last];
-  const message = `Expected all runs to have the same model and sizes; "${first.name}" has ${key(first)}, "${other.name}" ${key(other)}.`;
-  throw new TandemError('BENCH_RUNS', message);
-};
 
 const weightBytesOf = async (path: string): Promise<number> => {
   const { weights } = await readModel(path, { requireWeights: true });

@@ -31,6 +31,8 @@ export interface PlainModel {
   readonly pid: number;
   /** ms from the process's start until the session was open */
   readonly loadMs: number;
+  /** ms of that until ONNX Runtime began to open it */
+  readonly startMs: number;
   /** Latest figures, in bytes. */
   memory(): Memory;
   /** @throws TandemError `PLAIN_FAILED`, `PLAIN_TIMEOUT` */
@@ -112,17 +114,21 @@ export const openPlainModel = async (request: PlainRequest): Promise<PlainModel>
     execArgv: [],
   });
   let memory: Memory = { private_bytes: 0, peak_private_bytes: 0 };
+  let openMs = 0;
   try {
     const opened = await ask(child, { kind: 'open', model, provider, deviceId, threads }, timeouts.loadMs, signal);
-    if (opened.kind === 'failed') throw failed(opened.message);
-    memory = opened.memory;
+    if (opened.kind !== 'opened')
+      throw failed(opened.kind === 'failed' ? opened.message : 'it stepped instead of opening.');
+    ({ memory, openMs } = opened);
   } catch (error) {
     await close(child);
     throw error;
   }
+  const loadMs = performance.now() - start;
   return {
     pid: child.pid ?? 0,
-    loadMs: performance.now() - start,
+    loadMs,
+    startMs: loadMs - openMs,
     memory: () => memory,
     async step(inputs, { wantOutputs }) {
       const reply = stepReply(await ask(child, { kind: 'step', inputs, wantOutputs }, timeouts.stepMs, signal));

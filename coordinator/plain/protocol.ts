@@ -27,6 +27,8 @@ export type FromPlain =
       readonly kind: 'opened';
       readonly inputs: readonly TensorMetadata[];
       readonly outputs: readonly TensorMetadata[];
+      /** Time that opening the session took, without the process's own start. */
+      readonly openMs: number;
       readonly memory: Memory;
     }
   | {

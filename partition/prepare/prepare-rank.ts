@@ -7,15 +7,15 @@ import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { basename, join, posix } from 'node:path';
 import { TandemError } from '../errors.js';
 import type { FileEntry, PreparedFor } from '../manifest.js';
-import { encodeModel } from '../onnx/index.js';
+import { encodeModel, type ModelProto } from '../onnx/index.js';
 import { readModel } from '../read.js';
 import { SliceCopier } from '../slice-copy.js';
 import { HashedFile } from '../write/hashed-file.js';
 import { writeSegments } from '../write/segments.js';
 import { type EncodedSegment, type RankPlace, type RawSegment, WEIGHTS_FILE } from '../write/tasks.js';
 import { BLOCK_BYTES, writeSlices } from '../write/write-slices.js';
+import { saveOptimised } from './save.js';
 import { ScratchFile } from './scratch-file.js';
-import { saveOptimised } from './sessions.js';
 import { WeightGatherer } from './weight-gatherer.js';
 
 const SCRATCH_FOLDER = 'scratch';
@@ -66,8 +66,14 @@ const prepareSegment = async (segment: RawSegment, workshop: Workshop): Promise<
   await optimise(segment, workshop);
   const { model, weights } = await readModel(join(scratch, OPTIMISED_GRAPH), { requireWeights: true });
   const gathered = gatherer.gather(model, weights);
+  nameNodes(gathered);
   await rm(scratch, { recursive: true });
   return { file: segment.file, graph: encodeModel(gathered) };
+};
+
+/** After their outputs: ONNX Runtime numbers the nodes that it adds differently from run to run. */
+const nameNodes = ({ graph }: ModelProto): void => {
+  for (const node of graph?.node ?? []) node.name = node.output.find((name) => name !== '') ?? '';
 };
 
 const writeRaw = async ({ file, graph, slices }: RawSegment, workshop: Workshop): Promise<void> => {

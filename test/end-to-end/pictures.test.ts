@@ -65,7 +65,9 @@ describe('a picture', () => {
 
   it('is bit for bit the same when two workers make it again', async () => {
     const golden = readGolden('ddim');
-    expect(await paint({ model: MODEL, worldSize: 2, golden })).toEqual(await paint({ model: MODEL, worldSize: 2, golden }));
+    expect(await paint({ model: MODEL, worldSize: 2, golden })).toEqual(
+      await paint({ model: MODEL, worldSize: 2, golden }),
+    );
   });
 
   it.each(['ddim', 'ddim-guidance-1', 'euler', 'dpm-multistep', 'lcm', 'flow-match-euler'])(

@@ -1,10 +1,11 @@
-import { cp, mkdtemp, rm, stat, truncate, utimes } from 'node:fs/promises';
+import { cp, mkdtemp, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { uniformDevices } from '#tandem/coordinator/cli/options.js';
 import { findDenoiserModel } from '#tandem/coordinator/shards/model.js';
 import { prepareShards, type ShardRequest } from '#tandem/coordinator/shards/prepare.js';
+import { MANIFEST_FILE } from '#tandem/partition/manifest.js';
 
 const DIMS = { batch_size: 1, height: 16, width: 16, sequence_length: 77 };
 let scratch = '';
@@ -64,6 +65,17 @@ describe('prepared shards', () => {
     expect(repaired.directory).toBe(directory);
     expect(repaired.notice).toContain(`(${weights} is missing or has another size)`);
     expect((await stat(join(directory, weights))).size).toBe(size);
+  });
+
+  it('are made again, once, when they were prepared for another version of ONNX Runtime', async () => {
+    const { directory, manifest } = await prepare();
+    const text = JSON.stringify(manifest).replaceAll(/"onnxruntime_version":"[^"]+"/g, '"onnxruntime_version":"1.0.0"');
+    await writeFile(join(directory, MANIFEST_FILE), text);
+    const remade = await prepare();
+    expect(remade.directory).toBe(directory);
+    expect(remade.notice).toMatch(/^Partitioning .*\(rank 0 is prepared for provider "cpu", ONNX Runtime 1\.0\.0, /);
+    expect(remade.manifest).toEqual(manifest);
+    expect((await prepare()).notice).toBe(`Reusing the shards in ${directory}.`);
   });
 
   it('are others when the model file changes', async () => {

@@ -2,10 +2,11 @@
 import { basename } from 'node:path';
 import type { Command } from 'commander';
 import { inspect } from '../../../partition/index.js';
-import { type BenchReport, type BenchRun, type BenchRunReport, bench, compareRuns } from '../../bench/bench.js';
+import { type BenchReport, type BenchRunReport, bench, compareRuns } from '../../bench/bench.js';
+import type { ColdPicture, ColdRun } from '../../bench/cold-contestant.js';
 import { formatBytes } from '../../config/bytes.js';
-import { readClusterConfig } from '../../config/index.js';
-import { planDenoiser } from '../../generate/picture.js';
+import { type ClusterConfig, readClusterConfig } from '../../config/index.js';
+import { planDenoiser, planPicture } from '../../generate/picture.js';
 import { type Dims, requireDims } from '../../shards/dims.js';
 import { findDenoiserModel } from '../../shards/model.js';
 import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
@@ -27,32 +28,48 @@ import {
   wireOption,
 } from '../options.js';
 import { formatMs, formatRatio, formatTable } from '../table.js';
+import { type ColdOptions, chartOption, coldOption, pageCacheOption, runBenchCold } from './bench-cold.js';
 
-interface BenchOptions extends Omit<DeviceOptions, 'tensorParallelSize' | 'config'>, CommonOptions {
+interface BenchOptions extends Omit<DeviceOptions, 'tensorParallelSize' | 'config'>, CommonOptions, ColdOptions {
   readonly config?: readonly string[];
   readonly tensorParallelSize?: readonly number[];
   readonly dim: Dims;
   readonly steps: number;
-  readonly seed: number;
-  readonly plain: boolean;
 }
 
 const HELP = `
 All runs are loaded at the same time and step in turns, so that noise hits all of them; "plain" is one ONNX Runtime
 session with as many threads as the last run's workers have together. The speedup is the last run's over the first's.
 
+With --cold, each run is started alone, once with its files only on the disk and once with them in memory; the speedup is
+then the last run's over plain's. Dropping files from memory takes Linux and GNU dd, but no privileges.
+
 Examples:
   $ tandem bench --config configs/single-cpu.yaml --config configs/dual-cpu.yaml
-  $ tandem bench unet.onnx --tensor-parallel-size 1,2 --provider cpu --threads 1 --steps 5 --json`;
+  $ tandem bench unet.onnx --tensor-parallel-size 1,2 --provider cpu --threads 1 --steps 5 --json
+  $ tandem bench --config configs/single-cpu.yaml --config configs/dual-cpu.yaml --cold --chart cold.svg`;
 
-const configRun = async (file: string, options: BenchOptions): Promise<BenchRun> => {
-  const config = await readClusterConfig(file);
-  const { devices, wire, shards, timeouts } = config;
-  const planned = await planDenoiser(config, options.dim);
-  return { name: basename(file).replace(/\.ya?ml$/, ''), devices, wire, shards, timeouts, ...planned };
+const FIRST_PROMPT = 'a red apple';
+
+/** The picture that a start is measured to. */
+const pictureOf = async (config: ClusterConfig, options: BenchOptions): Promise<ColdPicture | undefined> => {
+  if (findDenoiserModel(config.model).directory === undefined) return undefined;
+  const { directory, width, height, guidanceScale, scheduler } = await planPicture(config, { dims: options.dim });
+  const { numInferenceSteps } = config.defaults;
+  const request = { prompt: FIRST_PROMPT, seed: options.seed, numInferenceSteps, guidanceScale, width, height };
+  return { directory, request, ...(scheduler === undefined ? {} : { scheduler }) };
 };
 
-const modelRuns = async (model: string, options: BenchOptions): Promise<readonly BenchRun[]> => {
+const configRun = async (file: string, options: BenchOptions): Promise<ColdRun> => {
+  const config = await readClusterConfig(file);
+  const { devices, wire, shards, timeouts } = config;
+  const { model, dims } = await planDenoiser(config, options.dim);
+  const picture = await pictureOf(config, options);
+  const name = basename(file).replace(/\.ya?ml$/, '');
+  return { name, model, dims, devices, wire, shards, timeouts, ...(picture ? { picture } : {}) };
+};
+
+const modelRuns = async (model: string, options: BenchOptions): Promise<readonly ColdRun[]> => {
   const denoiser = findDenoiserModel(model);
   const { inputs } = await inspect(denoiser.path);
   const dims = requireDims(inputs, options.dim);
@@ -69,7 +86,7 @@ const runsOf = async (
   model: string | undefined,
   options: BenchOptions,
   command: Command,
-): Promise<readonly BenchRun[]> => {
+): Promise<readonly ColdRun[]> => {
   const configs = options.config ?? [];
   if (model !== undefined && configs.length > 0) throw usageError('Expected a MODEL or --config files, not both.');
   if (model !== undefined) return modelRuns(model, options);
@@ -151,6 +168,9 @@ export const addBench = (program: Command, outer: ProcessContext): void => {
     .addOption(shardsOption())
     .option('--steps <n>', 'measured steps of each run', positiveInteger, 5)
     .option('--seed <n>', 'seed of the random inputs', nonNegativeInteger, 0)
+    .addOption(coldOption())
+    .addOption(pageCacheOption())
+    .addOption(chartOption())
     .option('--no-plain', 'leave out the plain ONNX Runtime session')
     .addOption(jsonOption())
     .addOption(verboseOption())
@@ -158,7 +178,9 @@ export const addBench = (program: Command, outer: ProcessContext): void => {
     .action((model: string | undefined, options: BenchOptions, command: Command) =>
       withContext(outer, options, async (context) => {
         const { steps, seed, plain } = options;
-        const report = await bench({ ...context, runs: await runsOf(model, options, command), steps, seed, plain });
+        const runs = await runsOf(model, options, command);
+        if (options.cold) return runBenchCold(runs, options, context);
+        const report = await bench({ ...context, runs, steps, seed, plain });
         context.print(report, () => benchText(report));
       }),
     );

@@ -22,11 +22,16 @@ import { formatTable } from '../table.js';
 interface PartitionCommandOptions extends DeviceOptions, CommonOptions {
   readonly dim: Dims;
   readonly out: string;
+  readonly prepare: boolean;
 }
 
 const HELP = `
 The directory is written beside and renamed into place, so a run that is stopped leaves nothing half-made.
 An earlier shard directory at the same place is replaced. --json prints the manifest's head.
+
+Segments for CPUs are optimised here and now, for this machine's kind of processor and this version of ONNX Runtime, so that
+workers have nothing left to do but to map their weights. With --no-prepare they are not, and the directory serves other
+machines too; then every worker optimises its segments at every start.
 
 Example:
   $ tandem partition unet.onnx --tensor-parallel-size 2 --out shards/unet-2x`;
@@ -51,8 +56,18 @@ const manifestText = (manifest: Manifest, directory: string): string =>
     `Wrote ${directory}: ${manifest.model.name} on ${manifest.world_size} ranks.`,
     '',
     formatTable(
-      [{ title: 'rank', align: 'right' }, { title: 'folder' }, { title: 'weights', align: 'right' }],
-      manifest.ranks.map(({ rank, folder, weight_bytes }) => [String(rank), folder, formatBytes(weight_bytes)]),
+      [
+        { title: 'rank', align: 'right' },
+        { title: 'folder' },
+        { title: 'weights', align: 'right' },
+        { title: 'prepared for' },
+      ],
+      manifest.ranks.map(({ rank, folder, weight_bytes, prepared }) => [
+        String(rank),
+        folder,
+        formatBytes(weight_bytes),
+        prepared ? `${prepared.provider}, ONNX Runtime ${prepared.onnxruntime_version}` : 'nothing in particular',
+      ]),
     ),
     '',
     ...manifest.profiles.map(
@@ -68,6 +83,7 @@ export const addPartition = (program: Command, outer: ProcessContext): void => {
     .option('--tensor-parallel-size <n>', 'ranks to split over', positiveInteger)
     .requiredOption('--out <dir>', 'where to write the shard directory')
     .option('--config <file>', 'cluster config whose devices, speeds and memory limits to split for')
+    .option('--no-prepare', 'leave the segments as they are: slower starts, on any machine')
     .addOption(dimOption())
     .addOption(providerOption())
     .addOption(threadsOption())
@@ -84,6 +100,7 @@ export const addPartition = (program: Command, outer: ProcessContext): void => {
           devices: cluster.devices,
           profiles: [requireDims(inputs, options.dim)],
           wireDtype: cluster.wire.dtype,
+          prepare: options.prepare,
           onProgress: context.onProgress,
           signal: context.signal,
         });

@@ -1,9 +1,5 @@
-/**
- * How prepared segments are made and how they are opened: ONNX Runtime optimises a graph once and saves it, and is told
- * afterwards to take it as it is. The weights are then mapped from their file, not copied, and the processes that open
- * the same file share its pages.
- */
-import { openSession, type Provider, type Session, type SessionOptions } from '../onnxruntime.js';
+/** How prepared segments are made: ONNX Runtime optimises a graph and saves it. */
+import { openSession, type Provider } from '../onnxruntime.js';
 import { INLINE_LIMIT_BYTES } from '../read/skeleton.js';
 
 export interface OptimisedFiles {
@@ -41,11 +37,3 @@ export const saveOptimised = async (
   });
   await session.dispose();
 };
-
-/**
- * Opens a segment that `saveOptimised` made. Without prepacking, since packed weights are private copies, and a step of a
- * full-size UNet took as long with them as without.
- * @throws whatever ONNX Runtime says of the graph, as an `Error`
- */
-export const openPrepared = (path: string, device: Omit<SessionOptions, 'optimization'>): Promise<Session> =>
-  openSession(path, { ...device, optimization: 'disabled', entries: { 'session.disable_prepacking': '1' } });

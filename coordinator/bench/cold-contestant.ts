@@ -1,0 +1,121 @@
+/** One side of a race to the first result: its files, and how it is started. */
+import { join } from 'node:path';
+import { readModel } from '../../partition/read.js';
+import type { HostTensor, TensorSpec } from '../../partition/tensor.js';
+import type { Denoiser } from '../denoiser.js';
+import type { Hooks } from '../hooks.js';
+import { createPipeline, type ImageRequest, type SchedulerName } from '../pipeline/index.js';
+import { openPlainModel } from '../plain/index.js';
+import type { PreparedShards } from '../shards/prepare.js';
+import { startCluster } from '../start-cluster.js';
+import type { ColdStart } from './cold-report.js';
+import { type BenchRun, totalThreads } from './contestant.js';
+import { LoadPhases } from './load-phases.js';
+
+type Inputs = Readonly<Record<string, HostTensor>>;
+
+/** The picture that a config makes where nothing else is asked of it. */
+export interface ColdPicture {
+  /** The diffusers-layout directory, absolute. */
+  readonly directory: string;
+  readonly request: ImageRequest;
+  readonly scheduler?: SchedulerName;
+}
+
+export interface ColdRun extends BenchRun {
+  /** Absent for a bare denoiser. */
+  readonly picture?: ColdPicture;
+}
+
+/** One that is loaded. */
+export interface Started {
+  readonly phases: Omit<ColdStart['phases_ms'], 'warm_up'>;
+  readonly denoiser: Denoiser;
+  pids(): readonly number[];
+  privateBytes(): number;
+  close(): Promise<void>;
+}
+
+/** One that can be started again and again. */
+export interface ColdContestant {
+  readonly name: string;
+  readonly worldSize: number;
+  readonly threads: number;
+  /** Absolute paths of what a start reads. */
+  readonly files: readonly string[];
+  readonly inputs: readonly TensorSpec[];
+  readonly picture: ColdPicture | undefined;
+  start(): Promise<Started>;
+}
+
+export const clusterContestant = (run: ColdRun, shards: PreparedShards, hooks: Hooks): ColdContestant => ({
+  name: run.name,
+  worldSize: run.devices.length,
+  threads: totalThreads(run.devices),
+  files: shards.manifest.files.map(({ path }) => join(shards.directory, path)),
+  inputs: shards.profile.inputs,
+  picture: run.picture,
+  start: async () => {
+    const phases = new LoadPhases();
+    const onProgress = (stage: string, done: number, total: number): void => phases.add(stage, done, total);
+    const { cluster } = await startCluster(shards, { ...hooks, ...run, onProgress });
+    return {
+      phases: phases.summary(),
+      denoiser: cluster,
+      pids: () => cluster.workers.map(({ pid }) => pid),
+      privateBytes: () => cluster.workers.reduce((sum, { memory }) => sum + memory.private_bytes, 0),
+      close: () => cluster.close(),
+    };
+  },
+});
+
+/** The model's file and those of its weights. */
+const modelFiles = async (path: string): Promise<readonly string[]> => {
+  const { weights } = await readModel(path, { requireWeights: true });
+  return [...new Set([path, ...[...weights.values()].map(({ file }) => file)])];
+};
+
+export const plainContestant = async (run: ColdRun, shards: PreparedShards, hooks: Hooks): Promise<ColdContestant> => {
+  const { inputs, outputs } = shards.profile;
+  const threads = totalThreads(run.devices);
+  const [device] = run.devices;
+  return {
+    name: 'plain',
+    worldSize: 1,
+    threads,
+    files: await modelFiles(run.model.path),
+    inputs,
+    picture: run.picture,
+    start: async () => {
+      const model = await openPlainModel({
+        model: run.model.path,
+        provider: device?.provider ?? 'cpu',
+        deviceId: device?.deviceId ?? 0,
+        threads,
+        timeouts: run.timeouts,
+        ...(hooks.signal ? { signal: hooks.signal } : {}),
+      });
+      const step = async (given: Inputs) => ({ ...(await model.step(given, { wantOutputs: true })).outputs });
+      return {
+        phases: { process: model.startMs, read: null, session: model.loadMs - model.startMs },
+        denoiser: { inputs, outputs, step },
+        pids: () => [model.pid],
+        privateBytes: () => model.memory().private_bytes,
+        close: () => model.close(),
+      };
+    },
+  };
+};
+
+/** A picture from whatever denoises; the text encoder and the VAE are loaded for it. */
+export const drawPicture = async (
+  { directory, request, scheduler }: ColdPicture,
+  denoiser: Denoiser,
+): Promise<void> => {
+  const pipeline = await createPipeline({ directory, denoiser, ...(scheduler === undefined ? {} : { scheduler }) });
+  try {
+    await pipeline.generateImage(request);
+  } finally {
+    await pipeline.close();
+  }
+};

@@ -1,0 +1,9 @@
+/** Errors as data. Apart from the messages' schemas, which the compute thread does without: it is sooner ready. */
+import { TandemError } from '../partition/errors.js';
+import type { Problem } from './protocol.js';
+
+/** Any error as data, for a `failed` message. */
+export const toProblem = (error: unknown): Problem => {
+  if (error instanceof TandemError) return { code: error.code, message: error.message, problems: [...error.problems] };
+  return { code: 'INTERNAL', message: error instanceof Error ? error.message : String(error), problems: [] };
+};
