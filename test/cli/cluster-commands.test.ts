@@ -1,5 +1,5 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { decode } from 'fast-png';
 import { afterAll, describe, expect, it } from 'vitest';
 import { isAlive, makeScratch, start, tandem } from './tandem.js';
@@ -114,8 +114,12 @@ describe('tandem generate', () => {
 });
 
 describe('tandem launch', () => {
+  /** The shipped config on a free port, with workers that are neither kept nor replaced. */
   const launch = async () => {
-    const running = start(['launch', 'configs/dual-cpu.yaml', '--json'], scratch.path);
+    const config = join(scratch.path, 'launch.yaml');
+    const shipped = readFileSync('configs/dual-cpu.yaml', 'utf8').replace('../models', resolve('models'));
+    writeFileSync(config, `${shipped}\nserver: { port: 0 }\nworkers: { keep_warm_s: 0, max_restarts: 0 }\n`);
+    const running = start(['launch', config, '--json'], scratch.path);
     const report = JSON.parse(await running.printed(/\n\}\n$/));
     const pids: number[] = report.workers.map((worker: { pid: number }) => worker.pid);
     expect(report).toMatchObject({ ready: true, world_size: 2 });
