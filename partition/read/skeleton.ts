@@ -34,7 +34,7 @@ const CHILDREN: Readonly<Record<MessageKind, Readonly<Record<number, MessageKind
 const IR_VERSION_FIELD = 1;
 const RAW_DATA_FIELD = 9;
 
-/** Wire types of ModelProto's fields: any other use of these numbers is some other kind of file. */
+/** Wire types of ModelProto's fields; a file that uses these numbers otherwise is of some other kind. */
 const MODEL_FIELDS: Readonly<Record<number, number>> = {
   1: WIRE.varint,
   2: WIRE.bytes,
