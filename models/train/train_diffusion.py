@@ -120,7 +120,10 @@ def main():
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(SEED)
     work = arguments.work
-    vocab = write_tokenizer(work / "tokenizer")
+    # Merges that are equally frequent come in another order each time: one tokenizer for all starts of a run.
+    if not (work / "tokenizer" / "vocab.json").exists():
+        write_tokenizer(work / "tokenizer")
+    vocab = json.loads((work / "tokenizer" / "vocab.json").read_text(encoding="utf-8"))
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
     latents, scaling, vae = latents_of(work, arguments.emoji)
     unet, text_encoder = new_unet().to(memory_format=torch.channels_last), new_text_encoder(vocab)
