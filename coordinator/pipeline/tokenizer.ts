@@ -172,11 +172,29 @@ const endOf = (tokenizer: Tokenizer, config: TokenizerConfig): readonly number[]
 
 const restOf = (tokenizer: Tokenizer, ids: readonly number[]): string => tokenizer.decode([...ids]).trim();
 
+const addedTokens = z.looseObject({
+  added_tokens: z.array(z.looseObject({ content: z.string() })).default([]),
+  model: z.looseObject({ vocab: z.unknown() }),
+});
+
+/**
+ * The tokenizer with its padding as a token that no merge takes apart, as transformers has it: to an encoder that is padded
+ * with "!", the prompt's own exclamation marks are padding as well.
+ */
+const withPadding = (json: object, pad: string): object => {
+  const parsed = addedTokens.parse(json);
+  const vocab = vocabulary.safeParse(parsed.model.vocab);
+  const id = vocab.success ? vocab.data[pad] : undefined;
+  if (id === undefined || parsed.added_tokens.some(({ content }) => content === pad)) return json;
+  return { ...parsed, added_tokens: [...parsed.added_tokens, addedToken(id, pad)] };
+};
+
 const load = async (directory: string, required: readonly string[]): Promise<PromptTokenizer> => {
   const config = tokenizerConfig.parse(JSON.parse(await readFile(join(directory, 'tokenizer_config.json'), 'utf8')));
-  const tokenizer = new Tokenizer(await readTokenizerJson(directory, config), config);
+  const padToken = await padTokenOf(directory, config);
+  const tokenizer = new Tokenizer(withPadding(await readTokenizerJson(directory, config), padToken), config);
   for (const token of required) tokenId(tokenizer, token);
-  const pad = tokenId(tokenizer, await padTokenOf(directory, config));
+  const pad = tokenId(tokenizer, padToken);
   const end = endOf(tokenizer, config);
   return {
     modelMaxLength: config.model_max_length,

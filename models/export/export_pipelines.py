@@ -312,6 +312,7 @@ def psnr(left, right):
 def make_goldens(pipeline, family, target):
     latents, _ = initial_latents(family)
     (target / "initial.bin").write_bytes(latents.numpy().astype("<f4").tobytes())
+    tokens = token_goldens(pipeline)
     goldens = {}
     for name, asked in GOLDENS[family].items():
         if name == "no-t5":
@@ -321,7 +322,22 @@ def make_goldens(pipeline, family, target):
         print(f"  {name}: picture spread {picture.std():.1f}, another prompt {psnr(picture, other):.1f} dB", flush=True)
         Image.fromarray(picture).save(target / f"{name}.png", optimize=True)
         goldens[name] = asked
-    write_json(target / "goldens.json", {"prompt": PROMPT, "seed": SEED, "height": HEIGHT, "width": WIDTH, "pictures": goldens})
+    asked = {"prompt": PROMPT, "seed": SEED, "height": HEIGHT, "width": WIDTH}
+    write_json(target / "goldens.json", asked | {"pictures": goldens, "tokens": tokens})
+
+
+# What tokenizers take apart in different ways.
+TEXTS = ("", PROMPT, "  Two   spaces, CAPITALS & 42 numbers!", "naïve café, ﬁne ½", "雪の中の猫 🐈", "line\nbreak\ttab it's")
+
+
+def token_goldens(pipeline):
+    """The ids of transformers' tokenizers, without padding."""
+    tokenizers = {name: getattr(pipeline, name, None) for name in ("tokenizer", "tokenizer_2", "tokenizer_3")}
+    return {
+        name: [{"text": text, "ids": tokenizer(text).input_ids} for text in TEXTS]
+        for name, tokenizer in tokenizers.items()
+        if tokenizer is not None
+    }
 
 
 def write_tokenizers(pipeline, target):

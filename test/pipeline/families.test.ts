@@ -9,6 +9,7 @@ import {
   readModelDirectory,
 } from '#tandem/coordinator/pipeline/index.js';
 import { createRandomStream } from '#tandem/coordinator/pipeline/random.js';
+import { openTokenizer } from '#tandem/coordinator/pipeline/tokenizer.js';
 import { errorOf } from '../cluster/helpers.js';
 import {
   FAMILY_NAMES,
@@ -17,6 +18,7 @@ import {
   type FamilyName,
   familyModel,
   readFamilyGolden,
+  tokenGoldens,
 } from './family-models.js';
 import { psnr, relativeError } from './helpers.js';
 
@@ -85,6 +87,49 @@ describe('a picture of every family', () => {
   it.each(FAMILY_NAMES)('starts from the latents that the seed gives in torch (%s)', (family) => {
     const { seed, initialLatents } = readFamilyGolden(family, family === 'z-image' ? 'turbo' : 'guided');
     expect(relativeError(createRandomStream(seed).normal(initialLatents.length), initialLatents)).toBeLessThan(1e-5);
+  });
+});
+
+describe('the tokenizers of every family', () => {
+  const goldens = FAMILY_NAMES.flatMap((family) => tokenGoldens(family).map((golden) => ({ family, ...golden })));
+
+  it('give the ids of transformers', async () => {
+    expect(goldens.length).toBeGreaterThan(40);
+    for (const { family, directory, text, ids } of goldens) {
+      const found = (await openTokenizer(directory)).tokenize(text, { pad: false }).ids;
+      expect(found, `${family}, ${directory}: ${text}`).toEqual(ids);
+    }
+  });
+
+  it('end a prompt that is cut off as a whole one ends, where they have an end token', async () => {
+    for (const { family, directory } of goldens) {
+      const tokenizer = await openTokenizer(directory);
+      const whole = tokenizer.tokenize('a red cat on the beach', { pad: false });
+      const cut = tokenizer.tokenize('a red cat on the beach', { length: 4 });
+      expect(cut.ids).toHaveLength(4);
+      expect(cut.attentionMask).toEqual([1, 1, 1, 1]);
+      expect(cut.truncatedText).toMatch(/beach$/);
+      expect(cut.ids[3]).toBe(family === 'z-image' ? whole.ids[3] : whole.ids.at(-1));
+    }
+  });
+});
+
+describe('the latents of a VAE that normalises each channel by itself', () => {
+  it('are given back their means and deviations', async () => {
+    const golden = readFamilyGolden('sdxl', 'no-negative');
+    const model = await familyModel('sdxl');
+    // Twice the deviation and twice the scaling factor are the same latents again.
+    await model.edit('vae_decoder/config.json', {
+      scaling_factor: 0.2605,
+      latents_mean: [0, 0, 0, 0],
+      latents_std: [2, 2, 2, 2],
+    });
+    const same = await paint(model.directory, requestOf(golden));
+    await model.edit('vae_decoder/config.json', { latents_mean: [9, -9, 9, -9] });
+    const moved = await paint(model.directory, requestOf(golden));
+    await model.remove();
+    expect(psnr(same.image.data, golden.picture)).toBeGreaterThan(50);
+    expect(psnr(moved.image.data, golden.picture)).toBeLessThan(45);
   });
 });
 

@@ -25,7 +25,24 @@ const goldensSchema = z.object({
       num_inference_steps: z.number(),
     }),
   ),
+  tokens: z.record(z.string(), z.array(z.object({ text: z.string(), ids: z.array(z.number()) }))),
 });
+
+const readGoldens = (family: FamilyName): z.infer<typeof goldensSchema> =>
+  goldensSchema.parse(JSON.parse(readFileSync(join(FIXTURES, family, 'goldens.json'), 'utf8')));
+
+/** What transformers makes of some texts, without padding. */
+export interface TokenGolden {
+  /** The tokenizer's folder, absolute. */
+  readonly directory: string;
+  readonly text: string;
+  readonly ids: readonly number[];
+}
+
+export const tokenGoldens = (family: FamilyName): readonly TokenGolden[] =>
+  Object.entries(readGoldens(family).tokens).flatMap(([folder, texts]) =>
+    texts.map((golden) => ({ directory: join(FIXTURES, family, folder), ...golden })),
+  );
 
 /** One picture that diffusers painted, and what it was asked. */
 export interface FamilyGolden {
@@ -44,11 +61,14 @@ export interface FamilyGolden {
 
 export const readFamilyGolden = (family: FamilyName, name: string): FamilyGolden => {
   const folder = join(FIXTURES, family);
-  const { pictures, ...common } = goldensSchema.parse(JSON.parse(readFileSync(join(folder, 'goldens.json'), 'utf8')));
+  const { pictures, prompt, seed, width, height } = readGoldens(family);
   const asked = pictures[name];
   if (asked === undefined) throw new Error(`${family} has no golden called ${name}.`);
   return {
-    ...common,
+    prompt,
+    seed,
+    width,
+    height,
     ...(asked.negative_prompt === undefined ? {} : { negativePrompt: asked.negative_prompt }),
     guidanceScale: asked.guidance_scale,
     numInferenceSteps: asked.num_inference_steps,
