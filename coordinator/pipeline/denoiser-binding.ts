@@ -48,7 +48,8 @@ const checkTypes = (inputs: Inputs): string[] =>
     return dtypes.includes(dtype) ? [] : [`The input "${name}" is ${dtype}; expected ${dtypes.join(', ')}.`];
   });
 
-const checkShapes = (inputs: Inputs, { layout, timestep, name }: Family): string[] => {
+const checkShapes = (inputs: Inputs, family: Family): string[] => {
+  const { layout, timestep, name, sequenceMultiple = 1 } = family;
   const sample = inputs.get('sample');
   const time = inputs.get('timestep');
   const embeddings = inputs.get('embeddings');
@@ -67,6 +68,11 @@ const checkShapes = (inputs: Inputs, { layout, timestep, name }: Family): string
       ? []
       : [
           `The input "${embeddings.name}" has the shape [${embeddings.shape.join(', ')}]; expected [${batch}, sequence, width].`,
+        ]),
+    ...((embeddings.shape[1] ?? 0) % sequenceMultiple === 0
+      ? []
+      : [
+          `It was opened for prompts of ${embeddings.shape[1]} tokens; ${name} models need a multiple of ${sequenceMultiple}.`,
         ]),
     ...(time.shape.length <= 1
       ? []

@@ -53,8 +53,8 @@ const FLUX = [
 const Z_IMAGE = [
   spec('hidden_states', [1, 1, 4, 6]),
   spec('timestep', [1]),
-  spec('encoder_hidden_states', [1, 1, 2]),
-  spec('encoder_attention_mask', [1, 1]),
+  spec('encoder_hidden_states', [1, 32, 2]),
+  spec('encoder_attention_mask', [1, 32]),
 ];
 
 describe('conditioning', () => {

@@ -139,8 +139,8 @@ describe('a denoiser that predicts the way to the picture', () => {
   const inputs = [
     spec('hidden_states', [1, 1, 2, 2]),
     spec('timestep', [1]),
-    spec('encoder_hidden_states', [1, 2, 1]),
-    spec('encoder_attention_mask', [1, 2], 'int64'),
+    spec('encoder_hidden_states', [1, 32, 1]),
+    spec('encoder_attention_mask', [1, 32], 'int64'),
   ];
 
   it('is fed the time that has passed, and its prediction is turned round', async () => {
@@ -148,10 +148,19 @@ describe('a denoiser that predicts the way to the picture', () => {
     const [prediction] = await bindDenoiser(denoiser, zImage).predict({
       sample: Float32Array.of(1, -2, 3, 4),
       timestep: 250,
-      prompts: [{ embeddings: [1, 0], attentionMask: [1, 0] }],
+      prompts: [{ embeddings: new Float32Array(32), attentionMask: Array<number>(32).fill(1) }],
     });
     expect(values(calls[0], 'timestep')).toEqual([0.75]);
     expect(prediction).toEqual(Float32Array.of(-1, 2, -3, -4));
+  });
+
+  it('is refused for a number of tokens that leaves no room for its padding', () => {
+    const short = inputs.map((input) =>
+      input.shape[1] === 32 ? { ...input, shape: [1, 40, ...input.shape.slice(2)] } : input,
+    );
+    expect(() => bindDenoiser(echo(short).denoiser, zImage)).toThrow(
+      'prompts of 40 tokens; Z-Image models need a multiple of 32',
+    );
   });
 
   it('is refused where it takes whole timesteps, as they lie between 0 and 1', () => {

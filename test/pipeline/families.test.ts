@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   createPipeline,
+  type DenoiserSize,
   denoiserSizeFor,
   type GeneratedImage,
   type ImageRequest,
@@ -37,12 +38,16 @@ const directoryOf = (family: FamilyName): string => models.get(family)?.director
 const requestOf = ({ picture, ...request }: FamilyGolden): ImageRequest => request;
 
 /** Paints with a whole denoiser on one thread. */
-const paint = async (directory: string, request: ImageRequest): Promise<GeneratedImage> => {
+const paint = async (
+  directory: string,
+  request: ImageRequest,
+  sizes: Partial<DenoiserSize> = {},
+): Promise<GeneratedImage> => {
   const size = { width: request.width ?? 0, height: request.height ?? 0 };
   const model = await readModelDirectory(directory);
   const denoiser = await openLocalDenoiser({
     model: model.denoiser,
-    size: denoiserSizeFor(model, { ...size, guidanceScale: request.guidanceScale }),
+    size: { ...denoiserSizeFor(model, { ...size, guidanceScale: request.guidanceScale }), ...sizes },
     threads: 1,
   });
   try {
@@ -176,6 +181,12 @@ describe('what a family does not have', () => {
       expect.stringContaining('output_hidden_states=True'),
       expect.stringContaining('expected text_embeds'),
     ]);
+  });
+
+  it('is refused: a denoiser opened for fewer tokens than CLIP has', async () => {
+    const golden = readFamilyGolden('sd3', 'guided');
+    const error = await errorOf(paint(directoryOf('sd3'), requestOf(golden), { sequenceLength: 77 }));
+    expect(error.message).toContain('opened for prompts of 77 tokens, of which CLIP takes 77; open it for 333');
   });
 
   it('is refused: a chat message through a tokenizer that has no such tokens', async () => {

@@ -83,6 +83,8 @@ export interface Family {
     readonly guidanceScale: number;
     readonly pixels?: number;
   };
+  /** The tokens that a denoiser is opened for must be a multiple of this; 1 where absent. */
+  readonly sequenceMultiple?: number;
   /** Tokens of the embeddings where the denoiser takes any number. */
   sequenceLength(tokenizerLength: number): number;
   schedule(context: ScheduleContext): ScheduleRequest;

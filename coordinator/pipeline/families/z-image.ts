@@ -32,6 +32,8 @@ export const zImage: Family = {
   guidance: { above: 0, weight: (scale) => scale + 1 },
   // Turbo's. The undistilled model wants 50 steps and a scale of 5, which diffusers has as its defaults.
   defaults: { numInferenceSteps: 8, guidanceScale: 0, pixels: 1024 },
+  // The network pads a caption to a multiple of this, for which there must be room.
+  sequenceMultiple: 32,
   sequenceLength: () => SEQUENCE_LENGTH,
   schedule: ({ numInferenceSteps, imageTokens }) => ({
     numInferenceSteps,
