@@ -115,13 +115,17 @@ const generate = async (parts: Parts, request: ImageRequest): Promise<GeneratedI
   };
 };
 
-/** A guidance embedding that the config promises but the export dropped would silently ignore the guidance scale. */
+/** A guidance input that the config promises but the export dropped would silently ignore the guidance scale. */
 const checkGuidanceInput = (model: ModelDirectory, binding: DenoiserBinding): void => {
   const size = binding.input('guidanceEmbedding')?.shape[1];
-  if (model.timeCondProjDim === undefined || size === model.timeCondProjDim) return;
-  throw modelInputsError('denoiser', [
-    `Its config says time_cond_proj_dim ${model.timeCondProjDim}, but its input "timestep_cond" is ${size ?? 'missing'}; export the model again.`,
-  ]);
+  const problems: string[] = [];
+  if (model.timeCondProjDim !== undefined && size !== model.timeCondProjDim)
+    problems.push(
+      `Its config says time_cond_proj_dim ${model.timeCondProjDim}, but its input "timestep_cond" is ${size ?? 'missing'}; export the model again.`,
+    );
+  if (model.guidanceEmbeds && binding.input('guidance') === undefined)
+    problems.push('Its config says guidance_embeds, but its input "guidance" is missing; export the model again.');
+  if (problems.length > 0) throw modelInputsError('denoiser', problems);
 };
 
 const checkChannels = (model: ModelDirectory, binding: DenoiserBinding): void => {

@@ -45,6 +45,8 @@ export interface ModelDirectory {
   readonly defaultSize?: { readonly width: number; readonly height: number };
   /** Width of the guidance embedding (`timestep_cond`) of distilled models such as LCM; absent where there is none. */
   readonly timeCondProjDim?: number;
+  /** Whether the denoiser was distilled with the guidance scale as an input (`guidance`). */
+  readonly guidanceEmbeds: boolean;
   /** Whether the unconditional embeddings are zeros where there is no negative prompt. */
   readonly zeroUnconditional: boolean;
 }
@@ -76,6 +78,7 @@ const denoiserConfig = z.looseObject({
   sample_size: z.union([z.number(), z.tuple([z.number(), z.number()])]).nullish(),
   in_channels: z.number().int().positive().optional(),
   time_cond_proj_dim: z.number().int().positive().nullish(),
+  guidance_embeds: z.boolean().default(false),
 });
 type DenoiserConfig = z.infer<typeof denoiserConfig>;
 
@@ -263,6 +266,7 @@ export const readModelDirectory = async (directory: string, scheduler?: Schedule
     sequenceLength: family.sequenceLength(tokenizerLimit),
     ...(size === undefined ? {} : { defaultSize: size }),
     ...(denoiser.time_cond_proj_dim == null ? {} : { timeCondProjDim: denoiser.time_cond_proj_dim }),
+    guidanceEmbeds: denoiser.guidance_embeds,
     zeroUnconditional: index.force_zeros_for_empty_prompt ?? family.zeroUnconditional ?? false,
   };
 };

@@ -183,6 +183,14 @@ describe('what a family does not have', () => {
     ]);
   });
 
+  it('is refused: a guidance scale that the config promises and the export has dropped', async () => {
+    const model = await familyModel('z-image');
+    await model.edit('transformer/config.json', { guidance_embeds: true });
+    const error = await errorOf(paint(model.directory, requestOf(readFamilyGolden('z-image', 'turbo'))));
+    await model.remove();
+    expect(error.message).toContain('its input "guidance" is missing');
+  });
+
   it('is refused: a denoiser opened for fewer tokens than CLIP has', async () => {
     const golden = readFamilyGolden('sd3', 'guided');
     const error = await errorOf(paint(directoryOf('sd3'), requestOf(golden), { sequenceLength: 77 }));

@@ -65,7 +65,7 @@ describe('a model directory', () => {
     await model.write('model_index.json', { _class_name: 'KandinskyPipeline' });
     await expect(readModelDirectory(model.directory)).rejects.toMatchObject({
       problems: [
-        'model_index.json: KandinskyPipeline is not a pipeline that can be run; supported are StableDiffusionPipeline and LatentConsistencyModelPipeline (Stable Diffusion), StableDiffusionXLPipeline (Stable Diffusion XL), StableDiffusion3Pipeline (Stable Diffusion 3), FluxPipeline (FLUX), ZImagePipeline (Z-Image).',
+        'model_index.json: KandinskyPipeline is not a pipeline that can be run; supported are StableDiffusionPipeline (Stable Diffusion), LatentConsistencyModelPipeline (Latent Consistency), StableDiffusionXLPipeline (Stable Diffusion XL), StableDiffusion3Pipeline (Stable Diffusion 3), FluxPipeline (FLUX), ZImagePipeline (Z-Image).',
       ],
     });
   });

@@ -90,7 +90,7 @@ export interface Family {
   schedule(context: ScheduleContext): ScheduleRequest;
   /** The timestep as the network takes it. */
   timestep(timestep: number): number;
-  /** -1 where the network predicts the way to noise's end instead of to its beginning. */
+  /** -1 where the network predicts the velocity from noise to the picture; schedulers reckon from the picture to noise. */
   readonly sign: 1 | -1;
   /** @throws TandemError `SESSION_FAILED`, `SESSION_TIMEOUT` or `MODEL_INPUTS` */
   encode(prompt: string, context: EncodeContext): Promise<EncodedPrompt>;

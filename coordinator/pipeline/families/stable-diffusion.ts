@@ -1,10 +1,10 @@
-/** Stable Diffusion 1.x and 2.x, and their latent consistency models: one CLIP encoder, cross-attention. */
+/** Stable Diffusion 1.x and 2.x, and the latent consistency models made of them: one CLIP encoder, cross-attention. */
 import { encoderOf, ownLength } from './encoding.js';
 import { CLASSIFIER_FREE, type Family, identity } from './family.js';
 
 export const stableDiffusion: Family = {
   name: 'Stable Diffusion',
-  classNames: ['StableDiffusionPipeline', 'LatentConsistencyModelPipeline'],
+  classNames: ['StableDiffusionPipeline'],
   denoiser: 'unet',
   encoders: [{ folder: 'text_encoder', tokenizer: 'tokenizer', outputs: { hidden: 'last' } }],
   inputs: ['sample', 'timestep', 'embeddings'],
@@ -22,4 +22,11 @@ export const stableDiffusion: Family = {
     const { hidden, truncated } = await encoder.encode(prompt, { length: ownLength(encoder) });
     return { values: { embeddings: hidden.data }, truncated };
   },
+};
+
+export const latentConsistency: Family = {
+  ...stableDiffusion,
+  name: 'Latent Consistency',
+  classNames: ['LatentConsistencyModelPipeline'],
+  defaults: { numInferenceSteps: 4, guidanceScale: 8.5 },
 };
