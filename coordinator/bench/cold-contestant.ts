@@ -112,7 +112,13 @@ export const drawPicture = async (
   { directory, request, scheduler }: ColdPicture,
   denoiser: Denoiser,
 ): Promise<void> => {
-  const pipeline = await createPipeline({ directory, denoiser, ...(scheduler === undefined ? {} : { scheduler }) });
+  const { width, height } = request;
+  const pipeline = await createPipeline({
+    directory,
+    denoiser,
+    ...(width === undefined || height === undefined ? {} : { size: { width, height } }),
+    ...(scheduler === undefined ? {} : { scheduler }),
+  });
   try {
     await pipeline.generateImage(request);
   } finally {

@@ -49,9 +49,10 @@ export interface ClusterConfig {
     readonly keepWarmMs: number;
     readonly maxRestarts: number;
   };
+  /** What is absent is the model's own. */
   readonly defaults: {
-    readonly numInferenceSteps: number;
-    readonly guidanceScale: number;
+    readonly numInferenceSteps?: number;
+    readonly guidanceScale?: number;
     readonly width?: number;
     readonly height?: number;
     readonly scheduler?: SchedulerName;
@@ -106,8 +107,8 @@ const toDevice = (device: ClusterParsed['devices'][number], all: ClusterParsed['
 };
 
 const toDefaults = (defaults: ClusterParsed['defaults']): ClusterConfig['defaults'] => ({
-  numInferenceSteps: defaults.num_inference_steps,
-  guidanceScale: defaults.guidance_scale,
+  ...(defaults.num_inference_steps === undefined ? {} : { numInferenceSteps: defaults.num_inference_steps }),
+  ...(defaults.guidance_scale === undefined ? {} : { guidanceScale: defaults.guidance_scale }),
   ...(defaults.width === undefined ? {} : { width: defaults.width }),
   ...(defaults.height === undefined ? {} : { height: defaults.height }),
   ...(defaults.scheduler === undefined ? {} : { scheduler: defaults.scheduler }),

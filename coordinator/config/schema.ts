@@ -66,10 +66,14 @@ const workers = z.strictObject({
 });
 
 const defaults = z.strictObject({
-  num_inference_steps: positiveInteger.default(20).describe('Denoising steps'),
-  guidance_scale: z.number().min(0).default(7.5).describe('Weight of the prompt; 1 or less runs no negative prompt'),
-  width: pixels.optional().describe("Pixels, a multiple of 8. Default: the model's own size"),
-  height: pixels.optional().describe("Pixels, a multiple of 8. Default: the model's own size"),
+  num_inference_steps: positiveInteger.optional().describe("Denoising steps. Default: the model family's own"),
+  guidance_scale: z
+    .number()
+    .min(0)
+    .optional()
+    .describe("Weight of the prompt; 1 or less runs no negative prompt. Default: the model family's own"),
+  width: pixels.optional().describe("Pixels, a multiple of 8 or 16. Default: the model's own size"),
+  height: pixels.optional().describe("Pixels, a multiple of 8 or 16. Default: the model's own size"),
   scheduler: z.enum(SCHEDULER_NAMES).optional().describe("Instead of the model's own scheduler class"),
 });
 

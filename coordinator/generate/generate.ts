@@ -16,8 +16,6 @@ export interface GenerateRequest extends Hooks, PictureOptions {
   readonly negativePrompt?: string;
   /** The same seed gives the same picture on any number of workers; 0 where absent. */
   readonly seed?: number;
-  /** The config's default where absent. */
-  readonly numInferenceSteps?: number;
   /** Where the PNG goes. */
   readonly out: string;
 }
@@ -82,6 +80,7 @@ const render = async (picture: Picture, image: ImageRequest, cluster: Cluster): 
   const pipeline = await createPipeline({
     directory: picture.directory,
     denoiser: cluster,
+    size: picture,
     ...(picture.scheduler === undefined ? {} : { scheduler: picture.scheduler }),
   });
   try {
@@ -91,14 +90,14 @@ const render = async (picture: Picture, image: ImageRequest, cluster: Cluster): 
   }
 };
 
-const toImageRequest = (request: GenerateRequest, { width, height, guidanceScale }: Picture): ImageRequest => ({
+const toImageRequest = (request: GenerateRequest, picture: Picture): ImageRequest => ({
   prompt: request.prompt,
   ...(request.negativePrompt === undefined ? {} : { negativePrompt: request.negativePrompt }),
   seed: request.seed ?? 0,
-  numInferenceSteps: request.numInferenceSteps ?? request.config.defaults.numInferenceSteps,
-  guidanceScale,
-  width,
-  height,
+  numInferenceSteps: picture.numInferenceSteps,
+  guidanceScale: picture.guidanceScale,
+  width: picture.width,
+  height: picture.height,
   onStep: ({ step, steps, step_ms }) =>
     request.onProgress?.(`denoise (last step ${Math.round(step_ms)} ms)`, step, steps),
   ...(request.signal ? { signal: request.signal } : {}),

@@ -6,8 +6,10 @@ import type { ClusterConfig } from '../config/index.js';
 import {
   type DenoiserSize,
   denoiserSizeFor,
+  fixedSampleShape,
   readModelDirectory,
   type SchedulerName,
+  sampleShape,
   symbolicSizes,
 } from '../pipeline/index.js';
 import { type Dims, requireDims } from '../shards/dims.js';
@@ -19,6 +21,7 @@ export interface PictureOptions {
   readonly width?: number;
   readonly height?: number;
   readonly guidanceScale?: number;
+  readonly numInferenceSteps?: number;
   readonly scheduler?: SchedulerName;
   /** Sizes of symbolic dims by name; they win over what the picture needs. */
   readonly dims?: Dims;
@@ -33,6 +36,7 @@ export interface Picture {
   readonly width: number;
   readonly height: number;
   readonly guidanceScale: number;
+  readonly numInferenceSteps: number;
   readonly scheduler?: SchedulerName;
   readonly dims: Dims;
 }
@@ -42,22 +46,19 @@ const FALLBACK_SIZE = { width: 512, height: 512 };
 
 /** A model exported for one size can make no other picture; better said before its weights are split. */
 const checkFixedSizes = (inputs: readonly TensorMetadata[], size: DenoiserSize, downscale: number): void => {
-  const sample = inputs.find(({ name }) => name === 'sample' || name === 'hidden_states');
-  const [, , height, width] = sample?.shape ?? [];
-  const fits = (dim: number | string | undefined, want: number): boolean => typeof dim !== 'number' || dim === want;
-  if (fits(height, size.height) && fits(width, size.width)) return;
-  const pixels = (dim: number | string | undefined): string =>
-    typeof dim === 'number' ? String(dim * downscale) : 'any';
-  const message = `Expected a picture of ${pixels(width)}x${pixels(height)} pixels, for which the model was exported; found ${size.width * downscale}x${size.height * downscale}.`;
+  const found = fixedSampleShape(inputs, size);
+  if (found === undefined) return;
+  const pixels = `${size.width * downscale}x${size.height * downscale}`;
+  const message = `Expected a picture of the size for which the model was exported, latents of [${found.join(', ')}]; found ${pixels} pixels, which are latents of [${sampleShape(size).join(', ')}].`;
   throw new TandemError('REQUEST_INVALID', message);
 };
 
-const checkMultiples = (sides: Readonly<Record<string, number>>, downscale: number): void => {
+const checkMultiples = (sides: Readonly<Record<string, number>>, multiple: number): void => {
   const problems = Object.entries(sides)
-    .filter(([, pixels]) => pixels % downscale !== 0)
+    .filter(([, pixels]) => pixels % multiple !== 0)
     .map(
       ([name, pixels]) =>
-        `${name}: expected a multiple of ${downscale} pixels, the scale of this model's VAE; found ${pixels}`,
+        `${name}: expected a multiple of ${multiple} pixels, the scale of this model's latents; found ${pixels}`,
     );
   if (problems.length > 0)
     throw new TandemError('REQUEST_INVALID', 'The picture has a size that the model cannot make:', { problems });
@@ -79,14 +80,16 @@ export const planPicture = async (config: ClusterConfig, options: PictureOptions
   const fallback = directory.defaultSize ?? FALLBACK_SIZE;
   const width = options.width ?? config.defaults.width ?? fallback.width;
   const height = options.height ?? config.defaults.height ?? fallback.height;
-  const guidanceScale = options.guidanceScale ?? config.defaults.guidanceScale;
-  checkMultiples({ width, height }, directory.latents.downscale);
+  const own = directory.family.defaults;
+  const guidanceScale = options.guidanceScale ?? config.defaults.guidanceScale ?? own.guidanceScale;
+  const numInferenceSteps = options.numInferenceSteps ?? config.defaults.numInferenceSteps ?? own.numInferenceSteps;
+  checkMultiples({ width, height }, directory.sizeMultiple);
   const { inputs } = await inspect(model.path);
   const size = denoiserSizeFor(directory, { width, height, guidanceScale });
   checkFixedSizes(inputs, size, directory.latents.downscale);
   const dims = requireDims(inputs, { ...symbolicSizes(inputs, size), ...options.dims });
   const chosen = scheduler === undefined ? {} : { scheduler };
-  return { model, directory: model.directory, width, height, guidanceScale, ...chosen, dims };
+  return { model, directory: model.directory, width, height, guidanceScale, numInferenceSteps, ...chosen, dims };
 };
 
 /**

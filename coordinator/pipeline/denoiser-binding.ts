@@ -2,77 +2,65 @@
  * Feeds a denoiser of whatever exporter: finds its inputs by name, casts to its types, and runs classifier-free guidance
  * in one call or two, by the batch that it was opened for.
  */
-import type { DType, HostTensor, TensorSpec } from '../../partition/tensor.js';
+import { elementCount, type HostTensor, type TensorSpec } from '../../partition/tensor.js';
 import type { Denoiser } from '../denoiser.js';
-import { EMBEDDINGS_INPUT, elementsPerImage, GUIDANCE_INPUT, SAMPLE_INPUTS, TIMESTEP_INPUT } from './denoiser-sizes.js';
+import { INPUTS, type InputRole, type InputRule, type InputValues, roleOf, WHOLE } from './denoiser-inputs.js';
 import { modelInputsError } from './errors.js';
+import type { Family } from './families/index.js';
 import { concatenateBatch, toFloat32, toHostTensor } from './host-tensor.js';
+import { fromLayout, type LatentShape, sampleShape, toLayout } from './latent-layout.js';
 
-/** One prediction's inputs. `embeddings` has the unconditional prompt first where there is guidance. */
+/** One prediction's inputs. */
 export interface PredictionRequest {
   /** One image's latents, scaled for the network: `[channels * height * width]`. */
   readonly sample: Float32Array;
   readonly timestep: number;
-  /** Each `[sequence * width]`, one per prompt. */
-  readonly embeddings: readonly Float32Array[];
-  /** `[time_cond_proj_dim]`, for models with a guidance embedding. */
-  readonly guidanceEmbedding?: Float32Array;
+  /** Each prompt's own inputs; the unconditional one comes first where there is guidance. */
+  readonly prompts: readonly InputValues[];
+  /** Inputs that all prompts have in common. */
+  readonly shared?: InputValues;
 }
 
 export interface DenoiserBinding {
   readonly batch: number;
-  /** `[channels, height, width]` of one image's latents. */
-  readonly latentShape: readonly [number, number, number];
+  /** One image's latents. */
+  readonly latentShape: LatentShape;
   /** `[sequence, width]` of one prompt's embeddings. */
-  readonly embeddingShape: readonly number[];
+  readonly embeddingShape: readonly [number, number];
   /** Whether timesteps are fed as whole numbers. */
   readonly wholeTimesteps: boolean;
-  /** Width of the guidance embedding; absent where the model has none. */
-  readonly guidanceEmbeddingSize?: number;
+  /** The input of a role; undefined where the model has none. */
+  input(role: InputRole): TensorSpec | undefined;
   /** One prediction per prompt, each in the shape of `sample`. */
   predict(request: PredictionRequest): Promise<readonly Float32Array[]>;
 }
 
-/** Inputs of pipelines that are not supported yet, so that a message can say whose they are. */
-const KNOWN_ELSEWHERE: Readonly<Record<string, string>> = {
-  text_embeds: 'SDXL',
-  time_ids: 'SDXL',
-  added_time_ids: 'Stable Video Diffusion',
-  pooled_projections: 'SD3 and FLUX',
-  guidance: 'FLUX',
-  img_ids: 'FLUX',
-  txt_ids: 'FLUX',
-  encoder_attention_mask: 'PixArt',
-  resolution: 'PixArt',
-  aspect_ratio: 'PixArt',
-};
+type Inputs = ReadonlyMap<InputRole, TensorSpec>;
 
-const FLOATS: readonly DType[] = ['float32', 'float16', 'float64'];
-const WHOLE: readonly DType[] = ['int64', 'int32'];
+const SAMPLE_AXES = {
+  planes: '[batch, channels, height, width]',
+  patches: '[batch, patches, channels]',
+} as const;
 
-interface Inputs {
-  readonly sample: TensorSpec;
-  readonly timestep: TensorSpec;
-  readonly embeddings: TensorSpec;
-  readonly guidance: TensorSpec | undefined;
-}
+const checkTypes = (inputs: Inputs): string[] =>
+  [...inputs].flatMap(([role, { name, dtype }]) => {
+    const { dtypes }: InputRule = INPUTS[role];
+    return dtypes.includes(dtype) ? [] : [`The input "${name}" is ${dtype}; expected ${dtypes.join(', ')}.`];
+  });
 
-const unknownInput = ({ name }: TensorSpec): string => {
-  const family = KNOWN_ELSEWHERE[name];
-  const whose =
-    family === undefined ? 'which no supported model has' : `which belongs to ${family} models, not supported yet`;
-  return `It has the input "${name}", ${whose}.`;
-};
-
-const checkType = (spec: TensorSpec, types: readonly DType[]): string[] =>
-  types.includes(spec.dtype) ? [] : [`The input "${spec.name}" is ${spec.dtype}; expected ${types.join(', ')}.`];
-
-const checkShapes = ({ sample, timestep, embeddings }: Inputs): string[] => {
+const checkShapes = (inputs: Inputs, family: Family): string[] => {
+  const { layout, timestep, name, sequenceMultiple = 1 } = family;
+  const sample = inputs.get('sample');
+  const time = inputs.get('timestep');
+  const embeddings = inputs.get('embeddings');
+  if (sample === undefined || time === undefined || embeddings === undefined) return [];
   const batch = sample.shape[0] ?? 0;
+  const axes = SAMPLE_AXES[layout];
+  const scaled = WHOLE.includes(time.dtype) && !Number.isInteger(timestep(1));
   return [
-    ...(sample.shape.length === 4
+    ...(sample.shape.length === axes.split(',').length
       ? []
-      : [`The input "${sample.name}" has ${sample.shape.length} axes; expected [batch, channels, height, width].`]),
+      : [`The input "${sample.name}" has ${sample.shape.length} axes; expected ${axes}.`]),
     ...(batch === 1 || batch === 2
       ? []
       : [`It was opened for a batch of ${batch}; expected 1 or 2 (one image, with or without guidance).`]),
@@ -81,35 +69,46 @@ const checkShapes = ({ sample, timestep, embeddings }: Inputs): string[] => {
       : [
           `The input "${embeddings.name}" has the shape [${embeddings.shape.join(', ')}]; expected [${batch}, sequence, width].`,
         ]),
-    ...(timestep.shape.length <= 1
+    ...((embeddings.shape[1] ?? 0) % sequenceMultiple === 0
       ? []
-      : [`The input "timestep" has ${timestep.shape.length} axes; expected none or one.`]),
-    ...checkType(sample, FLOATS),
-    ...checkType(embeddings, FLOATS),
-    ...checkType(timestep, [...FLOATS, ...WHOLE]),
+      : [
+          `It was opened for prompts of ${embeddings.shape[1]} tokens; ${name} models need a multiple of ${sequenceMultiple}.`,
+        ]),
+    ...(time.shape.length <= 1
+      ? []
+      : [`The input "${time.name}" has ${time.shape.length} axes; expected none or one.`]),
+    ...(scaled ? [`The input "${time.name}" is ${time.dtype}; ${name} models have timesteps from 0 to 1.`] : []),
+    ...checkTypes(inputs),
   ];
 };
 
 /** Finds the inputs by name. @throws TandemError `MODEL_INPUTS` with all that is missing or not known */
-const findInputs = (denoiser: Denoiser): Inputs => {
-  const find = (names: readonly string[]): TensorSpec | undefined =>
-    denoiser.inputs.find(({ name }) => names.includes(name));
-  const sample = find(SAMPLE_INPUTS);
-  const timestep = find([TIMESTEP_INPUT]);
-  const embeddings = find([EMBEDDINGS_INPUT]);
-  const guidance = find([GUIDANCE_INPUT]);
-  const problems = denoiser.inputs
-    .filter((input) => ![sample, timestep, embeddings, guidance].includes(input))
-    .map(unknownInput);
-  if (sample === undefined) problems.push(`It has no input called ${SAMPLE_INPUTS.join(' or ')}.`);
-  if (timestep === undefined) problems.push(`It has no input called ${TIMESTEP_INPUT}.`);
-  if (embeddings === undefined) problems.push(`It has no input called ${EMBEDDINGS_INPUT}.`);
-  if (sample === undefined || timestep === undefined || embeddings === undefined || problems.length > 0)
-    throw modelInputsError('denoiser', problems);
-  const inputs: Inputs = { sample, timestep, embeddings, guidance };
-  const mismatches = checkShapes(inputs);
-  if (mismatches.length > 0) throw modelInputsError('denoiser', mismatches);
+const findInputs = (denoiser: Denoiser, family: Family): Inputs => {
+  const known = [...family.inputs, ...family.optionalInputs];
+  const inputs = new Map<InputRole, TensorSpec>();
+  const problems: string[] = [];
+  for (const input of denoiser.inputs) {
+    const role = roleOf(input.name);
+    if (role !== undefined && known.includes(role)) inputs.set(role, input);
+    else
+      problems.push(
+        `It has the input "${input.name}", which ${family.name} models do not have; check _class_name in model_index.json.`,
+      );
+  }
+  for (const role of family.inputs)
+    if (!inputs.has(role))
+      problems.push(`It has no input called ${INPUTS[role].names.join(' or ')}, which ${family.name} models have.`);
+  problems.push(...(problems.length > 0 ? [] : checkShapes(inputs, family)));
+  if (problems.length > 0) throw modelInputsError('denoiser', problems);
   return inputs;
+};
+
+/** An input that every family has; `findInputs` has checked it. */
+const specOf = (inputs: Inputs, role: InputRole): TensorSpec => {
+  const spec = inputs.get(role);
+  if (spec === undefined)
+    throw modelInputsError('denoiser', [`It has no input called ${INPUTS[role].names.join(' or ')}.`]);
+  return spec;
 };
 
 const findOutput = (denoiser: Denoiser, sample: TensorSpec): TensorSpec => {
@@ -122,64 +121,105 @@ const findOutput = (denoiser: Denoiser, sample: TensorSpec): TensorSpec => {
   return output;
 };
 
-/** The same values in every row of a batch. */
-const repeated = (values: Float32Array, spec: TensorSpec): HostTensor => {
-  const [batch = 1, ...rest] = spec.shape;
-  const row = toHostTensor(values, spec.dtype, [1, ...rest]);
-  return concatenateBatch(Array<HostTensor>(batch).fill(row));
+type Row = Float32Array | readonly number[];
+
+/** One row a prompt; a single one fills every row of the batch, or all of an input that has no batch. */
+const filled = (rows: readonly Row[], spec: TensorSpec): HostTensor => {
+  const [first = []] = rows;
+  const count = elementCount(spec.shape);
+  if (first.length === count) return toHostTensor(first, spec.dtype, spec.shape);
+  const batch = count / first.length;
+  if (!Number.isInteger(batch) || (rows.length > 1 && rows.length !== batch))
+    throw modelInputsError('denoiser', [
+      `The input "${spec.name}" has the shape [${spec.shape.join(', ')}], but ${rows.length} times ${first.length} values are there for it; open the denoiser for other sizes.`,
+    ]);
+  const tensors = rows.map((row) => toHostTensor(row, spec.dtype, [1, row.length]));
+  const [only] = tensors;
+  const whole = tensors.length === 1 && only !== undefined ? Array<HostTensor>(batch).fill(only) : tensors;
+  return { ...concatenateBatch(whole), shape: spec.shape };
 };
 
-/** One prompt per row; a single prompt fills every row. */
-const stacked = (rows: readonly Float32Array[], spec: TensorSpec): HostTensor => {
-  const [batch = 1, ...rest] = spec.shape;
-  const tensors = rows.map((row) => toHostTensor(row, spec.dtype, [1, ...rest]));
-  const [only] = tensors;
-  return concatenateBatch(tensors.length === 1 && only !== undefined ? Array<HostTensor>(batch).fill(only) : tensors);
+const latentShapeOf = (sample: TensorSpec, family: Family, given: LatentShape | undefined): LatentShape => {
+  const [batch = 1, channels = 0, height = 0, width = 0] = sample.shape;
+  if (family.layout === 'planes') return [channels, height, width];
+  if (given === undefined)
+    throw modelInputsError('denoiser', [
+      `${family.name} models take latents without width and height; open the pipeline with a size.`,
+    ]);
+  const [ofChannels, ofHeight, ofWidth] = given;
+  const size = {
+    batch,
+    channels: ofChannels,
+    height: ofHeight,
+    width: ofWidth,
+    sequenceLength: 0,
+    layout: family.layout,
+  };
+  const expected = sampleShape(size);
+  if (expected.join() !== sample.shape.join())
+    throw modelInputsError('denoiser', [
+      `The input "${sample.name}" has the shape [${sample.shape.join(', ')}]; expected [${expected.join(', ')}] for latents of [${given.join(', ')}].`,
+    ]);
+  return given;
 };
 
 /**
  * Binds a denoiser to the denoising loop.
+ * @param latentShape needed where the denoiser's input does not say it
  * @throws TandemError `MODEL_INPUTS` when an input is not known, missing, or of a type or shape that cannot be fed
  */
-export const bindDenoiser = (denoiser: Denoiser): DenoiserBinding => {
-  const inputs = findInputs(denoiser);
-  const output = findOutput(denoiser, inputs.sample);
-  const [batch = 1, channels = 0, height = 0, width = 0] = inputs.sample.shape;
-  const wholeTimesteps = WHOLE.includes(inputs.timestep.dtype);
-  const size = elementsPerImage(inputs.sample);
+export const bindDenoiser = (denoiser: Denoiser, family: Family, latentShape?: LatentShape): DenoiserBinding => {
+  const inputs = findInputs(denoiser, family);
+  const sample = specOf(inputs, 'sample');
+  const timestep = specOf(inputs, 'timestep');
+  const [, sequence = 0, width = 0] = specOf(inputs, 'embeddings').shape;
+  const output = findOutput(denoiser, sample);
+  const shape = latentShapeOf(sample, family, latentShape);
+  const [batch = 1] = sample.shape;
+  const size = elementCount(shape);
+  const wholeTimesteps = WHOLE.includes(timestep.dtype);
 
-  const feedsOf = (request: PredictionRequest, embeddings: readonly Float32Array[]): Record<string, HostTensor> => {
-    const { timestep, guidance } = inputs;
-    const value = wholeTimesteps ? Math.round(request.timestep) : request.timestep;
-    return {
-      [inputs.sample.name]: repeated(request.sample, inputs.sample),
-      [timestep.name]: toHostTensor(Array<number>(timestep.shape[0] ?? 1).fill(value), timestep.dtype, timestep.shape),
-      [inputs.embeddings.name]: stacked(embeddings, inputs.embeddings),
-      ...(guidance && request.guidanceEmbedding
-        ? { [guidance.name]: repeated(request.guidanceEmbedding, guidance) }
-        : {}),
-    };
+  const valuesOf = (role: InputRole, request: PredictionRequest, prompts: readonly InputValues[]): readonly Row[] => {
+    switch (role) {
+      case 'sample':
+        return [toLayout(family.layout, request.sample, shape)];
+      case 'timestep': {
+        const value = family.timestep(request.timestep);
+        return [[wholeTimesteps ? Math.round(value) : value]];
+      }
+      default: {
+        const shared = request.shared?.[role];
+        return shared === undefined ? prompts.map((prompt) => prompt[role] ?? []) : [shared];
+      }
+    }
+  };
+
+  const toPrediction = (values: Float32Array): Float32Array => {
+    const prediction = fromLayout(family.layout, values, shape);
+    return family.sign === 1 ? prediction : prediction.map((value) => -value);
   };
 
   /** Predictions of one call, one per row of the batch. */
-  const call = async (request: PredictionRequest, embeddings: readonly Float32Array[]): Promise<Float32Array[]> => {
-    const outputs = await denoiser.step(feedsOf(request, embeddings));
-    const tensor = outputs[output.name];
+  const call = async (request: PredictionRequest, prompts: readonly InputValues[]): Promise<Float32Array[]> => {
+    const feeds = [...inputs].map(
+      ([role, spec]) => [spec.name, filled(valuesOf(role, request, prompts), spec)] as const,
+    );
+    const tensor = (await denoiser.step(Object.fromEntries(feeds)))[output.name];
     if (tensor === undefined) throw modelInputsError('denoiser', [`It returned no output called "${output.name}".`]);
     const values = toFloat32(tensor);
-    return embeddings.map((_, row) => values.subarray(row * size, (row + 1) * size));
+    return prompts.map((_, row) => toPrediction(values.subarray(row * size, (row + 1) * size)));
   };
 
   return {
     batch,
-    latentShape: [channels, height, width],
-    embeddingShape: inputs.embeddings.shape.slice(1),
+    latentShape: shape,
+    embeddingShape: [sequence, width],
     wholeTimesteps,
-    ...(inputs.guidance === undefined ? {} : { guidanceEmbeddingSize: inputs.guidance.shape[1] ?? 0 }),
+    input: (role) => inputs.get(role),
     async predict(request) {
-      if (request.embeddings.length <= batch) return call(request, request.embeddings);
+      if (request.prompts.length <= batch) return call(request, request.prompts);
       const predictions: Float32Array[] = [];
-      for (const embedding of request.embeddings) predictions.push(...(await call(request, [embedding])));
+      for (const prompt of request.prompts) predictions.push(...(await call(request, [prompt])));
       return predictions;
     },
   };

@@ -3,34 +3,18 @@
  * dims are recognised by the input that they are part of and by their position.
  */
 import type { TensorMetadata } from '../../partition/onnxruntime.js';
-import { elementCount, type TensorSpec } from '../../partition/tensor.js';
+import type { TensorSpec } from '../../partition/tensor.js';
+import { INPUTS, type InputRule, roleOf } from './denoiser-inputs.js';
 import { modelInputsError, requestError } from './errors.js';
+import { type DenoiserSize, sampleShape } from './latent-layout.js';
 import type { ModelDirectory } from './model-directory.js';
 
-/** Fixed sizes of one profile of a denoiser; lengths are in latents and tokens, not pixels. */
-export interface DenoiserSize {
-  /** 2 runs the unconditional and the conditional half of guidance in one call, 1 in two. */
-  readonly batch: number;
-  readonly channels: number;
-  readonly height: number;
-  readonly width: number;
-  readonly sequenceLength: number;
-}
-
-/** The latents, by UNets' and by transformers' name. */
-export const SAMPLE_INPUTS: readonly string[] = ['sample', 'hidden_states'];
-export const TIMESTEP_INPUT = 'timestep';
-export const EMBEDDINGS_INPUT = 'encoder_hidden_states';
-/** Guidance embedding of models distilled from a guided one (LCM). */
-export const GUIDANCE_INPUT = 'timestep_cond';
-
 /** Sizes of an input's axes, in order; undefined where an axis must be fixed in the model already. */
-const axesOf = (name: string, size: DenoiserSize): readonly (number | undefined)[] => {
-  if (SAMPLE_INPUTS.includes(name)) return [size.batch, size.channels, size.height, size.width];
-  // One timestep is broadcast over the batch by every exporter's graph.
-  if (name === TIMESTEP_INPUT) return [1];
-  if (name === EMBEDDINGS_INPUT) return [size.batch, size.sequenceLength, undefined];
-  return [size.batch];
+const axesOf = ({ name, shape }: TensorMetadata, size: DenoiserSize): readonly (number | undefined)[] => {
+  const role = roleOf(name);
+  if (role === undefined) return [size.batch];
+  const rule: InputRule = INPUTS[role];
+  return rule.axes(size, shape.length);
 };
 
 const isSymbolic = (dim: number | string): dim is string => typeof dim === 'string' || dim < 0;
@@ -43,19 +27,32 @@ export const symbolicSizes = (inputs: readonly TensorMetadata[], size: DenoiserS
   const sizes: Record<string, number> = {};
   const problems: string[] = [];
   // The timestep comes last: where its one dim shares the batch's name, the batch has already set it.
-  const ordered = [...inputs].sort((a, b) => Number(a.name === TIMESTEP_INPUT) - Number(b.name === TIMESTEP_INPUT));
-  for (const { name, shape } of ordered)
-    shape.forEach((dim, axis) => {
+  const isTimestep = ({ name }: TensorMetadata): number => Number(roleOf(name) === 'timestep');
+  const ordered = [...inputs].sort((a, b) => isTimestep(a) - isTimestep(b));
+  for (const input of ordered)
+    input.shape.forEach((dim, axis) => {
       if (!isSymbolic(dim) || Object.hasOwn(sizes, dim)) return;
-      const value = axesOf(name, size)[axis];
+      const value = axesOf(input, size)[axis];
       if (value === undefined)
         problems.push(
-          `Axis ${axis} ("${dim}") of the input "${name}" has no known size; export the model with it fixed.`,
+          `Axis ${axis} ("${dim}") of the input "${input.name}" has no known size; export the model with it fixed.`,
         );
       else sizes[dim] = value;
     });
   if (problems.length > 0) throw modelInputsError('denoiser', problems);
   return sizes;
+};
+
+/** Where a model's latents have a fixed size other than the wanted one: that input's shape, for a message. */
+export const fixedSampleShape = (
+  inputs: readonly TensorMetadata[],
+  size: DenoiserSize,
+): readonly (number | string)[] | undefined => {
+  const sample = inputs.find(({ name }) => roleOf(name) === 'sample');
+  const wanted = sampleShape(size);
+  // The batch may differ: guidance then takes two calls.
+  const fits = sample?.shape.every((dim, axis) => axis === 0 || isSymbolic(dim) || dim === wanted[axis]) ?? true;
+  return fits ? undefined : sample?.shape;
 };
 
 /** A model's tensors with every symbolic dim fixed. */
@@ -81,10 +78,10 @@ export interface ImageSize {
   readonly guidanceScale: number;
 }
 
-const checkImageSize = (image: ImageSize, downscale: number): void => {
+const checkImageSize = (image: ImageSize, multiple: number): void => {
   const problems = (['width', 'height'] as const)
-    .filter((side) => !(Number.isInteger(image[side] / downscale) && image[side] > 0))
-    .map((side) => `Expected the ${side} to be a positive multiple of ${downscale} pixels, found ${image[side]}.`);
+    .filter((side) => !(Number.isInteger(image[side] / multiple) && image[side] > 0))
+    .map((side) => `Expected the ${side} to be a positive multiple of ${multiple} pixels, found ${image[side]}.`);
   if (problems.length > 0) throw requestError(problems.join(' '), problems);
 };
 
@@ -94,22 +91,22 @@ const checkImageSize = (image: ImageSize, downscale: number): void => {
  */
 export const denoiserSizeFor = (model: ModelDirectory, image: ImageSize): DenoiserSize => {
   const { channels, downscale } = model.latents;
-  checkImageSize(image, downscale);
+  const { guidance, layout } = model.family;
+  checkImageSize(image, model.sizeMultiple);
+  const guided = guidance !== undefined && image.guidanceScale > guidance.above;
   return {
-    batch: image.guidanceScale > 1 && model.timeCondProjDim === undefined ? 2 : 1,
+    batch: guided && model.timeCondProjDim === undefined ? 2 : 1,
     channels,
     height: image.height / downscale,
     width: image.width / downscale,
     sequenceLength: model.sequenceLength,
+    layout,
   };
 };
 
 /** An output with every symbolic dim fixed: its dims are those of the sample. */
 export const outputSpec = (output: TensorMetadata, size: DenoiserSize): TensorSpec => {
-  const fallback = [size.batch, size.channels, size.height, size.width];
+  const fallback = sampleShape(size);
   const shape = output.shape.map((dim, axis) => (isSymbolic(dim) ? (fallback[axis] ?? 1) : dim));
   return { name: output.name, dtype: output.dtype, shape };
 };
-
-/** Number of elements of one image in a batched tensor. */
-export const elementsPerImage = (spec: TensorSpec): number => elementCount(spec.shape.slice(1));

@@ -19,7 +19,8 @@ export const modelDirectoryError = (directory: string, problems: readonly string
   new TandemError(
     MODEL_DIRECTORY,
     `${directory} is not a model that can be run: expected the diffusers layout with ONNX parts (model_index.json, tokenizer/, ` +
-      `text_encoder/model.onnx, unet/model.onnx or transformer/model.onnx, vae_decoder/model.onnx, scheduler/scheduler_config.json); ` +
+      `text_encoder/model.onnx and those with _2 and _3 that its class has, unet/model.onnx or transformer/model.onnx, ` +
+      `vae_decoder/model.onnx, scheduler/scheduler_config.json); ` +
       `found ${problems.length} problem${problems.length === 1 ? '' : 's'}. Export the model again with Optimum or fix the files named.`,
     { problems },
   );

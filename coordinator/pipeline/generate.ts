@@ -3,15 +3,18 @@
  * session or a cluster.
  */
 import type { Denoiser } from '../denoiser.js';
+import { condition } from './conditioning.js';
 import { bindDenoiser, type DenoiserBinding } from './denoiser-binding.js';
-import { condition, denoise, loopWarnings, timed } from './denoising-loop.js';
+import { denoise, loopWarnings, timed } from './denoising-loop.js';
 import { modelInputsError, requestError } from './errors.js';
+import type { EncodeContext, EncoderFolder } from './families/family.js';
 import { checkAborted, type GeneratedImage, type ImageRequest } from './image-request.js';
+import type { LatentShape } from './latent-layout.js';
 import { type ModelDirectory, readModelDirectory } from './model-directory.js';
 import { createRandomStream } from './random.js';
 import type { SchedulerName } from './schedulers/registry.js';
 import type { Scheduler } from './schedulers/scheduler.js';
-import { createSessionThread, type SessionThreadOptions } from './session-thread.js';
+import { createSessionThread, type SessionThread, type SessionThreadOptions } from './session-thread.js';
 import { openTextEncoder, type TextEncoder } from './text-encoder.js';
 import { openTokenizer } from './tokenizer.js';
 import { openVaeDecoder, type RgbImage, type VaeDecoder } from './vae-decoder.js';
@@ -21,6 +24,8 @@ export interface PipelineOptions extends SessionThreadOptions {
   readonly directory: string;
   /** Runs the network; opened for the size of the images. The caller closes it. */
   readonly denoiser: Denoiser;
+  /** Pixels of the images; may be left out where the denoiser's inputs say it. */
+  readonly size?: { readonly width: number; readonly height: number };
   /** In place of the scheduler that the model directory names. */
   readonly scheduler?: SchedulerName;
 }
@@ -29,6 +34,8 @@ export interface PipelineOptions extends SessionThreadOptions {
 export interface Pipeline {
   readonly model: ModelDirectory;
   readonly scheduler: SchedulerName;
+  /** Pixels of the images, for which the denoiser was opened. */
+  readonly size: { readonly width: number; readonly height: number };
   /**
    * @throws TandemError `REQUEST_INVALID` for a request that cannot be met, `REQUEST_ABORTED` when the signal fires, and
    * whatever the denoiser throws when a step fails
@@ -47,14 +54,19 @@ export interface Pipeline {
 interface Parts {
   readonly model: ModelDirectory;
   readonly binding: DenoiserBinding;
-  readonly textEncoder: TextEncoder;
+  readonly context: EncodeContext;
   readonly vaeDecoder: VaeDecoder;
 }
 
+const sizeOf = ({ binding, model }: Pick<Parts, 'binding' | 'model'>): Pipeline['size'] => {
+  const [, height, width] = binding.latentShape;
+  const { downscale } = model.latents;
+  return { width: width * downscale, height: height * downscale };
+};
+
 const checkRequest = (request: ImageRequest, { binding, model }: Parts): void => {
   const [channels, height, width] = binding.latentShape;
-  const { downscale } = model.latents;
-  const pixels = { width: width * downscale, height: height * downscale };
+  const pixels = sizeOf({ binding, model });
   const problems: string[] = [];
   for (const side of ['width', 'height'] as const) {
     const asked = request[side] ?? pixels[side];
@@ -63,6 +75,10 @@ const checkRequest = (request: ImageRequest, { binding, model }: Parts): void =>
         `The denoiser was opened for a ${side} of ${pixels[side]} pixels, found ${asked}; open it for that size.`,
       );
   }
+  if (request.negativePrompt && model.family.guidance === undefined)
+    problems.push(
+      `${model.family.name} models have no negative prompt, as they make one pass only; leave it out and say in the prompt what is wanted.`,
+    );
   if (!Number.isFinite(request.guidanceScale))
     problems.push(`Expected guidance_scale to be a number, found ${request.guidanceScale}.`);
   const latents = request.initialLatents?.length ?? channels * height * width;
@@ -73,22 +89,21 @@ const checkRequest = (request: ImageRequest, { binding, model }: Parts): void =>
   if (problems.length > 0) throw requestError(problems.join(' '), problems);
 };
 
-const createScheduler = (request: ImageRequest, { model, binding }: Parts): Scheduler => {
+const createScheduler = ({ numInferenceSteps }: ImageRequest, { model, binding }: Parts): Scheduler => {
   const [, height, width] = binding.latentShape;
-  return model.scheduler.create({
-    numInferenceSteps: request.numInferenceSteps,
-    // Transformers with a dynamic shift cut the latents into patches of 2 by 2.
-    imageSequenceLength: Math.floor(height / 2) * Math.floor(width / 2),
-  });
+  const imageTokens = Math.floor(height / 2) * Math.floor(width / 2);
+  return model.scheduler.create(model.family.schedule({ numInferenceSteps, imageTokens }));
 };
 
 const generate = async (parts: Parts, request: ImageRequest): Promise<GeneratedImage> => {
   checkRequest(request, parts);
-  const { binding } = parts;
+  const { model, binding } = parts;
   const random = createRandomStream(request.seed);
   const scheduler = createScheduler(request, parts);
   checkAborted(request.signal, 'the start');
-  const [conditioning, text_encode_ms] = await timed(() => condition(request, binding, parts.textEncoder));
+  const [conditioning, text_encode_ms] = await timed(() =>
+    condition({ image: request, ...sizeOf(parts) }, model.family, binding, parts.context),
+  );
   const [loop, denoise_ms] = await timed(() => denoise(request, binding, scheduler, conditioning, random));
   checkAborted(request.signal, 'the decoding of the image');
   const [image, vae_decode_ms] = await timed(() => parts.vaeDecoder.decode(loop.latents, binding.latentShape));
@@ -100,12 +115,17 @@ const generate = async (parts: Parts, request: ImageRequest): Promise<GeneratedI
   };
 };
 
-/** A guidance embedding that the config promises but the export dropped would silently ignore the guidance scale. */
+/** A guidance input that the config promises but the export dropped would silently ignore the guidance scale. */
 const checkGuidanceInput = (model: ModelDirectory, binding: DenoiserBinding): void => {
-  if (model.timeCondProjDim === undefined || binding.guidanceEmbeddingSize === model.timeCondProjDim) return;
-  throw modelInputsError('denoiser', [
-    `Its config says time_cond_proj_dim ${model.timeCondProjDim}, but its input "timestep_cond" is ${binding.guidanceEmbeddingSize ?? 'missing'}; export the model again.`,
-  ]);
+  const size = binding.input('guidanceEmbedding')?.shape[1];
+  const problems: string[] = [];
+  if (model.timeCondProjDim !== undefined && size !== model.timeCondProjDim)
+    problems.push(
+      `Its config says time_cond_proj_dim ${model.timeCondProjDim}, but its input "timestep_cond" is ${size ?? 'missing'}; export the model again.`,
+    );
+  if (model.guidanceEmbeds && binding.input('guidance') === undefined)
+    problems.push('Its config says guidance_embeds, but its input "guidance" is missing; export the model again.');
+  if (problems.length > 0) throw modelInputsError('denoiser', problems);
 };
 
 const checkChannels = (model: ModelDirectory, binding: DenoiserBinding): void => {
@@ -116,24 +136,42 @@ const checkChannels = (model: ModelDirectory, binding: DenoiserBinding): void =>
   ]);
 };
 
+/** Latents of an image of this size. */
+const latentShapeFor = ({ latents }: ModelDirectory, size: PipelineOptions['size']): LatentShape | undefined =>
+  size && [latents.channels, size.height / latents.downscale, size.width / latents.downscale];
+
+const openEncoders = async (
+  thread: SessionThread,
+  { encoders, zeroUnconditional }: ModelDirectory,
+  { embeddingShape }: DenoiserBinding,
+): Promise<EncodeContext> => {
+  const opened = new Map<EncoderFolder, TextEncoder>();
+  for (const { part, model, tokenizer } of encoders) {
+    const name = part.folder;
+    const words = await openTokenizer(tokenizer, part.tokens);
+    opened.set(name, await openTextEncoder(thread, { name, model, outputs: part.outputs }, words));
+  }
+  return { encoders: opened, embeddingShape, zeroUnconditional };
+};
+
 /**
  * Loads what is needed around the denoiser.
  * @throws TandemError `MODEL_DIRECTORY`, `TOKENIZER_INVALID`, `MODEL_INPUTS` or `SESSION_FAILED`
  */
 export const createPipeline = async (options: PipelineOptions): Promise<Pipeline> => {
   const model = await readModelDirectory(options.directory, options.scheduler);
-  const binding = bindDenoiser(options.denoiser);
+  const binding = bindDenoiser(options.denoiser, model.family, latentShapeFor(model, options.size));
   checkGuidanceInput(model, binding);
   checkChannels(model, binding);
-  const tokenizer = await openTokenizer(model.tokenizer);
   const thread = createSessionThread(options);
   try {
-    const textEncoder = await openTextEncoder(thread, model.textEncoder, tokenizer);
+    const context = await openEncoders(thread, model, binding);
     const vaeDecoder = await openVaeDecoder(thread, model.vaeDecoder, model.latents);
-    const parts: Parts = { model, binding, textEncoder, vaeDecoder };
+    const parts: Parts = { model, binding, context, vaeDecoder };
     return {
       model,
       scheduler: model.scheduler.name,
+      size: sizeOf(parts),
       generateImage: (request) => generate(parts, request),
       decode: (latents) => vaeDecoder.decode(latents, binding.latentShape),
       close: () => thread.close(),

@@ -12,7 +12,7 @@ const bytesOf = (view: ArrayBufferView): Uint8Array => new Uint8Array(view.buffe
 const unsupportedType = (dtype: DType): TandemError =>
   new TandemError(
     TENSOR_TYPE,
-    `Expected an input or output of type float32, float16, float64, int64 or int32, found ${dtype}. Export the model with one of these.`,
+    `Expected an input or output of type float32, float16, float64, int64, int32 or bool, found ${dtype}. Export the model with one of these.`,
   );
 
 const encode = (values: readonly number[] | Float32Array, dtype: DType): Uint8Array => {
@@ -27,6 +27,8 @@ const encode = (values: readonly number[] | Float32Array, dtype: DType): Uint8Ar
       return bytesOf(BigInt64Array.from(values as readonly number[], (value) => BigInt(value)));
     case 'int32':
       return bytesOf(Int32Array.from(values));
+    case 'bool':
+      return bytesOf(Uint8Array.from(values));
     default:
       throw unsupportedType(dtype);
   }

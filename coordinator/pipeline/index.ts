@@ -2,19 +2,22 @@
  * The pipeline's public functions, in the order of the work:
  *
  *     model-directory   files and configs of a model            schedulers/     timesteps, noise levels and steps
- *     tokenizer         prompt -> token ids                     denoiser-*      inputs and sizes of any exporter's denoiser
- *     text-encoder      token ids -> prompt embeddings          local-denoiser  a whole denoiser in one session
- *     random            seed -> latents                         session-*       ONNX Runtime off the main thread
+ *     families/         what sets SD, SDXL, SD3, FLUX, Z-Image   denoiser-*      inputs and sizes of any exporter's denoiser
+ *                       apart, as data                           latent-layout   latents in planes or in patches
+ *     tokenizer         prompt -> token ids                      local-denoiser  a whole denoiser in one session
+ *     text-encoder      token ids -> prompt embeddings           session-*       ONNX Runtime off the main thread
+ *     conditioning      prompts -> the denoiser's inputs         random          seed -> latents
  *     generate          from the request to the image, around the denoising-loop
  *     vae-decoder, png  latents -> pixels -> file
  */
-export { type DenoiserSize, denoiserSizeFor, type ImageSize, symbolicSizes } from './denoiser-sizes.js';
+export { denoiserSizeFor, fixedSampleShape, type ImageSize, symbolicSizes } from './denoiser-sizes.js';
 export {
   createPipeline,
   type Pipeline,
   type PipelineOptions,
 } from './generate.js';
 export type { GeneratedImage, ImageRequest, StepProgress, Timings } from './image-request.js';
+export { type DenoiserSize, sampleShape } from './latent-layout.js';
 export { type LocalDenoiser, type LocalDenoiserOptions, openLocalDenoiser } from './local-denoiser.js';
 export { type ModelDirectory, readModelDirectory } from './model-directory.js';
 export { describeParameters, encodePng, type ImageParameters } from './png.js';

@@ -3,7 +3,8 @@
  * with, and what runs a model that is not worth splitting.
  */
 import type { Denoiser } from '../denoiser.js';
-import { type DenoiserSize, fixedSpecs, outputSpec, symbolicSizes } from './denoiser-sizes.js';
+import { fixedSpecs, outputSpec, symbolicSizes } from './denoiser-sizes.js';
+import type { DenoiserSize } from './latent-layout.js';
 import { createSessionThread, type SessionThreadOptions } from './session-thread.js';
 
 export interface LocalDenoiserOptions extends SessionThreadOptions {

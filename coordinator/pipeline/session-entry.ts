@@ -34,7 +34,7 @@ const perform = async (task: SessionTask): Promise<SessionResult> => {
     case 'open':
       return open(task);
     case 'run':
-      return { kind: 'ran', outputs: await sessionOf(task.session).run(task.feeds) };
+      return { kind: 'ran', outputs: await sessionOf(task.session).run(task.feeds, task.fetches) };
     case 'dispose':
       return dispose(task.session);
     default:

@@ -10,7 +10,13 @@ export type SessionTask =
       readonly deviceId: number;
       readonly threads?: number;
     }
-  | { readonly kind: 'run'; readonly session: number; readonly feeds: Readonly<Record<string, HostTensor>> }
+  | {
+      readonly kind: 'run';
+      readonly session: number;
+      readonly feeds: Readonly<Record<string, HostTensor>>;
+      /** Names of the outputs wanted; all where absent. */
+      readonly fetches?: readonly string[];
+    }
   | { readonly kind: 'dispose'; readonly session: number };
 
 export type SessionResult =

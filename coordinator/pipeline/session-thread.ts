@@ -93,9 +93,10 @@ export const createSessionThread = (options: SessionThreadOptions = {}): Session
       return {
         inputs: opened.inputs,
         outputs: opened.outputs,
-        async run(feeds) {
+        async run(feeds, fetches) {
           const what = `Running ${model}`;
-          return expectKind(await perform({ kind: 'run', session, feeds }, what), 'ran', what).outputs;
+          const task: SessionTask = { kind: 'run', session, feeds, ...(fetches === undefined ? {} : { fetches }) };
+          return expectKind(await perform(task, what), 'ran', what).outputs;
         },
         async dispose() {
           const what = `Closing ${model}`;

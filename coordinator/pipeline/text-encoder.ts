@@ -1,68 +1,143 @@
-/** Prompt to prompt embeddings: the tokenizer and the text encoder's session. */
+/** Prompt to embeddings: a tokenizer and a text encoder's session. */
 import type { Session, TensorMetadata } from '../../partition/onnxruntime.js';
-import type { HostTensor } from '../../partition/tensor.js';
 import { modelInputsError } from './errors.js';
+import type { EncoderOutputs } from './families/family.js';
 import { toFloat32, toHostTensor } from './host-tensor.js';
 import type { SessionThread } from './session-thread.js';
 import type { PromptTokenizer, TokenizedPrompt } from './tokenizer.js';
 
-export interface EncodedPrompt {
-  /** `[sequence * width]`, row-major. */
-  readonly embeddings: Float32Array;
-  /** `[sequence, width]`. */
-  readonly shape: readonly number[];
-  /** The part of the prompt that did not fit. */
-  readonly truncatedText?: string;
+/** One state a token, row-major. */
+export interface HiddenStates {
+  readonly data: Float32Array;
+  /** `[tokens, width]`. */
+  readonly shape: readonly [number, number];
+}
+
+export interface EncodedText {
+  /** Empty where the encoder was opened for no states. */
+  readonly hidden: HiddenStates;
+  /** The whole prompt in one vector; empty where the encoder was opened for none. */
+  readonly pooled: Float32Array;
+  /** The part of the prompt that did not fit, if any. */
+  readonly truncated: readonly string[];
+}
+
+export interface EncodeOptions {
+  /** Tokens to pad or truncate the prompt to. */
+  readonly length: number;
+  /**
+   * The encoder's tokens see only those before them, so padding changes nothing: it is left out where the model takes
+   * any length, and the states returned are those of the prompt's own tokens.
+   */
+  readonly causal?: true;
 }
 
 export interface TextEncoder {
+  readonly tokenizer: PromptTokenizer;
   /** @throws TandemError `SESSION_FAILED` or `SESSION_TIMEOUT` */
-  encode(prompt: string): Promise<EncodedPrompt>;
+  encode(prompt: string, options: EncodeOptions): Promise<EncodedText>;
 }
 
-const OUTPUT = 'last_hidden_state';
+const IDS = 'input_ids';
+const MASK = 'attention_mask';
+const LAST = 'last_hidden_state';
 
-/** What each input is filled with; an exporter asks for the ids alone or for the mask as well. */
-const FILLERS: Readonly<Record<string, (prompt: TokenizedPrompt) => readonly number[]>> = {
-  input_ids: ({ ids }) => ids,
-  attention_mask: ({ attentionMask }) => attentionMask,
+/** `hidden_states.7`, with which Optimum names the states after seven layers. */
+const LAYER = /^hidden_states\.(\d+)$/;
+
+/** Of the states before the first layer and after each, the one before the last layer. */
+const penultimateOf = (session: Session): string | undefined => {
+  const layers = session.outputs.flatMap(({ name }) => LAYER.exec(name)?.[1] ?? []).map(Number);
+  return layers.length < 2 ? undefined : `hidden_states.${Math.max(...layers) - 1}`;
 };
 
-const check = (session: Session): void => {
+interface Fetches {
+  readonly hidden?: string;
+  readonly pooled?: string;
+}
+
+/** The outputs to fetch, by name. @throws TandemError `MODEL_INPUTS` with all that the model lacks */
+const findOutputs = (session: Session, name: string, wanted: EncoderOutputs): Fetches => {
+  const has = (output: string): boolean => session.outputs.some((found) => found.name === output);
+  const hidden = wanted.hidden === 'penultimate' ? penultimateOf(session) : wanted.hidden && LAST;
   const problems = session.inputs
-    .filter(({ name }) => FILLERS[name] === undefined)
-    .map(({ name }) => `It has the input "${name}"; expected ${Object.keys(FILLERS).join(' and ')} at most.`);
-  if (!session.outputs.some(({ name }) => name === OUTPUT))
-    problems.push(`It has the outputs ${session.outputs.map(({ name }) => name).join(', ')}; expected ${OUTPUT}.`);
-  if (problems.length > 0) throw modelInputsError('text encoder', problems);
+    .filter((input) => input.name !== IDS && input.name !== MASK)
+    .map((input) => `It has the input "${input.name}"; expected ${IDS} and ${MASK} at most.`);
+  const found = `It has the outputs ${session.outputs.map((output) => output.name).join(', ')}`;
+  if (wanted.hidden === 'penultimate' && hidden === undefined)
+    problems.push(`${found}; expected hidden_states.0 and so on: export it with output_hidden_states=True.`);
+  if (hidden !== undefined && !has(hidden)) problems.push(`${found}; expected ${hidden}.`);
+  if (wanted.pooled !== undefined && !has(wanted.pooled)) problems.push(`${found}; expected ${wanted.pooled}.`);
+  if (problems.length > 0) throw modelInputsError(name, problems);
+  return {
+    ...(hidden === undefined ? {} : { hidden }),
+    ...(wanted.pooled === undefined ? {} : { pooled: wanted.pooled }),
+  };
 };
 
-const feed = (input: TensorMetadata, prompt: TokenizedPrompt): [string, HostTensor] => {
-  const values = FILLERS[input.name]?.(prompt) ?? [];
-  return [input.name, toHostTensor(values, input.dtype, [1, values.length])];
+/** Length of the prompts that a model was exported for; undefined where it takes any. */
+const fixedLength = (inputs: readonly TensorMetadata[]): number | undefined => {
+  const length = inputs.find(({ name }) => name === IDS)?.shape[1];
+  return typeof length === 'number' && length > 0 ? length : undefined;
+};
+
+/** Diffusers passes no mask to CLIP and T5, whose pads are seen like other tokens. */
+const maskOf = ({ ids, attentionMask }: TokenizedPrompt, causal: boolean): readonly number[] =>
+  causal ? attentionMask : ids.map(() => 1);
+
+const NO_STATES: HiddenStates = { data: new Float32Array(0), shape: [0, 0] };
+
+/** The first `tokens` states of one prompt. */
+const statesOf = (values: Float32Array, length: number, tokens: number): HiddenStates => {
+  const width = values.length / length;
+  return { data: values.subarray(0, tokens * width), shape: [tokens, width] };
 };
 
 /**
  * Opens a text encoder.
- * @throws TandemError `MODEL_INPUTS` when its inputs or outputs are not those of a CLIP text model
+ * @param name of the encoder's folder, for messages
+ * @throws TandemError `MODEL_INPUTS` when it has other inputs than ids and mask, or lacks an output that is wanted
  */
 export const openTextEncoder = async (
   thread: SessionThread,
-  model: string,
+  encoder: { readonly name: string; readonly model: string; readonly outputs: EncoderOutputs },
   tokenizer: PromptTokenizer,
 ): Promise<TextEncoder> => {
-  const session = await thread.open(model);
-  check(session);
+  const session = await thread.open(encoder.model);
+  const outputs = findOutputs(session, encoder.name, encoder.outputs);
+  const fixed = fixedLength(session.inputs);
+  const fetches = [outputs.hidden, outputs.pooled].filter((name) => name !== undefined);
+
+  const tokenize = (prompt: string, length: number, causal: boolean): TokenizedPrompt => {
+    if (fixed !== undefined && !causal && fixed !== length)
+      throw modelInputsError(encoder.name, [
+        `It was exported for ${fixed} tokens, but the pipeline needs ${length}; export it again with any sequence length.`,
+      ]);
+    return tokenizer.tokenize(prompt, {
+      length: Math.min(length, fixed ?? length),
+      pad: !causal || fixed !== undefined,
+    });
+  };
+
   return {
-    async encode(prompt) {
-      const tokens = tokenizer.tokenize(prompt);
-      const outputs = await session.run(Object.fromEntries(session.inputs.map((input) => feed(input, tokens))));
-      const hidden = outputs[OUTPUT];
-      if (hidden === undefined) throw modelInputsError('text encoder', [`It returned no ${OUTPUT}.`]);
+    tokenizer,
+    async encode(prompt, { length, causal = false }) {
+      const tokens = tokenize(prompt, length, causal);
+      const given = { [IDS]: tokens.ids, [MASK]: maskOf(tokens, causal) };
+      const feeds = Object.fromEntries(
+        session.inputs.map(({ name, dtype }) => {
+          const values = name === MASK ? given[MASK] : given[IDS];
+          return [name, toHostTensor(values, dtype, [1, values.length])];
+        }),
+      );
+      const found = await session.run(feeds, fetches);
+      const hidden = outputs.hidden === undefined ? undefined : found[outputs.hidden];
+      const pooled = outputs.pooled === undefined ? undefined : found[outputs.pooled];
+      const kept = causal ? tokens.attentionMask.filter((seen) => seen === 1).length : tokens.ids.length;
       return {
-        embeddings: toFloat32(hidden),
-        shape: hidden.shape.slice(1),
-        ...(tokens.truncatedText === undefined ? {} : { truncatedText: tokens.truncatedText }),
+        hidden: hidden === undefined ? NO_STATES : statesOf(toFloat32(hidden), tokens.ids.length, kept),
+        pooled: pooled === undefined ? new Float32Array(0) : toFloat32(pooled),
+        truncated: tokens.truncatedText === undefined ? [] : [tokens.truncatedText],
       };
     },
   };

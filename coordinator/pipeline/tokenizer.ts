@@ -1,34 +1,42 @@
 /**
- * Prompt to token ids. The byte-pair encoding is `@huggingface/tokenizers`; this file finds the tokenizer's files,
+ * Prompt to token ids. Byte-pair encoding and unigrams are `@huggingface/tokenizers`; this file finds the tokenizer's files,
  * describes CLIP's tokenizer where an export has only its vocabulary and merges, and pads and truncates as
- * `CLIPTokenizer` does in transformers.
+ * transformers does.
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Tokenizer as BpeTokenizer } from '@huggingface/tokenizers';
+import { Tokenizer } from '@huggingface/tokenizers';
 import { z } from 'zod';
 import { TandemError } from '../../partition/errors.js';
 import { TOKENIZER_INVALID } from './errors.js';
 
 /** A prompt as the text encoder takes it. */
 export interface TokenizedPrompt {
-  /** `[modelMaxLength]`: start token, text, end token, padding. */
+  /** Start token, text, end token as far as the tokenizer has them, then padding. */
   readonly ids: readonly number[];
-  /** `[modelMaxLength]`: 1 for tokens of the prompt, 0 for padding. */
+  /** 1 for tokens of the prompt, 0 for padding. */
   readonly attentionMask: readonly number[];
   /** The part of the prompt that did not fit and has no influence on the image. */
   readonly truncatedText?: string;
 }
 
+export interface TokenizeOptions {
+  /** Longest number of tokens; the tokenizer's own where absent. */
+  readonly length?: number;
+  /** Whether to fill the prompt up to that length; true where absent. */
+  readonly pad?: boolean;
+}
+
 export interface PromptTokenizer {
   readonly modelMaxLength: number;
-  tokenize(prompt: string): TokenizedPrompt;
+  tokenize(prompt: string, options?: TokenizeOptions): TokenizedPrompt;
 }
 
 const specialToken = z.union([z.string(), z.object({ content: z.string() }).transform(({ content }) => content)]);
 
 const tokenizerConfig = z.looseObject({
-  model_max_length: z.number().int().min(2).max(100_000).default(77),
+  // A tokenizer without a limit says so with a number beyond the whole ones.
+  model_max_length: z.number().min(2).default(77),
   pad_token: specialToken.nullish(),
   eos_token: specialToken.nullish(),
   bos_token: specialToken.nullish(),
@@ -57,13 +65,15 @@ const addedToken = (id: number, content: string) => ({
 
 const vocabulary = z.record(z.string(), z.number().int().nonnegative());
 
+const missingToken = (token: string): TandemError =>
+  new TandemError(
+    TOKENIZER_INVALID,
+    `Expected the tokenizer's vocabulary to have ${token}, found none. Export the tokenizer again.`,
+  );
+
 const idIn = (vocab: Readonly<Record<string, number>>, token: string): number => {
   const id = vocab[token];
-  if (id === undefined)
-    throw new TandemError(
-      TOKENIZER_INVALID,
-      `Expected the tokenizer's vocabulary to have ${token}, found none. Export the tokenizer again.`,
-    );
+  if (id === undefined) throw missingToken(token);
   return id;
 };
 
@@ -148,32 +158,55 @@ const padTokenOf = async (directory: string, config: TokenizerConfig): Promise<s
   return map.pad_token ?? config.pad_token ?? config.eos_token ?? END;
 };
 
-const tokenId = (bpe: BpeTokenizer, token: string): number => {
-  const id = bpe.token_to_id(token);
-  if (id === undefined)
-    throw new TandemError(
-      TOKENIZER_INVALID,
-      `Expected the tokenizer's vocabulary to have ${token}, found none. Export the tokenizer again.`,
-    );
+const tokenId = (tokenizer: Tokenizer, token: string): number => {
+  const id = tokenizer.token_to_id(token);
+  if (id === undefined) throw missingToken(token);
   return id;
 };
 
-const load = async (directory: string): Promise<PromptTokenizer> => {
+/** What a prompt ends with however much of it is cut off: the end token, where the tokenizer adds one. */
+const endOf = (tokenizer: Tokenizer, config: TokenizerConfig): readonly number[] => {
+  const last = tokenizer.encode('').ids.at(-1);
+  return last !== undefined && last === tokenizer.token_to_id(config.eos_token ?? END) ? [last] : [];
+};
+
+const restOf = (tokenizer: Tokenizer, ids: readonly number[]): string => tokenizer.decode([...ids]).trim();
+
+const addedTokens = z.looseObject({
+  added_tokens: z.array(z.looseObject({ content: z.string() })).default([]),
+  model: z.looseObject({ vocab: z.unknown() }),
+});
+
+/**
+ * The tokenizer with its padding as a token that no merge takes apart, as transformers has it: to an encoder that is padded
+ * with "!", the prompt's own exclamation marks are padding as well.
+ */
+const withPadding = (json: object, pad: string): object => {
+  const parsed = addedTokens.parse(json);
+  const vocab = vocabulary.safeParse(parsed.model.vocab);
+  const id = vocab.success ? vocab.data[pad] : undefined;
+  if (id === undefined || parsed.added_tokens.some(({ content }) => content === pad)) return json;
+  return { ...parsed, added_tokens: [...parsed.added_tokens, addedToken(id, pad)] };
+};
+
+const load = async (directory: string, required: readonly string[]): Promise<PromptTokenizer> => {
   const config = tokenizerConfig.parse(JSON.parse(await readFile(join(directory, 'tokenizer_config.json'), 'utf8')));
-  const bpe = new BpeTokenizer(await readTokenizerJson(directory, config), config);
-  const pad = tokenId(bpe, await padTokenOf(directory, config));
-  const end = tokenId(bpe, config.eos_token ?? END);
-  const length = config.model_max_length;
+  const padToken = await padTokenOf(directory, config);
+  const tokenizer = new Tokenizer(withPadding(await readTokenizerJson(directory, config), padToken), config);
+  for (const token of required) tokenId(tokenizer, token);
+  const pad = tokenId(tokenizer, padToken);
+  const end = endOf(tokenizer, config);
   return {
-    modelMaxLength: length,
-    tokenize(prompt) {
-      const { ids } = bpe.encode(prompt);
-      const kept = ids.length > length ? [...ids.slice(0, length - 1), end] : ids;
-      const padding = length - kept.length;
+    modelMaxLength: config.model_max_length,
+    tokenize(prompt, { length = config.model_max_length, pad: fill = true } = {}) {
+      const { ids } = tokenizer.encode(prompt);
+      const cut = length - end.length;
+      const kept = ids.length > length ? [...ids.slice(0, cut), ...end] : ids;
+      const padding = fill ? length - kept.length : 0;
       return {
         ids: [...kept, ...Array<number>(padding).fill(pad)],
         attentionMask: [...Array<number>(kept.length).fill(1), ...Array<number>(padding).fill(0)],
-        ...(ids.length > length ? { truncatedText: bpe.decode(ids.slice(length - 1, -1)).trim() } : {}),
+        ...(ids.length > length ? { truncatedText: restOf(tokenizer, ids.slice(cut, ids.length - end.length)) } : {}),
       };
     },
   };
@@ -182,11 +215,12 @@ const load = async (directory: string): Promise<PromptTokenizer> => {
 /**
  * Opens a tokenizer folder: tokenizer.json where there is one, else CLIP's vocab.json and merges.txt; with
  * tokenizer_config.json in both cases.
- * @throws TandemError `TOKENIZER_INVALID` when a file is missing or malformed
+ * @param required tokens that the vocabulary must have
+ * @throws TandemError `TOKENIZER_INVALID` when a file is missing or malformed, or a token is missing
  */
-export const openTokenizer = async (directory: string): Promise<PromptTokenizer> => {
+export const openTokenizer = async (directory: string, required: readonly string[] = []): Promise<PromptTokenizer> => {
   try {
-    return await load(directory);
+    return await load(directory, required);
   } catch (error) {
     if (error instanceof TandemError) throw error;
     const found = error instanceof z.ZodError ? z.prettifyError(error) : (error as Error).message;

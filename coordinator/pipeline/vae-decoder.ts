@@ -44,6 +44,20 @@ const toRgb = (tensor: HostTensor): RgbImage => {
   return { width, height, data };
 };
 
+/** Latents as the VAE encodes pictures: the inverse of the scale and shift with which the denoiser sees them. */
+const unscaled = (
+  latents: Float32Array,
+  { scalingFactor, shiftFactor, mean, std }: ModelDirectory['latents'],
+  plane: number,
+): Float32Array => {
+  const factor = f32(scalingFactor);
+  if (mean === undefined || std === undefined) return latents.map((value) => f32(value / factor) + shiftFactor);
+  return latents.map((value, index) => {
+    const channel = Math.floor(index / plane);
+    return f32(f32(value * f32(at(std, channel))) / factor) + f32(at(mean, channel));
+  });
+};
+
 /**
  * Opens a VAE decoder.
  * @throws TandemError `MODEL_INPUTS` when it does not take one tensor and give one
@@ -62,7 +76,7 @@ export const openVaeDecoder = async (
     ]);
   return {
     async decode(latents, shape) {
-      const encoded = latents.map((value) => f32(value / f32(scaling.scalingFactor)) + scaling.shiftFactor);
+      const encoded = unscaled(latents, scaling, latents.length / shape[0]);
       const outputs = await session.run({ [input.name]: toHostTensor(encoded, input.dtype, [1, ...shape]) });
       const picture = outputs[output.name];
       if (picture === undefined) throw modelInputsError('VAE decoder', [`It returned no "${output.name}".`]);

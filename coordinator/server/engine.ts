@@ -159,14 +159,14 @@ export class Engine {
   }
 
   async #openPipeline(cluster: Cluster, { width, height, ...options }: PipelineRequest): Promise<void> {
-    const pipeline = await createPipeline({ ...options, denoiser: this.#denoiser(cluster) });
+    const denoiser = this.#denoiser(cluster);
+    const pipeline = await createPipeline({ ...options, denoiser, size: { width, height } });
     this.#pipeline = pipeline;
-    const { downscale } = pipeline.model.latents;
-    const [, , rows = 0, columns = 0] = cluster.inputs.find(({ shape }) => shape.length === 4)?.shape ?? [];
-    if (columns * downscale === width && rows * downscale === height) return;
+    const { size } = pipeline;
+    if (size.width === width && size.height === height) return;
     throw new TandemError(
       'SERVED_SIZE',
-      `Expected the denoiser to be opened for the config's default size of ${width}x${height}; --dim makes it ${columns * downscale}x${rows * downscale}. Set defaults.width and defaults.height in the config instead.`,
+      `Expected the denoiser to be opened for the config's default size of ${width}x${height}; --dim makes it ${size.width}x${size.height}. Set defaults.width and defaults.height in the config instead.`,
     );
   }
 

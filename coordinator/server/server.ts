@@ -53,14 +53,15 @@ interface Plan {
 const LAST_ANSWERS_MS = 5_000;
 
 const planServing = async (config: ClusterConfig, dims: Dims | undefined): Promise<Plan> => {
-  const { numInferenceSteps, guidanceScale } = config.defaults;
-  const defaults = { numInferenceSteps, guidanceScale };
   if (findDenoiserModel(config.model).directory === undefined) {
     const planned = await planDenoiser(config, dims);
+    // It makes no pictures, so nobody can ask it for any steps.
+    const defaults = { numInferenceSteps: 1, guidanceScale: 0 };
     return { planned, served: { model: planned.model.name, width: 0, height: 0, defaults } };
   }
   const planned = await planPicture(config, dims === undefined ? {} : { dims });
-  const { model, directory, width, height, scheduler } = planned;
+  const { model, directory, width, height, scheduler, numInferenceSteps, guidanceScale } = planned;
+  const defaults = { numInferenceSteps, guidanceScale };
   const pipeline = { directory, width, height, ...(scheduler === undefined ? {} : { scheduler }) };
   return { planned, served: { model: model.name, width, height, defaults }, pipeline };
 };

@@ -64,6 +64,7 @@ CASES = (
      dict(use_dynamic_shifting=True, time_shift_type="linear"), dict(mu=1.5)),
     ("FlowMatchEulerDiscreteScheduler", "dynamic-terminal",
      dict(use_dynamic_shifting=True, shift_terminal=0.1), dict(mu=0.8)),
+    ("FlowMatchEulerDiscreteScheduler", "inverted", dict(shift=2.0, invert_sigmas=True), {}),
 )
 
 PROMPTS = (

@@ -41,7 +41,7 @@ describe('a cluster config', () => {
       shards: defaultShardsDirectory(),
       timeouts: { startMs: 30_000, loadMs: 600_000, stepMs: 600_000, heartbeatMs: 3_000 },
       workers: { keepWarmMs: process.platform === 'win32' ? 0 : 600_000, maxRestarts: 5 },
-      defaults: { numInferenceSteps: 20, guidanceScale: 7.5 },
+      defaults: {},
     });
   });
 

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { readModelDirectory } from '#tandem/coordinator/pipeline/index.js';
+import { errorOf } from '../cluster/helpers.js';
 import { MODEL, readJson, type TemporaryModel, temporaryModel } from './helpers.js';
 
 let model: TemporaryModel;
@@ -49,14 +50,44 @@ describe('a model directory', () => {
     await expect(readModelDirectory('/no/such/model')).rejects.toThrow('/no/such/model is not a model');
   });
 
-  it('with a part that is not supported yet is refused by name', async () => {
+  it('with a part that its class does not have is refused by name', async () => {
     const index = await readJson(join(MODEL, 'model_index.json'));
     await model.write('model_index.json', {
       ...index,
       text_encoder_2: ['transformers', 'CLIPTextModelWithProjection'],
     });
     await expect(readModelDirectory(model.directory)).rejects.toMatchObject({
-      problems: [expect.stringContaining('"text_encoder_2"')],
+      problems: ['model_index.json: it has a "text_encoder_2", which Stable Diffusion models do not have.'],
+    });
+  });
+
+  it('of a class that is not supported is refused with those that are', async () => {
+    await model.write('model_index.json', { _class_name: 'KandinskyPipeline' });
+    await expect(readModelDirectory(model.directory)).rejects.toMatchObject({
+      problems: [
+        'model_index.json: KandinskyPipeline is not a pipeline that can be run; supported are StableDiffusionPipeline (Stable Diffusion), LatentConsistencyModelPipeline (Latent Consistency), StableDiffusionXLPipeline (Stable Diffusion XL), StableDiffusion3Pipeline (Stable Diffusion 3), FluxPipeline (FLUX), ZImagePipeline (Z-Image).',
+      ],
+    });
+  });
+
+  it('of an exporter that puts its own prefix before the class is read like any other', async () => {
+    const index = await readJson(join(MODEL, 'model_index.json'));
+    await model.write('model_index.json', { ...index, _class_name: 'ORTStableDiffusionPipeline' });
+    expect((await readModelDirectory(model.directory)).family.name).toBe('Stable Diffusion');
+  });
+
+  it('of another class is told which of its networks are missing', async () => {
+    await model.write('model_index.json', { _class_name: 'StableDiffusionXLPipeline' });
+    const { problems } = await errorOf(readModelDirectory(model.directory));
+    expect(problems).toContain('text_encoder_2/model.onnx is missing.');
+    expect(problems.some((problem) => problem.startsWith('tokenizer_2/tokenizer.json is missing'))).toBe(true);
+  });
+
+  it('whose tokenizer is a SentencePiece model is refused with what to do', async () => {
+    for (const file of ['tokenizer.json', 'vocab.json', 'merges.txt']) await model.remove(`tokenizer/${file}`);
+    await model.write('tokenizer/spiece.model', 'unigrams');
+    await expect(readModelDirectory(model.directory)).rejects.toMatchObject({
+      problems: [expect.stringMatching(/spiece\.model cannot be read.*AutoTokenizer.*writes tokenizer\.json/)],
     });
   });
 

@@ -54,8 +54,8 @@ const FIRST_PROMPT = 'a red apple';
 /** The picture that a start is measured to. */
 const pictureOf = async (config: ClusterConfig, options: BenchOptions): Promise<ColdPicture | undefined> => {
   if (findDenoiserModel(config.model).directory === undefined) return undefined;
-  const { directory, width, height, guidanceScale, scheduler } = await planPicture(config, { dims: options.dim });
-  const { numInferenceSteps } = config.defaults;
+  const picture = await planPicture(config, { dims: options.dim });
+  const { directory, width, height, guidanceScale, numInferenceSteps, scheduler } = picture;
   const request = { prompt: FIRST_PROMPT, seed: options.seed, numInferenceSteps, guidanceScale, width, height };
   return { directory, request, ...(scheduler === undefined ? {} : { scheduler }) };
 };

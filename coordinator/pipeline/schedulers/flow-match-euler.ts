@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import { requestError } from '../errors.js';
 import { at, f32, linspace, zipWith } from './float32.js';
-import { disabledFlag, sigmaSpacing, sigmaSpacingKeys } from './options.js';
+import { sigmaSpacing, sigmaSpacingKeys } from './options.js';
 import type { ScheduleRequest, Scheduler } from './scheduler.js';
 import { exponentialSigmas, karrasSigmas } from './sigmas.js';
 
@@ -20,7 +20,7 @@ export const flowMatchEulerConfig = z.object({
   max_image_seq_len: z.number().int().positive().default(4096),
   shift_terminal: z.number().positive().nullable().default(null),
   time_shift_type: z.enum(['exponential', 'linear']).default('exponential'),
-  invert_sigmas: disabledFlag('invert_sigmas'),
+  invert_sigmas: z.boolean().default(false),
   stochastic_sampling: z.boolean().default(false),
 });
 export type FlowMatchEulerConfig = z.infer<typeof flowMatchEulerConfig>;
@@ -101,7 +101,9 @@ const unshiftedSigmas = (config: FlowMatchEulerConfig, request: ScheduleRequest)
 const sigmasOf = (config: FlowMatchEulerConfig, request: ScheduleRequest): Float32Array => {
   const sigmas = unshiftedSigmas(config, request).map(shiftOf(config, request));
   const stretched = config.shift_terminal === null ? sigmas : stretchedTo(config.shift_terminal, sigmas);
-  return Float32Array.from([...respaced(config, stretched), 0]);
+  const levels = respaced(config, stretched);
+  // From noise to picture, or the other way for the models that count so (Mochi).
+  return Float32Array.from(config.invert_sigmas ? [...levels.map((sigma) => 1 - f32(sigma)), 1] : [...levels, 0]);
 };
 
 /** Makes the schedule of one image. */
