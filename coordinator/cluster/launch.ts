@@ -1,7 +1,7 @@
 /** Starts a worker per device, all at once, or takes over those that are there; waits until every one is ready. */
 import { TandemError } from '../../partition/errors.js';
-import { checkPrepared } from '../../partition/index.js';
 import type { Manifest } from '../../partition/manifest.js';
+import { checkPrepared } from '../../partition/prepare/target.js';
 import { findProfile } from '../../shard-worker/check.js';
 import { manifestDigest } from '../../shard-worker/manifest-digest.js';
 import { ControlServer } from '../../shard-worker/transport.js';

@@ -1,10 +1,11 @@
 /** Cluster configs: YAML text in, a checked value with every default filled in and every path absolute out. */
 import { readFile } from 'node:fs/promises';
-import { availableParallelism, homedir } from 'node:os';
+import { availableParallelism } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { LineCounter, parseDocument } from 'yaml';
 import { TandemError } from '../../partition/errors.js';
 import type { Provider } from '../../partition/onnxruntime.js';
+import { userCache } from '../../partition/remembered.js';
 import type { SchedulerName } from '../pipeline/index.js';
 import { parseBytes } from './bytes.js';
 import { describeProblems, problemsOf, type Source } from './problems.js';
@@ -77,13 +78,7 @@ export interface ServerConfig {
  * Where shards go when a config names no place: the user's cache. They are derived data, named by what they were made
  * from, so every config and every clone can share them, and a read-only model directory does no harm.
  */
-export const defaultShardsDirectory = (): string => {
-  const cache =
-    process.env.XDG_CACHE_HOME ??
-    (process.platform === 'win32' ? process.env.LOCALAPPDATA : undefined) ??
-    (process.platform === 'darwin' ? join(homedir(), 'Library', 'Caches') : join(homedir(), '.cache'));
-  return join(cache, 'tandem', 'shards');
-};
+export const defaultShardsDirectory = (): string => join(userCache(), 'shards');
 
 /** Cores shared out equally among the cpu devices; other providers need one thread to feed their device. */
 export const defaultThreads = (devices: readonly { readonly provider: Provider }[], provider: Provider): number =>

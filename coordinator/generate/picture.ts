@@ -1,6 +1,5 @@
 /** From a config and a wish for a picture to the sizes that the denoiser is opened with. */
 import { TandemError } from '../../partition/errors.js';
-import { inspect } from '../../partition/index.js';
 import type { TensorMetadata } from '../../partition/onnxruntime.js';
 import type { ClusterConfig } from '../config/index.js';
 import {
@@ -12,6 +11,7 @@ import {
 } from '../pipeline/index.js';
 import { type Dims, requireDims } from '../shards/dims.js';
 import { type DenoiserModel, findDenoiserModel } from '../shards/model.js';
+import { modelFacts } from '../shards/model-facts.js';
 
 /** What is asked of a picture beyond the config's defaults. */
 export interface PictureOptions {
@@ -81,7 +81,7 @@ export const planPicture = async (config: ClusterConfig, options: PictureOptions
   const height = options.height ?? config.defaults.height ?? fallback.height;
   const guidanceScale = options.guidanceScale ?? config.defaults.guidanceScale;
   checkMultiples({ width, height }, directory.latents.downscale);
-  const { inputs } = await inspect(model.path);
+  const { inputs } = await modelFacts(model.path);
   const size = denoiserSizeFor(directory, { width, height, guidanceScale });
   checkFixedSizes(inputs, size, directory.latents.downscale);
   const dims = requireDims(inputs, { ...symbolicSizes(inputs, size), ...options.dims });
@@ -100,6 +100,6 @@ export const planDenoiser = async (
 ): Promise<{ readonly model: DenoiserModel; readonly dims: Dims }> => {
   const model = findDenoiserModel(config.model);
   if (model.directory !== undefined) return planPicture(config, { dims });
-  const { inputs } = await inspect(model.path);
+  const { inputs } = await modelFacts(model.path);
   return { model, dims: requireDims(inputs, dims) };
 };
