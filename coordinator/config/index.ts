@@ -35,6 +35,8 @@ export interface ClusterConfig {
   /** Index is the rank. */
   readonly devices: readonly DeviceConfig[];
   readonly wire: { readonly dtype: 'fp32' | 'fp16'; readonly transport: 'ipc' | 'tcp' };
+  /** Whether `launch` loads text encoder and VAE from the start on, or for the first picture. */
+  readonly loadParts: 'ahead' | 'on-demand';
   /** Where prepared shard directories are kept, absolute. */
   readonly shards: string;
   /** ms */
@@ -130,6 +132,7 @@ const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
   model: resolve(dirname(file), parsed.model),
   devices: parsed.devices.map((device) => toDevice(device, parsed.devices)),
   wire: { dtype: parsed.wire.dtype, transport: parsed.wire.transport ?? defaultTransport() },
+  loadParts: parsed.load_parts,
   shards: parsed.shards === undefined ? defaultShardsDirectory() : resolve(dirname(file), parsed.shards),
   timeouts: {
     startMs: parsed.timeouts.start_s * 1000,

@@ -94,6 +94,12 @@ export const clusterSchema = z
       .describe('Ranks that the model is split over; when given, it must equal the number of devices'),
     devices: z.array(device).min(1).describe('One worker each; the place in the list is the rank'),
     wire: wire.prefault({}).describe('How workers exchange activations'),
+    load_parts: z
+      .enum(['ahead', 'on-demand'])
+      .default('ahead')
+      .describe(
+        'Text encoder and VAE under `launch`. ahead: from the start on, beside the workers. on-demand: for the first picture',
+      ),
     shards: z
       .string()
       .min(1)

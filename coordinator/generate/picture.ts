@@ -32,6 +32,8 @@ export interface Picture {
   /** pixels */
   readonly width: number;
   readonly height: number;
+  /** Pixels per element of the latents, along each side. */
+  readonly downscale: number;
   readonly guidanceScale: number;
   readonly scheduler?: SchedulerName;
   readonly dims: Dims;
@@ -80,13 +82,14 @@ export const planPicture = async (config: ClusterConfig, options: PictureOptions
   const width = options.width ?? config.defaults.width ?? fallback.width;
   const height = options.height ?? config.defaults.height ?? fallback.height;
   const guidanceScale = options.guidanceScale ?? config.defaults.guidanceScale;
-  checkMultiples({ width, height }, directory.latents.downscale);
+  const { downscale } = directory.latents;
+  checkMultiples({ width, height }, downscale);
   const { inputs } = await modelFacts(model.path);
   const size = denoiserSizeFor(directory, { width, height, guidanceScale });
-  checkFixedSizes(inputs, size, directory.latents.downscale);
+  checkFixedSizes(inputs, size, downscale);
   const dims = requireDims(inputs, { ...symbolicSizes(inputs, size), ...options.dims });
   const chosen = scheduler === undefined ? {} : { scheduler };
-  return { model, directory: model.directory, width, height, guidanceScale, ...chosen, dims };
+  return { model, directory: model.directory, width, height, downscale, guidanceScale, ...chosen, dims };
 };
 
 /**

@@ -19,8 +19,8 @@ import { openVaeDecoder, type RgbImage, type VaeDecoder } from './vae-decoder.js
 export interface PipelineOptions extends SessionThreadOptions {
   /** Model directory in the diffusers layout with ONNX parts. */
   readonly directory: string;
-  /** Runs the network; opened for the size of the images. The caller closes it. */
-  readonly denoiser: Denoiser;
+  /** Runs the network; opened for the size of the images. The caller closes it. Everything else is loaded while it is awaited. */
+  readonly denoiser: Denoiser | Promise<Denoiser>;
   /** In place of the scheduler that the model directory names. */
   readonly scheduler?: SchedulerName;
 }
@@ -122,14 +122,14 @@ const checkChannels = (model: ModelDirectory, binding: DenoiserBinding): void =>
  */
 export const createPipeline = async (options: PipelineOptions): Promise<Pipeline> => {
   const model = await readModelDirectory(options.directory, options.scheduler);
-  const binding = bindDenoiser(options.denoiser);
-  checkGuidanceInput(model, binding);
-  checkChannels(model, binding);
   const tokenizer = await openTokenizer(model.tokenizer);
   const thread = createSessionThread(options);
   try {
     const textEncoder = await openTextEncoder(thread, model.textEncoder, tokenizer);
     const vaeDecoder = await openVaeDecoder(thread, model.vaeDecoder, model.latents);
+    const binding = bindDenoiser(await options.denoiser);
+    checkGuidanceInput(model, binding);
+    checkChannels(model, binding);
     const parts: Parts = { model, binding, textEncoder, vaeDecoder };
     return {
       model,

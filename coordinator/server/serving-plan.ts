@@ -1,0 +1,28 @@
+/** What is served, decided before anything long begins. */
+import type { ClusterConfig } from '../config/index.js';
+import { planDenoiser, planPicture } from '../generate/picture.js';
+import type { Dims } from '../shards/dims.js';
+import { type DenoiserModel, findDenoiserModel } from '../shards/model.js';
+import type { PipelineRequest } from './engine.js';
+import type { Served } from './image-body.js';
+
+export interface ServingPlan {
+  readonly planned: { readonly model: DenoiserModel; readonly dims: Dims };
+  readonly served: Served;
+  /** Absent for a bare `.onnx` file. */
+  readonly pipeline?: PipelineRequest;
+}
+
+/** @throws TandemError as `planPicture` and `planDenoiser` */
+export const planServing = async (config: ClusterConfig, dims: Dims | undefined): Promise<ServingPlan> => {
+  const { numInferenceSteps, guidanceScale } = config.defaults;
+  const defaults = { numInferenceSteps, guidanceScale };
+  if (findDenoiserModel(config.model).directory === undefined) {
+    const planned = await planDenoiser(config, dims);
+    return { planned, served: { model: planned.model.name, width: 0, height: 0, defaults } };
+  }
+  const planned = await planPicture(config, dims === undefined ? {} : { dims });
+  const { model, directory, width, height, downscale, scheduler } = planned;
+  const pipeline = { directory, width, height, downscale, ...(scheduler === undefined ? {} : { scheduler }) };
+  return { planned, served: { model: model.name, width, height, defaults }, pipeline };
+};
