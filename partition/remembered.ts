@@ -1,6 +1,6 @@
 /**
- * Small facts that are slow to find out, kept in the user's cache from one process to the next. Each is good for one key,
- * which names all that it depends on; what does not match, or cannot be read, is found out again.
+ * Small facts that are slow to find out, each in a file of its own from one process to the next. One is good for one key, which
+ * names all that it depends on; what does not match, or cannot be read, is found out again.
  */
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
@@ -16,20 +16,17 @@ export const userCache = (): string => {
   return join(cache, 'tandem');
 };
 
-const pathOf = (name: string): string => join(userCache(), 'remembered', `${name}.json`);
-
-/** What was remembered under this name for this key; undefined where that is nothing. */
-export const recall = <T>(name: string, key: string, schema: z.ZodType<T>): T | undefined => {
+/** What a file remembers for this key; undefined where that is nothing. */
+export const recall = <T>(path: string, key: string, schema: z.ZodType<T>): T | undefined => {
   try {
-    return z.object({ key: z.literal(key), value: schema }).parse(JSON.parse(readFileSync(pathOf(name), 'utf8'))).value;
+    return z.object({ key: z.literal(key), value: schema }).parse(JSON.parse(readFileSync(path, 'utf8'))).value;
   } catch {
     return undefined;
   }
 };
 
 /** Remembers a value in place of the one before. Where nothing can be written, it is found out again every time. */
-export const remember = (name: string, key: string, value: unknown): void => {
-  const path = pathOf(name);
+export const remember = (path: string, key: string, value: unknown): void => {
   const temporary = `${path}.${process.pid}`;
   try {
     mkdirSync(dirname(path), { recursive: true });

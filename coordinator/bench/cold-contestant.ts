@@ -77,7 +77,7 @@ export const plainContestant = async (run: ColdRun, shards: PreparedShards, hook
     name: 'plain',
     worldSize: 1,
     threads,
-    files: (await modelFacts(run.model.path)).files.map(({ path }) => path),
+    files: (await modelFacts(run.model.path, run.shards)).files.map(({ path }) => path),
     inputs,
     picture: run.picture,
     start: async () => {

@@ -84,7 +84,7 @@ export const planPicture = async (config: ClusterConfig, options: PictureOptions
   const guidanceScale = options.guidanceScale ?? config.defaults.guidanceScale;
   const { downscale } = directory.latents;
   checkMultiples({ width, height }, downscale);
-  const { inputs } = await modelFacts(model.path);
+  const { inputs } = await modelFacts(model.path, config.shards);
   const size = denoiserSizeFor(directory, { width, height, guidanceScale });
   checkFixedSizes(inputs, size, downscale);
   const dims = requireDims(inputs, { ...symbolicSizes(inputs, size), ...options.dims });
@@ -103,6 +103,6 @@ export const planDenoiser = async (
 ): Promise<{ readonly model: DenoiserModel; readonly dims: Dims }> => {
   const model = findDenoiserModel(config.model);
   if (model.directory !== undefined) return planPicture(config, { dims });
-  const { inputs } = await modelFacts(model.path);
+  const { inputs } = await modelFacts(model.path, config.shards);
   return { model, dims: requireDims(inputs, dims) };
 };

@@ -14,6 +14,8 @@ export interface FingerprintRequest {
   readonly devices: readonly DeviceConfig[];
   readonly dims: Dims;
   readonly wireDtype: 'fp32' | 'fp16';
+  /** Where shard directories are kept. */
+  readonly root: string;
 }
 
 const PARTITIONER = fileURLToPath(new URL('../../partition/', import.meta.url));
@@ -34,7 +36,7 @@ const planned = ({ provider, speed, memoryLimit }: DeviceConfig): readonly unkno
  * were prepared for is in the manifest, which can then say how it differs from this machine.
  */
 export const fingerprint = async (request: FingerprintRequest): Promise<string> => {
-  const { files } = await modelFacts(request.modelPath);
+  const { files } = await modelFacts(request.modelPath, request.root);
   const identity = {
     versions: [FORMAT_VERSION, TOOL_VERSION, partitionerDigest()],
     // Path, size and time of change stand for a file's content: a digest of 3.4 GB would cost seconds at every start.

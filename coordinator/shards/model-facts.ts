@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import type { TensorMetadata } from '../../partition/onnxruntime.js';
 import { recall, remember } from '../../partition/remembered.js';
@@ -59,16 +59,17 @@ const isUnchanged = async ({ files }: ModelFacts): Promise<boolean> => {
 /**
  * The facts of a denoiser.
  * @param path its `.onnx` file
+ * @param root where shard directories are kept, and with them what is remembered of models
  * @throws TandemError as `inspect`, also where files of weights are missing
  */
-export const modelFacts = async (path: string): Promise<ModelFacts> => {
+export const modelFacts = async (path: string, root: string): Promise<ModelFacts> => {
   const absolute = resolve(path);
-  const name = `model-${createHash('sha256').update(absolute).digest('hex').slice(0, 16)}`;
-  const known = recall(name, TOOL_VERSION, schema);
+  const file = join(root, 'models', `${createHash('sha256').update(absolute).digest('hex').slice(0, 16)}.json`);
+  const known = recall(file, TOOL_VERSION, schema);
   if (known !== undefined && (await isUnchanged(known))) return known;
   const { inspect } = await import('../../partition/index.js');
   const { inputs, files } = await inspect(absolute, { requireWeights: true });
   const facts = { inputs, files: await lookAll([...files].sort()) };
-  remember(name, TOOL_VERSION, facts);
+  remember(file, TOOL_VERSION, facts);
   return facts;
 };

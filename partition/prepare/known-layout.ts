@@ -4,9 +4,10 @@
  */
 import { readFileSync } from 'node:fs';
 import { arch } from 'node:os';
+import { join } from 'node:path';
 import { z } from 'zod';
 import { ONNXRUNTIME_VERSION, type Provider } from '../onnxruntime.js';
-import { recall, remember } from '../remembered.js';
+import { recall, remember, userCache } from '../remembered.js';
 
 /** Changes with every start of the machine; undefined where the system does not say. */
 const bootId = (): string | undefined => {
@@ -25,12 +26,12 @@ const askOnce = async (provider: Provider): Promise<string> => {
 const askOncePerBoot = async (provider: Provider): Promise<string> => {
   const boot = bootId();
   if (boot === undefined) return askOnce(provider);
-  const name = `layout-${provider}`;
+  const path = join(userCache(), `layout-${provider}.json`);
   const key = [boot, arch(), ONNXRUNTIME_VERSION].join(' ');
-  const known = recall(name, key, z.string());
+  const known = recall(path, key, z.string());
   if (known !== undefined) return known;
   const layout = await askOnce(provider);
-  remember(name, key, layout);
+  remember(path, key, layout);
   return layout;
 };
 
