@@ -1,6 +1,6 @@
 /** Reads a shard directory's manifest and proves a rank's files before anything is loaded from them. */
 import { createHash } from 'node:crypto';
-import { open, readFile, stat } from 'node:fs/promises';
+import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Checksum } from '../partition/checksum.js';
 import { TandemError } from '../partition/errors.js';
@@ -8,6 +8,7 @@ import { type FileEntry, FORMAT_VERSION, MANIFEST_FILE, type Manifest, type Prof
 import { manifestProblems, manifestSchema } from './manifest-schema.js';
 
 const READ_BYTES = 4 << 20;
+const READS_AHEAD = 4;
 const REMEDY = 'make it again with "tandem partition"';
 
 const checkDirectory = async (directory: string): Promise<void> => {
@@ -108,20 +109,47 @@ const sha256Prover = (): Prover => {
   return { update: (piece) => void hash.update(piece), digest: () => hash.digest('hex') };
 };
 
-/** Reads a file from start to end. Two buffers: the disk fills one while the processor is at the other, which matters where the file is not cached. */
+/** One read under way and the buffer that it fills. */
+interface Pending {
+  readonly buffer: Buffer;
+  readonly read: Promise<number>;
+}
+
+/** Fills a buffer from a place in a file, however little a single read may give. @returns bytes; fewer at the file's end */
+const fill = async (file: FileHandle, buffer: Buffer, position: number): Promise<number> => {
+  let filled = 0;
+  while (filled < buffer.length) {
+    const { bytesRead } = await file.read(buffer, filled, buffer.length - filled, position + filled);
+    if (bytesRead === 0) break;
+    filled += bytesRead;
+  }
+  return filled;
+};
+
+/**
+ * Reads a file from start to end and hands out its pieces in order. Several reads are under way while the processor is at the
+ * piece before: disks like that where the file is not cached, and over a network each read alone would wait for its answer.
+ */
 export const readThrough = async (path: string, onPiece: (piece: Uint8Array) => void): Promise<void> => {
   const file = await open(path);
+  const ahead: Pending[] = [];
   try {
-    const fill = (buffer: Buffer) => file.read(buffer, 0, buffer.length, null);
-    let [full, empty] = [Buffer.allocUnsafeSlow(READ_BYTES), Buffer.allocUnsafeSlow(READ_BYTES)];
-    let read = await fill(full);
-    while (read.bytesRead > 0) {
-      const next = fill(empty);
-      onPiece(full.subarray(0, read.bytesRead));
-      [full, empty] = [empty, full];
-      read = await next;
+    let position = 0;
+    const begin = (buffer: Buffer): void => {
+      const read = fill(file, buffer, position);
+      read.catch(() => undefined);
+      ahead.push({ buffer, read });
+      position += buffer.length;
+    };
+    for (let index = 0; index < READS_AHEAD; index++) begin(Buffer.allocUnsafeSlow(READ_BYTES));
+    for (let next = ahead.shift(); next !== undefined; next = ahead.shift()) {
+      const bytes = await next.read;
+      if (bytes === 0) return;
+      onPiece(next.buffer.subarray(0, bytes));
+      begin(next.buffer);
     }
   } finally {
+    await Promise.allSettled(ahead.map(({ read }) => read));
     await file.close();
   }
 };

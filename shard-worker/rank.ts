@@ -11,6 +11,7 @@ import { copyOf, type Tensors } from './compute-protocol.js';
 import { checkEndpoint } from './endpoints.js';
 import { Exchange, stepAbandoned } from './exchange.js';
 import { tensorProblems } from './inputs.js';
+import { chooseLoader, type Loader } from './loader.js';
 import { manifestDigest } from './manifest-digest.js';
 import type { StepTimes, ToWorker } from './protocol.js';
 import type { ExchangeInbox } from './transport.js';
@@ -101,7 +102,10 @@ export class Rank {
     this.#profile = profile;
     // A damaged graph could do anything to ONNX Runtime; damaged weights are only numbers until the first step.
     await checkRankFiles(order.shard_directory, manifest, this.rank, undefined, 'graphs');
-    const loading = [this.#checkWeights(order, manifest), this.#open(order, manifest, profile)];
+    const loader = await chooseLoader(order.loader ?? 'auto', order.shard_directory);
+    const checking = this.#checkWeights(order, manifest, loader);
+    if (loader === 'read') await checking;
+    const loading = [checking, this.#open(order, manifest, profile)];
     const failed = (await Promise.allSettled(loading)).find((result) => result.status === 'rejected');
     if (failed) throw failed.reason;
     this.#exchange = new Exchange({
@@ -171,7 +175,7 @@ export class Rank {
     return { profile, exchange };
   }
 
-  async #checkWeights(order: LoadOrder, manifest: Manifest): Promise<void> {
+  async #checkWeights(order: LoadOrder, manifest: Manifest, loader: Loader): Promise<void> {
     let reported = 0;
     const onProgress = (done: number, total: number): void => {
       const megabytes = Math.floor(done / MB);
@@ -180,7 +184,7 @@ export class Rank {
       reported = megabytes;
       this.#onProgress('check', done, total);
     };
-    await proveWeights(order.shard_directory, manifest, this.rank, onProgress);
+    await proveWeights(order.shard_directory, manifest, this.rank, loader, onProgress);
   }
 
   async #open(order: LoadOrder, manifest: Manifest, profile: Profile): Promise<void> {

@@ -6,6 +6,7 @@ import { LineCounter, parseDocument } from 'yaml';
 import { TandemError } from '../../partition/errors.js';
 import type { Provider } from '../../partition/onnxruntime.js';
 import { userCache } from '../../partition/remembered.js';
+import type { LoaderChoice } from '../../shard-worker/loader.js';
 import type { SchedulerName } from '../pipeline/index.js';
 import { parseBytes } from './bytes.js';
 import { describeProblems, problemsOf, type Source } from './problems.js';
@@ -35,6 +36,8 @@ export interface ClusterConfig {
   /** Index is the rank. */
   readonly devices: readonly DeviceConfig[];
   readonly wire: { readonly dtype: 'fp32' | 'fp16'; readonly transport: 'ipc' | 'tcp' };
+  /** How weights come into memory; `auto` asks the file system. */
+  readonly loader: LoaderChoice;
   /** Whether `launch` loads text encoder and VAE from the start on, or for the first picture. */
   readonly loadParts: 'ahead' | 'on-demand';
   /** Where prepared shard directories are kept, absolute. */
@@ -132,6 +135,7 @@ const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
   model: resolve(dirname(file), parsed.model),
   devices: parsed.devices.map((device) => toDevice(device, parsed.devices)),
   wire: { dtype: parsed.wire.dtype, transport: parsed.wire.transport ?? defaultTransport() },
+  loader: parsed.loader,
   loadParts: parsed.load_parts,
   shards: parsed.shards === undefined ? defaultShardsDirectory() : resolve(dirname(file), parsed.shards),
   timeouts: {

@@ -139,7 +139,13 @@ export const generate = async (request: GenerateRequest): Promise<GenerateReport
     wireDtype: config.wire.dtype,
     root: config.shards,
   });
-  const hooks = { ...request, devices: config.devices, wire: config.wire, timeouts: config.timeouts };
+  const hooks = {
+    ...request,
+    devices: config.devices,
+    wire: config.wire,
+    loader: config.loader,
+    timeouts: config.timeouts,
+  };
   return withCluster(shards, hooks, async ({ cluster, loadMs }) => {
     const rendered = await render(picture, image, cluster);
     const pngMs = await savePng(file, image, rendered, picture.model.name);
