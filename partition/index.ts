@@ -4,7 +4,6 @@
  *     read -> fold (dims, constants, shapes) -> canonicalise -> place -> choose -> cut -> emit (localise, divide) -> write (prepare)
  */
 
-import { readFileSync } from 'node:fs';
 import { basename, posix } from 'node:path';
 import { canonicalise } from './canonicalise.js';
 import { choose, type WireDtype } from './choose.js';
@@ -21,6 +20,7 @@ import { findTarget, isPreparable } from './prepare/target.js';
 import { type ReadOptions, readModel, type SourceModel } from './read.js';
 import { type Decided, makeReport, type PlanReport, planRates, sentBytes } from './report.js';
 import type { TensorSpec } from './tensor.js';
+import { TOOL_VERSION } from './version.js';
 import type { RankContent } from './write.js';
 import { writeShardDirectory } from './write.js';
 
@@ -54,11 +54,6 @@ export interface PartitionOptions {
   readonly onProgress?: (stage: string, done: number, total: number) => void;
   readonly signal?: AbortSignal;
 }
-
-/** The package's own version, for the manifest. */
-export const TOOL_VERSION: string = JSON.parse(
-  readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
-).version;
 
 const STAGES = ['fold', 'place', 'choose', 'emit'] as const;
 

@@ -2,10 +2,10 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { TandemError } from '../partition/errors.js';
-import type { Manifest, Profile } from '../partition/manifest.js';
+import { type Manifest, type Profile, readManifest } from '../partition/manifest.js';
 import { checkProvider } from '../partition/onnxruntime.js';
 import { byteLength, type HostTensor, type TensorSpec } from '../partition/tensor.js';
-import { checkRankFiles, findProfile, readManifest } from './check.js';
+import { checkRankFiles, findProfile } from './check.js';
 import { ComputePool } from './compute-pool.js';
 import { copyOf, type Tensors } from './compute-protocol.js';
 import { checkEndpoint } from './endpoints.js';

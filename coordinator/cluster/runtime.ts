@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ONNXRUNTIME_VERSION } from '../../partition/onnxruntime.js';
+import { TOOL_VERSION } from '../../partition/version.js';
 import { isRunning, type ProcessIdentity, signalProcess } from '../../shard-worker/processes.js';
 import { PROTOCOL_VERSION, TOKEN_FILE } from '../../shard-worker/protocol.js';
 import {
@@ -19,7 +20,6 @@ import {
   removeRuntimeDirectory,
   runningWorkers,
 } from '../../shard-worker/registry.js';
-import { TOOL_VERSION } from '../version.js';
 import type { Endpoints } from './endpoints.js';
 import { clusterInUse, runtimeDirectoryUnsafe } from './errors.js';
 import { releaseLock, takeLock } from './lock.js';

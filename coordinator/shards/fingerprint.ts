@@ -3,8 +3,8 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { FORMAT_VERSION } from '../../partition/manifest.js';
+import { TOOL_VERSION } from '../../partition/version.js';
 import type { DeviceConfig } from '../config/index.js';
-import { TOOL_VERSION } from '../version.js';
 import type { Dims } from './dims.js';
 import { modelFacts } from './model-facts.js';
 

@@ -9,7 +9,7 @@ import { z } from 'zod';
 import type { TensorMetadata } from '../../partition/onnxruntime.js';
 import { recall, remember } from '../../partition/remembered.js';
 import { DTYPES, type DType } from '../../partition/tensor.js';
-import { TOOL_VERSION } from '../version.js';
+import { TOOL_VERSION } from '../../partition/version.js';
 
 /** A file as it was when it was looked at. */
 export interface KnownFile {
