@@ -203,6 +203,11 @@ export class Engine {
   async open(cluster: Cluster, version: string): Promise<void> {
     const { pipeline, loadParts } = this.#options;
     this.#cluster = cluster;
+    if (this.#ending !== undefined) {
+      // It was closed while its workers started.
+      await cluster.close();
+      throw notOpened();
+    }
     this.#version = version;
     this.#enter({ kind: 'warming' });
     cluster.onStateChange((state, error) => this.#follow(state, error));
