@@ -10,20 +10,13 @@ import type { WireDtype } from './choose.js';
 import { type Plan, wireType } from './choose.js';
 import { type Collective, type Cut, takesMade } from './cut.js';
 import { TandemError } from './errors.js';
+import { CONTRIB_DOMAIN, fuseAttention } from './fuse-attention.js';
 import { findUses, type Graph, type Node, type Value } from './graph.js';
 import { localise } from './localise.js';
 import type { Receive, Send } from './manifest.js';
-import {
-  createGraph,
-  createModel,
-  createNode,
-  createTensor,
-  createValueInfo,
-  intAttribute,
-  type ModelProto,
-  type NodeProto,
-} from './onnx/index.js';
+import { createGraph, createModel, createTensor, createValueInfo, type ModelProto } from './onnx/index.js';
 import { localShape, type Placement, placementKey, REPLICATE, rankRanges, type Shard } from './placement.js';
+import { SegmentDraft } from './segment-draft.js';
 import { sliceShape, type WeightSlice } from './slice.js';
 import { byteLength, DTYPES, type DType, type TensorSpec } from './tensor.js';
 
@@ -54,39 +47,8 @@ export const emitRank = (
 export interface EmitOptions {
   readonly worldSize: number;
   readonly wireDtype: WireDtype;
-}
-
-/** A segment as it grows. */
-class SegmentDraft {
-  readonly nodes: NodeProto[] = [];
-  readonly defined = new Map<string, TensorSpec>();
-  readonly used = new Set<string>();
-  readonly constants = new Map<string, WeightSlice>();
-  readonly sends: Send[] = [];
-  readonly receives: Receive[] = [];
-
-  add(node: NodeProto, outputs: readonly TensorSpec[]): void {
-    this.nodes.push(node);
-    for (const input of node.input) if (input !== '' && !this.constants.has(input)) this.used.add(input);
-    for (const output of outputs) this.defined.set(output.name, output);
-  }
-
-  addOp(opType: string, input: string[], output: TensorSpec, ints: Readonly<Record<string, number>> = {}): string {
-    const attribute = Object.entries(ints).map(([name, value]) => intAttribute(name, value));
-    this.add(createNode({ name: output.name, opType, input, output: [output.name], attribute }), [output]);
-    return output.name;
-  }
-
-  addInts(name: string, values: readonly number[], dtype: 'int64' | 'int32' = 'int64'): string {
-    const array = dtype === 'int64' ? BigInt64Array.from(values, BigInt) : Int32Array.from(values);
-    const source = { dtype, shape: [values.length], data: new Uint8Array(array.buffer) };
-    this.constants.set(name, { name, source, axis: 0, ranges: [[0, values.length]] });
-    return name;
-  }
-
-  inputNames(): string[] {
-    return [...this.used].filter((name) => !this.defined.has(name));
-  }
+  /** Whether attention over many tokens becomes one node that never holds all its scores. */
+  readonly fuseAttention: boolean;
 }
 
 class RankEmitter {
@@ -285,13 +247,19 @@ class RankEmitter {
 
   /** Finds out what passes from segment to segment, now that all are drafted. */
   #finish(): readonly EmittedSegment[] {
-    const specs = this.#allSpecs();
     const finals = new Set(this.#graph.outputs.map(({ name }) => name));
     const inputs = this.#drafts.map((draft) => draft.inputNames());
     const lastUse = new Map<string, number>();
     inputs.forEach((names, segment) => {
       for (const name of names) lastUse.set(name, segment);
     });
+    if (this.#options.fuseAttention) {
+      this.#drafts.forEach((draft, segment) => {
+        const sent = new Set(draft.sends.map(({ tensor }) => tensor));
+        fuseAttention(draft, (name) => sent.has(name) || finals.has(name) || (lastUse.get(name) ?? -1) > segment);
+      });
+    }
+    const specs = this.#allSpecs();
     return this.#drafts.map((draft, segment): EmittedSegment => {
       const sent = new Set(draft.sends.map(({ tensor }) => tensor));
       const outputs = [...draft.defined.values()].filter(
@@ -354,9 +322,13 @@ class RankEmitter {
 
   #model(draft: SegmentDraft, inputs: readonly TensorSpec[], outputs: readonly TensorSpec[]): ModelProto {
     const declare = ({ name, dtype, shape }: TensorSpec) => createValueInfo(name, DTYPES[dtype].code, shape);
+    const opsets = [...this.#graph.opsets];
+    const usesContrib = draft.nodes.some((node) => node.domain === CONTRIB_DOMAIN);
+    if (usesContrib && !opsets.some(({ domain }) => domain === CONTRIB_DOMAIN))
+      opsets.push({ domain: CONTRIB_DOMAIN, version: 1 });
     return createModel({
       irVersion: BigInt(this.#graph.irVersion),
-      opsetImport: this.#graph.opsets.map(({ domain, version }) => ({ domain, version: BigInt(version) })),
+      opsetImport: opsets.map(({ domain, version }) => ({ domain, version: BigInt(version) })),
       graph: createGraph({
         name: 'segment',
         node: draft.nodes,

@@ -74,8 +74,12 @@ const decide = async (source: SourceModel, dims: Dims, options: PartitionOptions
   const plan = choose(graph, placements, { speeds, rates: planRates(devices), wireDtype });
   enter('emit');
   const sections = cut(graph, plan);
-  const emitted = devices.map((_, rank) =>
-    emitRank(graph, plan, sections, rank, { worldSize: devices.length, wireDtype }),
+  const emitted = devices.map(({ provider }, rank) =>
+    emitRank(graph, plan, sections, rank, {
+      worldSize: devices.length,
+      wireDtype,
+      fuseAttention: provider === 'cpu',
+    }),
   );
   const programs = devices.some((device) => isPrepared(device, options))
     ? divideLargeSegments(emitted, options.segmentWeightsLimit)

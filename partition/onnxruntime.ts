@@ -42,6 +42,12 @@ export interface Session {
   dispose(): Promise<void>;
 }
 
+/** A session in this thread. */
+export interface LocalSession extends Session {
+  /** Runs, and writes the outputs wanted into the tensors given for them, which have the outputs' types and shapes. */
+  runInto(feeds: Readonly<Record<string, HostTensor>>, outputs: Readonly<Record<string, HostTensor>>): Promise<void>;
+}
+
 /** Like `TensorSpec`, but a dim may still be symbolic. */
 export interface TensorMetadata {
   readonly name: string;
@@ -74,6 +80,9 @@ const toOrt = (tensor: HostTensor): ort.Tensor => {
   const view = new CONSTRUCTORS[tensor.dtype](aligned.buffer, aligned.byteOffset, aligned.byteLength / bytes);
   return new ort.Tensor(tensor.dtype as ort.Tensor.Type, view as never, tensor.shape);
 };
+
+const allToOrt = (tensors: Readonly<Record<string, HostTensor>>): Record<string, ort.Tensor> =>
+  Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, toOrt(tensor)]));
 
 const fromOrt = (tensor: ort.Tensor): HostTensor => {
   const view = tensor.data as unknown as ArrayBufferView;
@@ -148,7 +157,7 @@ const extraEntries = ({ alone, entries, disabledOptimizers }: SessionOptions): R
  * Opens a graph from a file or from its bytes.
  * @throws whatever ONNX Runtime says of the graph, as an `Error`
  */
-export const openSession = async (model: string | Uint8Array, options: SessionOptions): Promise<Session> => {
+export const openSession = async (model: string | Uint8Array, options: SessionOptions): Promise<LocalSession> => {
   const session = await ort.InferenceSession.create(model as string, {
     executionProviders: [executionProvider(options)],
     graphOptimizationLevel: options.optimization,
@@ -163,9 +172,11 @@ export const openSession = async (model: string | Uint8Array, options: SessionOp
     inputs: session.inputMetadata.map(toMetadata),
     outputs: session.outputMetadata.map(toMetadata),
     async run(feeds, fetches) {
-      const ortFeeds = Object.fromEntries(Object.entries(feeds).map(([name, tensor]) => [name, toOrt(tensor)]));
-      const results = fetches ? await session.run(ortFeeds, fetches) : await session.run(ortFeeds);
+      const results = fetches ? await session.run(allToOrt(feeds), fetches) : await session.run(allToOrt(feeds));
       return Object.fromEntries(Object.entries(results).map(([name, tensor]) => [name, fromOrt(tensor)]));
+    },
+    async runInto(feeds, outputs) {
+      await session.run(allToOrt(feeds), allToOrt(outputs));
     },
     dispose: () => session.release(),
   };

@@ -4,22 +4,14 @@ import { fileURLToPath } from 'node:url';
 import { Piscina } from 'piscina';
 import { TandemError } from '../partition/errors.js';
 import { providerUnavailable } from '../partition/onnxruntime.js';
-import {
-  type Answer,
-  buffersOf,
-  type FinishTask,
-  type OpenTask,
-  type RunResult,
-  type RunTask,
-  type Tensors,
-} from './compute-protocol.js';
+import type { Answer, FinishTask, OpenTask, RunResult, RunTask, Tensors } from './compute-protocol.js';
 import type { Problem } from './protocol.js';
 
 /** A segment's place in messages. */
 const fail = (what: string, problem: Problem): TandemError =>
   new TandemError(problem.code, `${what}: ${problem.message.trim()}`, { problems: problem.problems });
 
-/** The thread in which sessions live. Buffers given to it are no longer usable here. */
+/** The thread in which sessions live. */
 export class ComputePool {
   readonly #pool = new Piscina({
     filename: fileURLToPath(new URL('./compute.js', import.meta.url)),
@@ -45,14 +37,14 @@ export class ComputePool {
 
   /** @throws TandemError `SEGMENT_RUN`, `SEGMENT_INPUT` */
   async run(task: RunTask): Promise<RunResult> {
-    const answer = await this.#ask<RunResult>('run', task, buffersOf(task.arrived));
+    const answer = await this.#ask<RunResult>('run', task);
     if (answer.kind === 'done') return answer.value;
     throw fail(`Segment ${task.segment} failed`, answer.problem);
   }
 
   /** @throws TandemError `SEGMENT_INPUT` */
   async finish(task: FinishTask): Promise<Tensors> {
-    const answer = await this.#ask<Tensors>('finish', task, buffersOf(task.arrived));
+    const answer = await this.#ask<Tensors>('finish', task);
     if (answer.kind === 'done') return answer.value;
     throw fail('The outputs are not there at the end of the step', answer.problem);
   }
@@ -72,7 +64,7 @@ export class ComputePool {
     return Promise.race([closing, delay(timeoutMs, false, { ref: false })]);
   }
 
-  async #ask<T>(name: 'open' | 'run' | 'finish', task: object, transferList: ArrayBuffer[] = []): Promise<Answer<T>> {
-    return (await this.#pool.run(task, { name, transferList })) as Answer<T>;
+  async #ask<T>(name: 'open' | 'run' | 'finish', task: object): Promise<Answer<T>> {
+    return (await this.#pool.run(task, { name })) as Answer<T>;
   }
 }

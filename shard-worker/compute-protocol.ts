@@ -1,4 +1,7 @@
-/** What the worker's main thread asks of its compute thread. Tensors are handed over, not copied, in both directions. */
+/**
+ * What the worker's main thread asks of its compute thread. Tensors that are exchanged lie in memory that both threads see, which
+ * belongs to the main thread: the compute thread copies from there and into there while it runs a segment, and keeps no view of it.
+ */
 import type { PreparedFor, SegmentEntry } from '../partition/manifest.js';
 import type { Provider } from '../partition/onnxruntime.js';
 import type { HostTensor } from '../partition/tensor.js';
@@ -22,15 +25,15 @@ export interface OpenTask {
 export interface RunTask {
   readonly segment: number;
   readonly arrived: Tensors;
+  /** Where the segment's `sends` go, by name. */
+  readonly sent: Tensors;
 }
 
 export interface RunResult {
-  /** The segment's `sends`, by name. */
-  readonly sent: Tensors;
   readonly compute_ms: number;
 }
 
-/** Ends a step: hands out the wanted tensors and forgets all others. */
+/** Ends a step: hands out copies of the wanted tensors and forgets all. */
 export interface FinishTask {
   readonly arrived: Tensors;
   readonly outputs: readonly string[];
@@ -40,19 +43,3 @@ export interface FinishTask {
 export type Answer<T> =
   | { readonly kind: 'done'; readonly value: T }
   | { readonly kind: 'failed'; readonly problem: Problem };
-
-/** Buffers of tensors that own theirs, for a transfer list. */
-export const buffersOf = (tensors: Tensors): ArrayBuffer[] => [
-  ...new Set(Object.values(tensors).map((tensor) => tensor.data.buffer as ArrayBuffer)),
-];
-
-/** The same tensor in a buffer that holds nothing else, so that it can change threads. */
-export const ownBuffer = (tensor: HostTensor): HostTensor =>
-  tensor.data.byteLength === tensor.data.buffer.byteLength ? tensor : copyOf(tensor);
-
-/** A copy in a buffer of its own. */
-export const copyOf = (tensor: HostTensor): HostTensor => {
-  const data = Buffer.allocUnsafeSlow(tensor.data.byteLength);
-  data.set(tensor.data);
-  return { ...tensor, data };
-};

@@ -3,8 +3,9 @@
  * `receives`. A faster peer may already send for a later segment or step; what arrives early is kept until asked for.
  */
 import { TandemError } from '../partition/errors.js';
-import type { Profile, Receive } from '../partition/manifest.js';
+import type { Profile, Receive, Send } from '../partition/manifest.js';
 import { byteLength, type HostTensor } from '../partition/tensor.js';
+import type { BufferPool } from './buffers.js';
 import { decodeHeader, encodeHeader, type PieceHeader, pieceCount, pieceOf } from './frames.js';
 import { Gathering, tensorKey } from './gathering.js';
 import { type ExchangeInbox, ExchangeOutbox } from './transport.js';
@@ -32,6 +33,8 @@ export interface ExchangeOptions {
   readonly rank: number;
   readonly profile: Profile;
   readonly inbox: ExchangeInbox;
+  /** Where arriving tensors take their memory from. */
+  readonly buffers: BufferPool;
   /** Endpoints of all ranks' inboxes; index is the rank. */
   readonly peers: readonly string[];
   /** Longest wait for the peers' tensors of one segment, in ms. */
@@ -46,12 +49,22 @@ export const STEP_ABANDONED = 'STEP_ABANDONED';
 export const stepAbandoned = (): TandemError =>
   new TandemError(STEP_ABANDONED, 'The step was abandoned because the group of workers changed; repeat it.');
 
+/** What was sent after a segment, until nobody can still be reading it. */
+interface Sending {
+  readonly step: number;
+  readonly segment: number;
+  /** Ranks that have not sent anything of a later segment: until then they may lack some of it. */
+  readonly waiting: Set<number>;
+  readonly tensors: readonly HostTensor[];
+}
+
 /** One rank's end of the exchange. */
 export class Exchange {
   readonly #options: ExchangeOptions;
   readonly #expected: readonly Expected[];
   #outboxes: ReadonlyMap<number, ExchangeOutbox> = new Map();
   readonly #gatherings = new Map<string, Gathering>();
+  #sendings: readonly Sending[] = [];
   #current: Gathering | undefined;
   #failure: Error | undefined;
   #abandoned = false;
@@ -89,6 +102,8 @@ export class Exchange {
     this.#afterStep = afterStep;
     for (const gathering of this.#gatherings.values()) gathering.fail(stepAbandoned());
     this.#gatherings.clear();
+    // Sockets that are closing may still read these tensors: they are left to the garbage collector.
+    this.#sendings = [];
     this.#closeOutboxes();
   }
 
@@ -106,13 +121,14 @@ export class Exchange {
   }
 
   /**
-   * Sends a segment's tensors to the peers that want them. The buffers must not change afterwards.
+   * Sends a segment's tensors to the peers that want them. They must not change until `takeDelivered` gives them back.
    * @returns bytes sent, each peer counted
    * @throws TandemError `STEP_ABANDONED`
    */
   async send(step: number, segment: number, tensors: Readonly<Record<string, HostTensor>>): Promise<number> {
     if (this.#abandoned) throw stepAbandoned();
     const sends = this.#options.profile.ranks[this.#options.rank]?.segments[segment]?.sends ?? [];
+    this.#remember(step, segment, sends, tensors);
     const sent = sends.flatMap((send, index) => {
       const tensor = tensors[send.tensor];
       if (tensor === undefined)
@@ -120,6 +136,17 @@ export class Exchange {
       return send.to.map((peer) => this.#sendTensor(peer, step, segment, index, tensor.data));
     });
     return (await Promise.all(sent)).reduce((total, bytes) => total + bytes, 0);
+  }
+
+  /**
+   * Sent tensors that their receivers have. A rank sends after a segment only when all that it waited for after the
+   * segment before is there, so what it sends says what it has; and a new step begins when all ranks have ended the last.
+   */
+  takeDelivered(step: number): readonly HostTensor[] {
+    const isDelivered = (sending: Sending): boolean => sending.waiting.size === 0 || sending.step < step;
+    const delivered = this.#sendings.filter(isDelivered);
+    this.#sendings = this.#sendings.filter((sending) => !isDelivered(sending));
+    return delivered.flatMap((sending) => sending.tensors);
   }
 
   /**
@@ -150,6 +177,22 @@ export class Exchange {
     this.#outboxes = new Map();
   }
 
+  #remember(
+    step: number,
+    segment: number,
+    sends: readonly Send[],
+    tensors: Readonly<Record<string, HostTensor>>,
+  ): void {
+    const waiting = new Set(sends.flatMap((send) => send.to));
+    this.#sendings = [...this.#sendings, { step, segment, waiting, tensors: Object.values(tensors) }];
+  }
+
+  #heard({ from, step, segment }: PieceHeader): void {
+    for (const sending of this.#sendings) {
+      if (step > sending.step || segment > sending.segment) sending.waiting.delete(from);
+    }
+  }
+
   async #sendTensor(peer: number, step: number, segment: number, tensor: number, data: Uint8Array): Promise<number> {
     const outbox = this.#outboxes.get(peer);
     if (outbox === undefined)
@@ -167,6 +210,7 @@ export class Exchange {
       const header = decodeHeader(headerBytes);
       if (header.step <= this.#afterStep) continue;
       const receive = this.#expectation(header);
+      this.#heard(header);
       this.#gathering(header.step, header.segment).add(header, receive, payload ?? Buffer.alloc(0));
     }
   }
@@ -185,7 +229,12 @@ export class Exchange {
     const name = `${step}/${segment}`;
     const existing = this.#gatherings.get(name);
     if (existing) return existing;
-    const gathering = new Gathering(name, this.#expected[segment] ?? new Map(), this.#options.rank);
+    const gathering = new Gathering(
+      name,
+      this.#expected[segment] ?? new Map(),
+      this.#options.rank,
+      this.#options.buffers,
+    );
     this.#gatherings.set(name, gathering);
     return gathering;
   }

@@ -2,6 +2,7 @@
 import { TandemError } from '../partition/errors.js';
 import type { Receive } from '../partition/manifest.js';
 import type { HostTensor } from '../partition/tensor.js';
+import type { BufferPool } from './buffers.js';
 import { type PieceHeader, pieceCount, pieceOf } from './frames.js';
 
 /** Names a tensor by its sender and its index in the sender's list. */
@@ -10,15 +11,14 @@ export const tensorKey = (from: number, tensor: number): string => `${from}:${te
 /** A tensor of which some pieces are here. Pieces of one sender arrive in order. */
 interface Arrival {
   readonly receive: Receive;
-  readonly data: Buffer;
+  readonly data: Uint8Array;
   readonly pieces: number;
   arrived: number;
 }
 
-const startArrival = (receive: Receive, totalBytes: number): Arrival => ({
+const startArrival = (receive: Receive, totalBytes: number, buffers: BufferPool): Arrival => ({
   receive,
-  // Not from the shared pool: the buffer is handed to the compute thread as it is.
-  data: Buffer.allocUnsafeSlow(totalBytes),
+  data: buffers.take(totalBytes),
   pieces: pieceCount(totalBytes),
   arrived: 0,
 });
@@ -27,16 +27,18 @@ const startArrival = (receive: Receive, totalBytes: number): Arrival => ({
 export class Gathering {
   readonly name: string;
   readonly #rank: number;
+  readonly #buffers: BufferPool;
   readonly #expected: ReadonlyMap<string, Receive>;
   readonly #arrivals = new Map<string, Arrival>();
   #complete = 0;
   #failure: Error | undefined;
   #wake: (() => void) | undefined;
 
-  constructor(name: string, expected: ReadonlyMap<string, Receive>, rank: number) {
+  constructor(name: string, expected: ReadonlyMap<string, Receive>, rank: number, buffers: BufferPool) {
     this.name = name;
     this.#expected = expected;
     this.#rank = rank;
+    this.#buffers = buffers;
   }
 
   /**
@@ -101,7 +103,7 @@ export class Gathering {
 
   #arrival(header: PieceHeader, receive: Receive): Arrival {
     const key = tensorKey(header.from, header.tensor);
-    const arrival = this.#arrivals.get(key) ?? startArrival(receive, header.totalBytes);
+    const arrival = this.#arrivals.get(key) ?? startArrival(receive, header.totalBytes, this.#buffers);
     this.#arrivals.set(key, arrival);
     return arrival;
   }

@@ -2,12 +2,13 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { TandemError } from '../partition/errors.js';
-import { type Manifest, type Profile, readManifest } from '../partition/manifest.js';
+import { type Manifest, type Profile, readManifest, type SegmentEntry } from '../partition/manifest.js';
 import { checkProvider } from '../partition/onnxruntime.js';
 import { byteLength, type HostTensor, type TensorSpec } from '../partition/tensor.js';
+import { BufferPool, sharedBuffer } from './buffers.js';
 import { checkRankFiles, findProfile } from './check.js';
 import { ComputePool } from './compute-pool.js';
-import { copyOf, type Tensors } from './compute-protocol.js';
+import type { Tensors } from './compute-protocol.js';
 import { checkEndpoint } from './endpoints.js';
 import { Exchange, stepAbandoned } from './exchange.js';
 import { tensorProblems } from './inputs.js';
@@ -43,9 +44,6 @@ const digestOf = (specs: readonly TensorSpec[], tensors: Tensors): string => {
   return hash.digest('hex');
 };
 
-const copyAll = (tensors: Readonly<Record<string, HostTensor>>): Tensors =>
-  Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, copyOf(tensor)]));
-
 const checkPeers = (peers: readonly string[], worldSize: number, rank: number): void => {
   if (peers.length !== worldSize || rank >= worldSize) {
     throw new TandemError(
@@ -65,6 +63,8 @@ const checkOrder = (order: LoadOrder, manifest: Manifest, rank: number): void =>
 export class Rank {
   readonly rank: number;
   readonly #compute = new ComputePool();
+  /** For what is exchanged. */
+  readonly #buffers = new BufferPool(sharedBuffer);
   readonly #inbox: ExchangeInbox;
   readonly #onProgress: OnProgress;
   #profile: Profile | undefined;
@@ -112,6 +112,7 @@ export class Rank {
       rank: this.rank,
       profile,
       inbox: this.#inbox,
+      buffers: this.#buffers,
       peers: order.peers,
       timeoutMs: order.exchange_timeout_ms,
       afterStep: order.after_step ?? 0,
@@ -208,13 +209,15 @@ export class Rank {
   async #run(order: StepOrder, profile: Profile, exchange: Exchange): Promise<StepResult> {
     const start = performance.now();
     const segments = profile.ranks[this.rank]?.segments ?? [];
-    // Inputs are views of the message that brought them: they need buffers of their own to change threads.
-    let arrived = copyAll(order.inputs);
+    let arrived = this.#copyAll(order.inputs);
     let computeMs = 0;
     let exchangeMs = 0;
     let sentBytes = 0;
-    for (const index of segments.keys()) {
-      const { sent, compute_ms } = await this.#compute.run({ segment: index, arrived });
+    for (const [index, segment] of segments.entries()) {
+      this.#buffers.give(exchange.takeDelivered(order.id));
+      const sent = this.#makeSent(segment);
+      const { compute_ms } = await this.#compute.run({ segment: index, arrived, sent });
+      this.#buffers.give(Object.values(arrived));
       computeMs += compute_ms;
       this.#progress += 1;
       this.#onProgress('step', index + 1, segments.length);
@@ -227,7 +230,9 @@ export class Rank {
       sentBytes += bytes;
       exchangeMs += performance.now() - exchangeStart;
     }
-    const outputs = await this.#compute.finish({ arrived, outputs: profile.outputs.map((output) => output.name) });
+    const names = profile.outputs.map((output) => output.name);
+    const outputs = await this.#compute.finish({ arrived, outputs: names });
+    this.#buffers.give(Object.values(arrived));
     this.#checkOutputs(profile, outputs);
     const times = {
       total_ms: performance.now() - start,
@@ -236,6 +241,16 @@ export class Rank {
       sent_bytes: sentBytes,
     };
     return { outputs, outputs_sha256: digestOf(profile.outputs, outputs), times };
+  }
+
+  #makeSent({ sends, outputs }: SegmentEntry): Tensors {
+    const sent = new Set(sends.map(({ tensor }) => tensor));
+    const specs = outputs.filter(({ name }) => sent.has(name));
+    return Object.fromEntries(specs.map((spec) => [spec.name, this.#buffers.tensor(spec)]));
+  }
+
+  #copyAll(tensors: Readonly<Record<string, HostTensor>>): Tensors {
+    return Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, this.#buffers.copy(tensor)]));
   }
 
   #checkOutputs(profile: Profile, outputs: Tensors): void {

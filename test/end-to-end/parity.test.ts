@@ -18,6 +18,8 @@ afterAll(() => rmSync(DIRECTORY, { recursive: true, force: true }));
 vi.setConfig({ testTimeout: 180_000 });
 
 const SYMBOLIC = { batch_size: 2, height: 16, width: 16, sequence_length: 16 };
+/** So many tokens that their attention is fused. */
+const LARGE = { ...SYMBOLIC, batch_size: 1, height: 64, width: 64 };
 const EVEN = { 2: [1, 1], 3: [1, 1, 1], 4: [1, 1, 1, 1] } as const;
 
 interface Case {
@@ -25,6 +27,7 @@ interface Case {
   readonly speeds: readonly number[];
   readonly wire?: 'fp32' | 'fp16';
   readonly transport?: 'ipc' | 'tcp';
+  readonly dims?: Readonly<Record<string, number>>;
 }
 
 const materialised = new Map<string, Promise<string>>();
@@ -35,9 +38,9 @@ const modelPath = (name: string): Promise<string> => {
   return path;
 };
 
-const request = async ({ name, speeds, wire = 'fp32', transport = 'ipc' }: Case): Promise<VerifyRequest> => ({
+const request = async ({ name, speeds, wire = 'fp32', transport = 'ipc', dims }: Case): Promise<VerifyRequest> => ({
   model: findDenoiserModel(await modelPath(name)),
-  dims: name.endsWith('-sym') ? SYMBOLIC : {},
+  dims: dims ?? (name.endsWith('-sym') ? SYMBOLIC : {}),
   devices: speeds.map((speed) => ({ provider: 'cpu', deviceId: 0, threads: 1, speed })),
   wire: { dtype: wire, transport },
   shards: join(DIRECTORY, 'shards'),
@@ -53,6 +56,7 @@ const CASES: readonly Case[] = [
   { name: 'tiny-ts14-sym', speeds: EVEN[2] },
   { name: 'tiny-ts17', speeds: [2, 1] },
   { name: 'tiny-ts17-sym', speeds: EVEN[3] },
+  { name: 'tiny-ts17-sym', speeds: EVEN[2], dims: LARGE },
   { name: 'tiny-dynamo18', speeds: [3, 1, 2] },
   { name: 'tiny-dynamo18-sym', speeds: EVEN[4] },
   { name: 'tiny-linearproj-dynamo18', speeds: EVEN[2] },
@@ -61,7 +65,9 @@ const CASES: readonly Case[] = [
 ];
 
 describe('the workers predict what the whole model predicts, to the last bit alike', () => {
-  it.each(CASES.map((one) => [`${one.name} at speeds ${one.speeds}`, one] as const))('%s', async (_, one) => {
+  it.each(
+    CASES.map((one) => [`${one.name}${one.dims ? ' of 4,096 tokens' : ''} at speeds ${one.speeds}`, one] as const),
+  )('%s', async (_, one) => {
     const report = await run(one);
     expect(report.max_rel_error).toBeLessThanOrEqual(1e-4);
     expect(report.ranks_agree).toBe(true);

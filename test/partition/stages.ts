@@ -6,7 +6,7 @@ import { canonicalise } from '#tandem/partition/canonicalise.js';
 import { choose, type Plan, type WireDtype } from '#tandem/partition/choose.js';
 import { RATES } from '#tandem/partition/cost.js';
 import { type Cut, cut } from '#tandem/partition/cut.js';
-import { type EmittedSegment, emitRank } from '#tandem/partition/emit.js';
+import { type EmitOptions, type EmittedSegment, emitRank } from '#tandem/partition/emit.js';
 import { type Dims, fold } from '#tandem/partition/fold.js';
 import type { Graph } from '#tandem/partition/graph.js';
 import { type Placements, place } from '#tandem/partition/place.js';
@@ -40,22 +40,26 @@ export interface Planned {
 }
 
 /** Plans a graph for CPU devices of these speeds. */
-export const planGraph = (graph: Graph, speeds: readonly number[], wireDtype: WireDtype = 'fp32'): Planned => {
+export const planGraph = (
+  graph: Graph,
+  speeds: readonly number[],
+  wireDtype: WireDtype = 'fp32',
+  { fuseAttention = true }: { readonly fuseAttention?: boolean } = {},
+): Planned => {
   const placements = place(graph, { speeds });
   const plan = choose(graph, placements, { speeds, rates: RATES.cpu, wireDtype });
   const sections = cut(graph, plan);
-  return { placements, plan, cut: sections, programs: emitAll(graph, plan, sections, speeds.length, wireDtype) };
+  return {
+    placements,
+    plan,
+    cut: sections,
+    programs: emitAll(graph, plan, sections, { worldSize: speeds.length, wireDtype, fuseAttention }),
+  };
 };
 
 /** The programs of all ranks. */
-export const emitAll = (
-  graph: Graph,
-  plan: Plan,
-  sections: Cut,
-  worldSize: number,
-  wireDtype: WireDtype,
-): Planned['programs'] =>
-  Array.from({ length: worldSize }, (_, rank) => emitRank(graph, plan, sections, rank, { worldSize, wireDtype }));
+export const emitAll = (graph: Graph, plan: Plan, sections: Cut, options: EmitOptions): Planned['programs'] =>
+  Array.from({ length: options.worldSize }, (_, rank) => emitRank(graph, plan, sections, rank, options));
 
 const SYMBOLIC: Dims = { batch_size: 2, height: 16, width: 16, sequence_length: 16 };
 

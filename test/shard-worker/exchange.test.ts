@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import type { Profile, SegmentEntry } from '#tandem/partition/manifest.js';
 import type { DType, HostTensor } from '#tandem/partition/tensor.js';
+import { BufferPool, ownBuffer } from '#tandem/shard-worker/buffers.js';
 import { Exchange } from '#tandem/shard-worker/exchange.js';
 import { encodeHeader } from '#tandem/shard-worker/frames.js';
 import { ExchangeInbox, ExchangeOutbox, PIECE_BYTES } from '#tandem/shard-worker/transport.js';
@@ -41,7 +42,8 @@ const withExchanges = (
     const peers = profile.ranks.map((_, rank) => `ipc://${join(directory, `rank-${rank}.sock`)}`);
     const inboxes = await Promise.all(peers.map((endpoint) => ExchangeInbox.listen(endpoint)));
     const exchanges = inboxes.map(
-      (inbox, rank) => new Exchange({ rank, profile, inbox, peers, timeoutMs, afterStep: 0 }),
+      (inbox, rank) =>
+        new Exchange({ rank, profile, inbox, peers, timeoutMs, afterStep: 0, buffers: new BufferPool(ownBuffer) }),
     );
     try {
       await work(exchanges as [Exchange, Exchange, ...Exchange[]], peers);

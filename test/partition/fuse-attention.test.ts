@@ -1,0 +1,31 @@
+import { describe, expect, it } from 'vitest';
+import { planGraph, readFixture } from './stages.js';
+
+const LARGE = { batch_size: 1, height: 64, width: 64, sequence_length: 16 };
+const SMALL = { ...LARGE, height: 16, width: 16 };
+
+const programsOf = async (name: string, dims: typeof LARGE, fuseAttention: boolean) =>
+  planGraph(await readFixture(name, dims), [1, 1], 'fp32', { fuseAttention }).programs;
+
+const countOps = (programs: Awaited<ReturnType<typeof programsOf>>, op: string): number =>
+  programs.flat().flatMap(({ model }) => model.graph?.node.filter(({ opType }) => opType === op) ?? []).length;
+
+const peak = (programs: Awaited<ReturnType<typeof programsOf>>): number =>
+  Math.max(...programs.flat().map(({ peakBytes }) => peakBytes));
+
+describe.each(['tiny-ts14-sym', 'tiny-ts17-sym', 'tiny-dynamo18-sym'])('attention of %s', (name) => {
+  it('over 4,096 tokens is one node, and the scores are never held', async () => {
+    const [fused, plain] = [await programsOf(name, LARGE, true), await programsOf(name, LARGE, false)];
+    const count = countOps(fused, 'MultiHeadAttention');
+    expect(count).toBeGreaterThan(0);
+    expect(countOps(plain, 'MultiHeadAttention')).toBe(0);
+    expect(countOps(fused, 'Softmax')).toBe(countOps(plain, 'Softmax') - count);
+    expect(countOps(fused, 'MatMul')).toBe(countOps(plain, 'MatMul') - 2 * count);
+    expect(countOps(fused, 'Mul'), 'no scaling is left over').toBeLessThanOrEqual(countOps(plain, 'Mul'));
+    expect(peak(fused)).toBeLessThan(peak(plain) / 2);
+  });
+
+  it('over 256 tokens stays as it was exported', async () => {
+    expect(countOps(await programsOf(name, SMALL, true), 'MultiHeadAttention')).toBe(0);
+  });
+});
