@@ -1,11 +1,16 @@
-"""Writes `test/fixtures/goldens/`: what PyTorch's diffusers paints with the sample model, one picture a scheduler.
+"""Writes `test/fixtures/goldens/`: what PyTorch's diffusers paints with the trained model, one picture a scheduler.
 
-    python models/export/make_goldens.py
+    python models/export/make_goldens.py --work FOLDER
+
+FOLDER is the one that the training scripts wrote. The model predicts a velocity under a schedule that ends in pure noise,
+so that the flow-match golden is a picture of nothing: it holds the arithmetic only.
 
 Each golden is painted twice, by PyTorch and by PyTorch's pipeline around ONNX Runtime with the files of
-`models/tiny-sd/`; the second proves that the goldens belong to those files, and tells how far rounding alone moves a picture.
+`models/emoji-sd/`; the second proves that the goldens belong to those files, and tells how far rounding alone moves a picture.
 """
 
+import argparse
+import sys
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,14 +27,16 @@ from diffusers import (
 )
 from PIL import Image
 
-from tiny_sd import SCHEDULE, build_pipeline
-from tiny_tokenizer import write_json
-
 ROOT = Path(__file__).resolve().parents[2]
-MODEL = ROOT / "models" / "tiny-sd"
+sys.path.append(str(ROOT / "models" / "train"))
+from clip_tokenizer import write_json  # noqa: E402
+from parts import SCHEDULE  # noqa: E402
+from trained import load_pipeline  # noqa: E402
+
+MODEL = ROOT / "models" / "emoji-sd"
 GOLDENS = ROOT / "test" / "fixtures" / "goldens"
-HEIGHT = WIDTH = 128
-LATENTS = (1, 4, HEIGHT // 8, WIDTH // 8)
+HEIGHT = WIDTH = 64
+LATENTS = (1, 4, HEIGHT // 4, WIDTH // 4)
 
 
 class LatentFlowMatch(FlowMatchEulerDiscreteScheduler):
@@ -41,8 +48,9 @@ class LatentFlowMatch(FlowMatchEulerDiscreteScheduler):
         return sample
 
 
-SHARED = {key: SCHEDULE[key] for key in ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")}
-LEADING = SHARED | dict(timestep_spacing="leading", steps_offset=1)
+# What solvers other than DDIM share of the model's schedule.
+SHARED = {key: value for key, value in SCHEDULE.items() if key not in ("clip_sample", "set_alpha_to_one")}
+LCM = SHARED | dict(set_alpha_to_one=True, original_inference_steps=50)
 
 
 @dataclass(frozen=True)
@@ -50,19 +58,19 @@ class Golden:
     name: str
     scheduler: object
     steps: int = 8
-    guidance_scale: float = 5.0
+    guidance_scale: float = 3.0
     seed: int = 42
-    prompt: str = "a red cat on the beach, oil painting"
-    negative_prompt: str = "blurry, low quality"
+    prompt: str = "a picture of a red apple"
+    negative_prompt: str = "green"
     config: dict = field(default_factory=dict)
 
 
 GOLDENS_WANTED = (
-    Golden("ddim", DDIMScheduler, config=SCHEDULE | dict(timestep_spacing="leading")),
-    Golden("ddim-guidance-1", DDIMScheduler, guidance_scale=1.0, config=SCHEDULE | dict(timestep_spacing="leading")),
-    Golden("euler", EulerDiscreteScheduler, config=LEADING),
-    Golden("dpm-multistep", DPMSolverMultistepScheduler, config=LEADING | dict(algorithm_type="dpmsolver++")),
-    Golden("lcm", LCMScheduler, steps=4, guidance_scale=1.5, config=SCHEDULE | dict(original_inference_steps=50)),
+    Golden("ddim", DDIMScheduler, config=SCHEDULE),
+    Golden("ddim-guidance-1", DDIMScheduler, guidance_scale=1.0, config=SCHEDULE),
+    Golden("euler", EulerDiscreteScheduler, config=SHARED),
+    Golden("dpm-multistep", DPMSolverMultistepScheduler, config=SHARED | dict(algorithm_type="dpmsolver++")),
+    Golden("lcm", LCMScheduler, steps=4, guidance_scale=1.5, config=LCM),
     Golden("flow-match-euler", LatentFlowMatch, config=dict(num_train_timesteps=1000, shift=3.0)),
 )
 
@@ -141,7 +149,7 @@ def make(golden, pipeline, onnx_pipeline):
     }
     print(f"{golden.name}: latents spread {latents.std():.2f}, picture spread {picture.std():.1f}, {difference}", flush=True)
     if not (difference["latents_relative"] < 1e-2 and difference["pixels_mean"] < 0.5):
-        raise AssertionError(f"{golden.name}: models/tiny-sd paints another picture; run export_tiny_sd.py first")
+        raise AssertionError(f"{golden.name}: models/emoji-sd paints another picture; run export_emoji_sd.py first")
     Image.fromarray(picture).save(GOLDENS / f"{golden.name}.png", optimize=True)
     write_json(
         GOLDENS / f"{golden.name}.json",
@@ -164,10 +172,13 @@ def make(golden, pipeline, onnx_pipeline):
 
 
 def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--work", required=True, type=Path)
+    work = parser.parse_args().work
     warnings.filterwarnings("ignore")
     GOLDENS.mkdir(parents=True, exist_ok=True)
-    pipeline = build_pipeline(MODEL / "tokenizer")
-    onnx_pipeline = put_onnx_in(build_pipeline(MODEL / "tokenizer"))
+    pipeline = load_pipeline(work)
+    onnx_pipeline = put_onnx_in(load_pipeline(work))
     for each in (pipeline, onnx_pipeline):
         each.set_progress_bar_config(disable=True)
     for golden in GOLDENS_WANTED:

@@ -16,8 +16,6 @@ import numpy as np
 import torch
 from transformers import CLIPTokenizer
 
-from tiny_tokenizer import MAX_LENGTH
-
 ROOT = Path(__file__).resolve().parents[2]
 GOLDENS = ROOT / "test" / "fixtures" / "goldens"
 STEPS = (4, 10, 25)
@@ -163,8 +161,8 @@ def scheduler_goldens():
 
 
 def tokenizer_goldens():
-    tokenizer = CLIPTokenizer.from_pretrained(ROOT / "models" / "tiny-sd" / "tokenizer")
-    padding = dict(padding="max_length", max_length=MAX_LENGTH, truncation=True)
+    tokenizer = CLIPTokenizer.from_pretrained(ROOT / "models" / "emoji-sd" / "tokenizer")
+    padding = dict(padding="max_length", truncation=True)
     return [{"prompt": prompt, "input_ids": tokenizer(prompt, **padding).input_ids} for prompt in PROMPTS]
 
 

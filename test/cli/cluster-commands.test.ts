@@ -27,12 +27,12 @@ describe('tandem generate', () => {
     expect((await generate('configs/single-cpu.yaml', single)).status).toBe(0);
     const first = await generate('configs/dual-cpu.yaml', dual, '--json');
     expect(first.status).toBe(0);
-    expect(first.stderr).toMatch(/Partitioning tiny-sd into .* \(none are prepared yet\)/);
+    expect(first.stderr).toMatch(/Partitioning emoji-sd into .* \(none are prepared yet\)/);
     const report = JSON.parse(first.stdout);
     expect(report).toMatchObject({
       file: dual,
-      width: 256,
-      height: 256,
+      width: 64,
+      height: 64,
       seed: 0,
       world_size: 2,
       num_inference_steps: 2,
@@ -51,7 +51,7 @@ describe('tandem generate', () => {
 
     const second = await generate('configs/dual-cpu.yaml', again);
     expect(second.stderr).toMatch(/Reusing the shards in /);
-    expect(second.stdout).toMatch(/Wrote .*again\.png \(256x256, seed 0, ddim\)/);
+    expect(second.stdout).toMatch(/Wrote .*again\.png \(64x64, seed 0, ddim\)/);
     expect(readFileSync(again).equals(readFileSync(dual))).toBe(true);
   });
 
@@ -82,10 +82,10 @@ describe('tandem generate', () => {
   });
 
   it('refuses what cannot work before any work is done', async () => {
-    const size = await generate('configs/dual-cpu.yaml', join(scratch.path, 'x.png'), '--width', '100');
+    const size = await generate('configs/dual-cpu.yaml', join(scratch.path, 'x.png'), '--width', '102');
     expect(size).toMatchObject({
       status: 1,
-      stderr: expect.stringMatching(/width: expected a multiple of 8 pixels.*found 100/),
+      stderr: expect.stringMatching(/width: expected a multiple of 4 pixels.*found 102/),
     });
     const out = await generate('configs/dual-cpu.yaml', join(scratch.path, 'none', 'x.png'));
     expect(out).toMatchObject({ status: 1, stderr: expect.stringMatching(/Expected the directory of .* to exist/) });

@@ -6,7 +6,7 @@ import { makeScratch, TINY_SD_DIMS, tandem } from './tandem.js';
 const scratch = makeScratch();
 afterAll(scratch.remove);
 
-const MODEL = ['models/tiny-sd', '--tensor-parallel-size', '2'];
+const MODEL = ['models/emoji-sd', '--tensor-parallel-size', '2'];
 const run = (...args: string[]) => tandem(args, scratch.path);
 
 describe('tandem plan', () => {
@@ -34,7 +34,7 @@ describe('tandem plan', () => {
   });
 
   it('prints tables for people', async () => {
-    const { stdout } = await run('plan', 'models/tiny-sd', '--config', 'configs/dual-cpu.yaml', ...TINY_SD_DIMS);
+    const { stdout } = await run('plan', 'models/emoji-sd', '--config', 'configs/dual-cpu.yaml', ...TINY_SD_DIMS);
     expect(stdout).toMatch(/of the weights and .* of the work are split over 2 ranks/);
     expect(stdout).toMatch(/rank +device +weights +activations +work/);
   });
@@ -92,7 +92,7 @@ describe('tandem verify', () => {
 describe('tandem bench', () => {
   it('measures one worker, two, and plain ONNX Runtime in turns', async () => {
     const args = ['--tensor-parallel-size', '1,2', '--provider', 'cpu', '--threads', '1', '--steps', '2'];
-    const { status, stdout } = await run('bench', 'models/tiny-sd', ...args, ...TINY_SD_DIMS, '--json');
+    const { status, stdout } = await run('bench', 'models/emoji-sd', ...args, ...TINY_SD_DIMS, '--json');
     expect(status).toBe(0);
     const { runs, plain, speedup } = JSON.parse(stdout);
     const figures = {

@@ -22,8 +22,8 @@ export interface Running {
 const BIN = resolve('bin/tandem.js');
 const LIMIT_MS = 100_000;
 
-/** Sizes of the shipped model's dims for its own 256x256 picture with guidance. */
-export const TINY_SD_DIMS = ['batch_size=2', 'height=32', 'width=32', 'sequence_length=77'].flatMap((dim) => [
+/** Sizes of the shipped model's dims for its own 64x64 picture with guidance. */
+export const TINY_SD_DIMS = ['batch_size=2', 'height=16', 'width=16', 'sequence_length=32'].flatMap((dim) => [
   '--dim',
   dim,
 ]);

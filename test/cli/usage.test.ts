@@ -28,17 +28,17 @@ describe('tandem', () => {
     { args: ['plan', 'x', '--tensor-parallel-size', '0'], says: /Expected a whole number, 1 or more/ },
     { args: ['plan', 'x', '--dim', 'height'], says: /Expected NAME=SIZE/ },
     { args: ['plan', 'x', '--provider', 'gpu'], says: /Allowed choices are cpu, cuda, webgpu, dml, coreml/ },
-    { args: ['plan', 'models/tiny-sd'], says: /Expected --tensor-parallel-size N .* or --config FILE/ },
+    { args: ['plan', 'models/emoji-sd'], says: /Expected --tensor-parallel-size N .* or --config FILE/ },
     {
-      args: ['plan', 'models/tiny-sd', '--config', 'configs/dual-cpu.yaml', '--threads', '2'],
+      args: ['plan', 'models/emoji-sd', '--config', 'configs/dual-cpu.yaml', '--threads', '2'],
       says: /--threads and --config/,
     },
     {
-      args: ['plan', 'models/tiny-sd', '--config', 'configs/dual-cpu.yaml', '--tensor-parallel-size', '3'],
+      args: ['plan', 'models/emoji-sd', '--config', 'configs/dual-cpu.yaml', '--tensor-parallel-size', '3'],
       says: /Expected --tensor-parallel-size 2/,
     },
     { args: ['bench'], says: /Expected --config FILE/ },
-    { args: ['bench', 'models/tiny-sd', '--config', 'configs/dual-cpu.yaml'], says: /not both/ },
+    { args: ['bench', 'models/emoji-sd', '--config', 'configs/dual-cpu.yaml'], says: /not both/ },
   ])('does not understand $args, says why and ends with status 2', async ({ args, says }) => {
     const { status, stdout, stderr } = await run(...args);
     expect(status).toBe(2);

@@ -43,7 +43,7 @@ it('serves again with the same workers when `tandem launch` was killed, and leav
     const devices = '[{ provider: cpu, threads: 1 }, { provider: cpu, threads: 1 }]';
     await writeFile(
       file,
-      `model: ${resolve('models/tiny-sd')}\ndevices: ${devices}\nshards: shards\nserver: { port: 0 }\n`,
+      `model: ${resolve('models/emoji-sd')}\ndevices: ${devices}\nshards: shards\nserver: { port: 0 }\n`,
     );
     const first = await launch(file, runtime);
     const pids = new Set(first.pids);

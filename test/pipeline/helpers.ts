@@ -7,7 +7,7 @@ import { decode } from 'fast-png';
 import { z } from 'zod';
 import { parsePythonJson } from '#tandem/coordinator/pipeline/python-json.js';
 
-export const MODEL = resolve('models/tiny-sd');
+export const MODEL = resolve('models/emoji-sd');
 export const GOLDENS = resolve('test/fixtures/goldens');
 
 const file = z.object({ file: z.string() });

@@ -19,9 +19,9 @@ describe('a model directory', () => {
     expect(read).toMatchObject({
       denoiser: join(MODEL, 'unet/model.onnx'),
       scheduler: { name: 'ddim' },
-      latents: { channels: 4, scalingFactor: 0.18215, shiftFactor: 0, downscale: 8 },
-      sequenceLength: 77,
-      defaultSize: { width: 256, height: 256 },
+      latents: { channels: 4, scalingFactor: 0.33593, shiftFactor: 0, downscale: 4 },
+      sequenceLength: 32,
+      defaultSize: { width: 64, height: 64 },
     });
   });
 

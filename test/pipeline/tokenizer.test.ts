@@ -35,18 +35,18 @@ describe('the tokenizer', () => {
 
   it('marks padding in the attention mask', async () => {
     const { ids, attentionMask } = (await openTemporary()).tokenize('a red cat');
-    expect(ids).toHaveLength(77);
+    expect(ids).toHaveLength(32);
     const kept = attentionMask.filter((value) => value === 1).length;
-    expect(attentionMask).toEqual([...Array(kept).fill(1), ...Array(77 - kept).fill(0)]);
+    expect(attentionMask).toEqual([...Array(kept).fill(1), ...Array(32 - kept).fill(0)]);
     expect(new Set(ids.slice(kept - 1)).size).toBe(1);
   });
 
   it('reports the part of a prompt that does not fit', async () => {
     const tokenizer = await openTemporary();
     expect(tokenizer.tokenize('a red cat').truncatedText).toBeUndefined();
-    const { ids, truncatedText } = tokenizer.tokenize(`${'red '.repeat(75)}cat on the beach`);
-    expect(truncatedText).toBe('cat on the beach');
-    expect(ids[76]).toBe(tokenizer.tokenize('').ids[76]);
+    const { ids, truncatedText } = tokenizer.tokenize(`${'red '.repeat(30)}cat and a dog`);
+    expect(truncatedText).toBe('cat and a dog');
+    expect(ids[31]).toBe(tokenizer.tokenize('').ids[31]);
   });
 
   it('pads with the token that special_tokens_map.json names, as Stable Diffusion 2 does', async () => {
@@ -55,7 +55,7 @@ describe('the tokenizer', () => {
     await model.write(path, { ...map, pad_token: '!' });
     const padded = (await openTemporary()).tokenize('red');
     const vocab = await readJson(join(model.directory, 'tokenizer/vocab.json'));
-    expect(padded.ids[76]).toBe(vocab['!']);
+    expect(padded.ids[31]).toBe(vocab['!']);
   });
 
   it('whose files are missing or malformed is refused by name', async () => {

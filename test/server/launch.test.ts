@@ -15,14 +15,14 @@ import {
   withLaunched,
 } from './helpers.js';
 
-const LONG = { prompt: 'x', num_inference_steps: 200 };
+const LONG = { prompt: 'x', num_inference_steps: 200, n: 4 };
 const KEY = 'a-key-for-this-test-only';
 
 describe('tandem launch', () => {
   it('finishes what it was asked on SIGTERM, is not ready at once, refuses what is new, and leaves no process', () =>
     withLaunched('{ port: 0, drain_s: 45 }', async (launched) => {
       const { url } = launched;
-      const body = { prompt: 'x', num_inference_steps: 20, response_format: 'b64_json' };
+      const body = { prompt: 'x', num_inference_steps: 100, response_format: 'b64_json' };
       const running = post(url, body);
       await until(async () => (await health(url)).requests_running === 1);
       const waiting = post(url, { ...body, num_inference_steps: 2 });

@@ -14,7 +14,7 @@ let model = '';
 beforeAll(async () => {
   scratch = await mkdtemp(join(tmpdir(), 'tandem-shards-'));
   model = join(scratch, 'model.onnx');
-  await cp('models/tiny-sd/unet/model.onnx', model);
+  await cp('models/emoji-sd/unet/model.onnx', model);
 });
 
 afterAll(() => rm(scratch, { recursive: true }));

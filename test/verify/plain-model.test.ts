@@ -10,7 +10,7 @@ const scratch = mkdtempSync(join(tmpdir(), 'tandem-plain-'));
 afterAll(() => rmSync(scratch, { recursive: true }));
 
 const SIZES: Readonly<Record<string, number>> = { batch_size: 1, height: 16, width: 16, sequence_length: 77 };
-const { inputs } = await inspect('models/tiny-sd/unet/model.onnx');
+const { inputs } = await inspect('models/emoji-sd/unet/model.onnx');
 const INPUTS = randomInputs(
   inputs.map(({ name, dtype, shape }) => ({
     name,
@@ -22,7 +22,7 @@ const INPUTS = randomInputs(
 
 const open = (changes: Partial<PlainRequest> = {}) =>
   openPlainModel({
-    model: 'models/tiny-sd/unet/model.onnx',
+    model: 'models/emoji-sd/unet/model.onnx',
     provider: 'cpu',
     deviceId: 0,
     threads: 1,

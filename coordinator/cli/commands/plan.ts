@@ -27,7 +27,7 @@ Only the graph is read: weights may be missing. --json prints ranks, fractions, 
 
 Examples:
   $ tandem plan unet.onnx --tensor-parallel-size 2
-  $ tandem plan models/tiny-sd --config configs/dual-cpu.yaml --dim batch_size=2 --dim height=8 --dim width=8 --dim sequence_length=77`;
+  $ tandem plan models/emoji-sd --config configs/dual-cpu.yaml --dim batch_size=2 --dim height=8 --dim width=8 --dim sequence_length=77`;
 
 /** Rows of the replicated table that are shown; the JSON has all. */
 const SHOWN = 12;

@@ -35,7 +35,7 @@ It passes when max |a-b| / max |b| is within the tolerance and all ranks end wit
 
 Examples:
   $ tandem verify unet.onnx --tensor-parallel-size 2
-  $ tandem verify models/tiny-sd --tensor-parallel-size 2 --wire-dtype fp16 --dim batch_size=2 --dim height=8 --dim width=8 --dim sequence_length=77`;
+  $ tandem verify models/emoji-sd --tensor-parallel-size 2 --wire-dtype fp16 --dim batch_size=2 --dim height=8 --dim width=8 --dim sequence_length=77`;
 
 const verifyText = (report: VerifyReport): string =>
   [
