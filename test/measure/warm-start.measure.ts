@@ -57,7 +57,7 @@ it('prints how long a killed server takes to be ready again', async () => {
   await mkdir(runtime, { recursive: true, mode: 0o700 });
   const file = join(directory, 'cluster.yaml');
   const devices = '[{ provider: cpu, threads: 1 }, { provider: cpu, threads: 1 }]';
-  await writeFile(file, `model: ${resolve('models/tiny-sd')}\nshards: ../shards\ndevices: ${devices}\n`);
+  await writeFile(file, `model: ${resolve('models/emoji-sd')}\nshards: ../shards\ndevices: ${devices}\n`);
   const port = await freePort();
   let running = await launch(file, runtime, port);
   const first = { pids: await pidsOf(running), readyMs: running.readyMs };

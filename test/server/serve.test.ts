@@ -4,7 +4,7 @@ import { parseClusterConfig, type Ready, serve, TandemError, terminated } from '
 import { CONFIG, freePort, type ImageAnswer, isAlive, json, post } from './helpers.js';
 
 const TEXT = `
-model: ../models/tiny-sd
+model: ../models/emoji-sd
 devices: [{ provider: cpu, threads: 1 }]
 defaults: { width: 64, height: 64 }
 workers: { keep_warm_s: 0 }

@@ -38,9 +38,9 @@ it('are read again when a file of the model has changed, and miss what is gone',
 
 it('are those of the model that is there, not of the one that was', async () => {
   const model = join(scratch, 'model.onnx');
-  await cp('models/tiny-sd/unet/model.onnx', model);
+  await cp('models/emoji-sd/unet/model.onnx', model);
   const unet = await modelFacts(model, scratch);
-  await cp('models/tiny-sd/vae_decoder/model.onnx', model);
+  await cp('models/emoji-sd/vae_decoder/model.onnx', model);
   expect((await modelFacts(model, scratch)).inputs).not.toEqual(unet.inputs);
   await writeFile(model, 'no model');
   expect((await errorOf(modelFacts(model, scratch))).code).toMatch(/^MODEL_/);
@@ -50,6 +50,6 @@ it('are found out every time where they cannot be remembered', async () => {
   const root = join(scratch, 'root');
   await mkdir(root);
   await writeFile(join(root, 'models'), 'in the way');
-  const model = 'models/tiny-sd/unet/model.onnx';
+  const model = 'models/emoji-sd/unet/model.onnx';
   expect(await modelFacts(model, root)).toEqual(await modelFacts(model, root));
 });
