@@ -23,7 +23,8 @@ export {
 } from './config/index.js';
 export type { Denoiser } from './denoiser.js';
 export { type GenerateReport, type GenerateRequest, generate } from './generate/generate.js';
-export type { Hooks } from './hooks.js';
+export { cancelled, type Hooks, terminated } from './hooks.js';
 export { type LaunchConfigRequest, type Launched, launch } from './launch.js';
+export { type Ready, type ServeRequest, type SwapOutcome, serve } from './server/index.js';
 export { type DenoiserModel, findDenoiserModel } from './shards/model.js';
 export { type VerifyReport, type VerifyRequest, verify } from './verify/verify.js';

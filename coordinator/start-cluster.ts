@@ -5,7 +5,8 @@ import { checkCancelled, type Hooks } from './hooks.js';
 import type { PreparedShards } from './shards/prepare.js';
 
 /** Everything about a cluster but its model. */
-export type ClusterSettings = Pick<ClusterConfig, 'devices' | 'wire' | 'shards' | 'timeouts'>;
+export type ClusterSettings = Pick<ClusterConfig, 'devices' | 'wire' | 'shards' | 'timeouts'> &
+  Partial<Pick<ClusterConfig, 'loader'>>;
 
 /** What sets a resident cluster apart from a one-shot command's. */
 export type Residency = Pick<LaunchOptions, 'restart' | 'detached'>;
@@ -18,7 +19,7 @@ export const residency = ({ file, workers }: Pick<ClusterConfig, 'file' | 'worke
     : {}),
 });
 
-export interface LaunchRequest extends Hooks, Residency, Pick<ClusterSettings, 'wire' | 'timeouts'> {
+export interface LaunchRequest extends Hooks, Residency, Pick<ClusterSettings, 'wire' | 'loader' | 'timeouts'> {
   /** Index is the rank. */
   readonly devices: readonly DeviceConfig[];
 }
@@ -42,6 +43,7 @@ export const startCluster = async (shards: PreparedShards, request: LaunchReques
     profile: shards.profile.name,
     devices: request.devices.map(({ provider, deviceId, threads }) => ({ provider, deviceId, threads })),
     transport: request.wire.transport,
+    ...(request.loader ? { loader: request.loader } : {}),
     timeouts: request.timeouts,
     ...(request.restart ? { restart: request.restart } : {}),
     ...(request.detached ? { detached: request.detached } : {}),

@@ -4,7 +4,6 @@
  *     read -> fold (dims, constants, shapes) -> canonicalise -> place -> choose -> cut -> emit (localise, divide) -> write (prepare)
  */
 
-import { readFileSync } from 'node:fs';
 import { basename, posix } from 'node:path';
 import { canonicalise } from './canonicalise.js';
 import { choose, type WireDtype } from './choose.js';
@@ -18,9 +17,10 @@ import type { Provider, TensorMetadata } from './onnxruntime.js';
 import { place } from './place.js';
 import { divideLargeSegments } from './prepare/divide.js';
 import { findTarget, isPreparable } from './prepare/target.js';
-import { readModel, type SourceModel } from './read.js';
+import { type ReadOptions, readModel, type SourceModel } from './read.js';
 import { type Decided, makeReport, type PlanReport, planRates, sentBytes } from './report.js';
 import type { TensorSpec } from './tensor.js';
+import { TOOL_VERSION } from './version.js';
 import type { RankContent } from './write.js';
 import { writeShardDirectory } from './write.js';
 
@@ -54,11 +54,6 @@ export interface PartitionOptions {
   readonly onProgress?: (stage: string, done: number, total: number) => void;
   readonly signal?: AbortSignal;
 }
-
-/** The package's own version, for the manifest. */
-export const TOOL_VERSION: string = JSON.parse(
-  readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
-).version;
 
 const STAGES = ['fold', 'place', 'choose', 'emit'] as const;
 
@@ -243,10 +238,21 @@ export const partition = async (modelPath: string, out: string, options: Partiti
   );
 };
 
-/** A model's inputs and outputs as declared; symbolic dims by name. */
+/** What can be told of a model without planning it. */
+export interface Inspection {
+  /** As declared; symbolic dims by name. */
+  readonly inputs: readonly TensorMetadata[];
+  readonly outputs: readonly TensorMetadata[];
+  /** Absolute paths of the model's own file and of those that hold its weights. */
+  readonly files: readonly string[];
+}
+
+/** Reads a model's graph; whether the files of its weights are there is looked at where `options` say so. */
 export const inspect = async (
   modelPath: string,
-): Promise<{ readonly inputs: readonly TensorMetadata[]; readonly outputs: readonly TensorMetadata[] }> => {
-  const { model } = await readModel(modelPath, { requireWeights: false });
-  return { inputs: declaredInputs(model), outputs: declaredOutputs(model) };
+  options: ReadOptions = { requireWeights: false },
+): Promise<Inspection> => {
+  const { path, model, weights } = await readModel(modelPath, options);
+  const files = [...new Set([path, ...[...weights.values()].map(({ file }) => file)])];
+  return { inputs: declaredInputs(model), outputs: declaredOutputs(model), files };
 };

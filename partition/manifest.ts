@@ -6,10 +6,11 @@
  * after a segment it sends some of its tensors to peers and receives some from them; every sum, slice, concatenation and
  * cast that makes this an all-reduce or an all-gather is inside the segments' graphs.
  */
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { TandemError } from './errors.js';
+import { manifestProblems } from './manifest-rules.js';
 import type { Provider } from './onnxruntime.js';
 import { DTYPES, type DType, type TensorSpec } from './tensor.js';
 
@@ -103,34 +104,43 @@ export interface Manifest {
   readonly files: readonly FileEntry[];
 }
 
-/** Inside the shard directory whatever the system, so that a manifest can neither read nor claim files elsewhere. */
+const count = z.number().int().nonnegative();
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 hex digits');
+const gmac = z.string().regex(/^[0-9a-f]{32}$/, 'expected 32 hex digits');
+const names = z.array(z.string());
+
+/** Whatever the system calls a path: a manifest can neither read nor claim files elsewhere. */
 const path = z
   .string()
-  .regex(/^[^\\/:\0]+(\/[^\\/:\0]+)*$/, 'expected a relative path with forward slashes')
-  .refine((text) => !text.split('/').some((part) => part === '..' || part === '.'), 'expected a path without ".."');
-const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'expected a sha256 digest in hex');
-const gmac = z.string().regex(/^[0-9a-f]{32}$/, 'expected a GMAC in hex');
-const count = z.number().int().nonnegative();
-const names = z.array(z.string());
-const dtype = z.enum(Object.keys(DTYPES) as [DType, ...DType[]]);
-const tensorSpec = z.strictObject({ name: z.string(), dtype, shape: z.array(count) });
+  .refine(
+    (text) =>
+      /^[^\\/:\0]+(\/[^\\/:\0]+)*$/.test(text) && !text.split('/').some((part) => part === '..' || part === '.'),
+    'expected a path inside the shard directory, with forward slashes',
+  );
+
+const spec = {
+  name: z.string().min(1),
+  dtype: z.enum(Object.keys(DTYPES) as [DType, ...DType[]]),
+  shape: z.array(count),
+};
+const tensorSpec = z.strictObject(spec);
 
 const segment = z.strictObject({
   file: path,
   inputs: names,
   outputs: z.array(tensorSpec),
-  sends: z.array(z.strictObject({ tensor: z.string(), to: z.array(count) })),
-  receives: z.array(z.strictObject({ ...tensorSpec.shape, from: count, tensor: z.string() })),
+  sends: z.array(z.strictObject({ tensor: z.string(), to: z.array(count).min(1) })),
+  receives: z.array(z.strictObject({ ...spec, from: count, tensor: z.string() })),
   release: names,
 });
 
 const profile = z.strictObject({
-  name: z.string(),
+  name: z.string().min(1),
   dims: z.record(z.string(), count),
   inputs: z.array(tensorSpec),
-  outputs: z.array(tensorSpec),
+  outputs: z.array(tensorSpec).min(1),
   wire_bytes_per_step: z.number().nonnegative(),
-  ranks: z.array(z.strictObject({ segments: z.array(segment) })),
+  ranks: z.array(z.strictObject({ segments: z.array(segment).min(1) })),
 });
 
 const preparedFor = z.strictObject({
@@ -158,100 +168,80 @@ const manifestSchema: z.ZodType<Manifest> = z.strictObject({
   files: z.array(z.strictObject({ path, bytes: count, sha256, gmac: gmac.exactOptional() })),
 });
 
-/** What the types cannot say: that the parts of a manifest agree with each other. Returns all the problems. */
-const findDisagreements = (manifest: Manifest): readonly string[] => {
-  const problems: string[] = [];
-  const files = new Set(manifest.files.map((file) => file.path));
-  const expectFile = (where: string, file: string) => {
-    if (!files.has(file)) problems.push(`${where}: "${file}" is not one of "files"`);
-  };
-  const expectRanks = (where: string, found: number) => {
-    if (found !== manifest.world_size) problems.push(`${where}: expected ${manifest.world_size} ranks, found ${found}`);
-  };
-  const expectPeer = (where: string, self: number, peer: number) => {
-    if (peer >= manifest.world_size || peer === self)
-      problems.push(`${where}: rank ${peer} is no peer of rank ${self}`);
-  };
-  expectRanks('ranks', manifest.ranks.length);
-  manifest.ranks.forEach((entry, index) => {
-    if (entry.rank !== index) problems.push(`ranks.${index}.rank: expected ${index}, found ${entry.rank}`);
-    expectFile(`ranks.${index}.weights`, entry.weights);
-  });
-  for (const { name, ranks } of manifest.profiles) {
-    expectRanks(`profile "${name}"`, ranks.length);
-    ranks.forEach(({ segments }, rank) => {
-      segments.forEach((entry, index) => {
-        const where = `profile "${name}", rank ${rank}, segment ${index}`;
-        expectFile(where, entry.file);
-        for (const peer of entry.sends.flatMap((send) => send.to)) expectPeer(where, rank, peer);
-        for (const receive of entry.receives) expectPeer(where, rank, receive.from);
-      });
-    });
-  }
-  return problems;
-};
+const REMEDY = 'make it again with "tandem partition"';
 
-const invalid = (directory: string, problems: readonly string[]): TandemError =>
-  new TandemError(
-    'SHARDS_INVALID',
-    `"${join(directory, MANIFEST_FILE)}" is not a valid manifest: ${problems[0]}. Make the shard directory again with "tandem partition".`,
-    { problems },
-  );
+const checkDirectory = async (directory: string): Promise<void> => {
+  const found = await stat(directory).catch(() => undefined);
+  if (found === undefined) {
+    throw new TandemError('SHARD_DIRECTORY_MISSING', `Shard directory "${directory}" does not exist; ${REMEDY}.`);
+  }
+  if (!found.isDirectory()) {
+    throw new TandemError(
+      'SHARD_DIRECTORY_INVALID',
+      `Expected a shard directory, but "${directory}" is not a directory.`,
+    );
+  }
+};
 
 const readText = async (directory: string): Promise<string> => {
-  try {
-    return await readFile(join(directory, MANIFEST_FILE), 'utf8');
-  } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
+  await checkDirectory(directory);
+  return readFile(join(directory, MANIFEST_FILE), 'utf8').catch((cause: unknown) => {
     throw new TandemError(
-      'SHARDS_MISSING',
-      `Expected a shard directory at "${directory}", but its ${MANIFEST_FILE} cannot be read (${code}). Make one with "tandem partition".`,
+      'SHARD_DIRECTORY_INVALID',
+      `"${directory}" is not a shard directory: it has no readable ${MANIFEST_FILE}; ${REMEDY}.`,
       { cause },
     );
-  }
-};
-
-/** Another version's manifest fails in many places; the version is the one problem worth telling. */
-const checkVersion = (directory: string, json: unknown): void => {
-  const version = typeof json === 'object' && json !== null ? Reflect.get(json, 'format_version') : undefined;
-  if (typeof version !== 'number' || version === FORMAT_VERSION) return;
-  throw new TandemError(
-    'SHARDS_VERSION',
-    `The shard directory "${directory}" has format version ${version}; expected ${FORMAT_VERSION}. Make it again with "tandem partition".`,
-  );
-};
-
-/**
- * Checks a manifest that was read from JSON.
- * @param directory the shard directory, for messages
- * @throws TandemError SHARDS_VERSION, or SHARDS_INVALID with all the problems
- */
-export const parseManifest = (directory: string, text: string): Manifest => {
-  const json = parseJson(directory, text);
-  checkVersion(directory, json);
-  const parsed = manifestSchema.safeParse(json);
-  if (!parsed.success) {
-    throw invalid(
-      directory,
-      parsed.error.issues.map((issue) => `${issue.path.join('.') || 'the whole'}: ${issue.message}`),
-    );
-  }
-  const problems = findDisagreements(parsed.data);
-  if (problems.length > 0) throw invalid(directory, problems);
-  return parsed.data;
+  });
 };
 
 const parseJson = (directory: string, text: string): unknown => {
   try {
     return JSON.parse(text);
   } catch (cause) {
-    throw invalid(directory, [`it is not JSON (${cause instanceof Error ? cause.message : String(cause)})`]);
+    const path = join(directory, MANIFEST_FILE);
+    throw new TandemError('SHARD_MANIFEST_INVALID', `"${path}" is not JSON; ${REMEDY}.`, { cause });
   }
 };
 
+/** Another version's manifest fails in many places; the version is the one problem worth telling. */
+const checkVersion = (directory: string, json: unknown): void => {
+  const found = typeof json === 'object' && json !== null ? Reflect.get(json, 'format_version') : undefined;
+  if (found === FORMAT_VERSION) return;
+  if (typeof found !== 'number') {
+    throw new TandemError(
+      'SHARD_MANIFEST_INVALID',
+      `The ${MANIFEST_FILE} in "${directory}" has no format_version; ${REMEDY}.`,
+    );
+  }
+  throw new TandemError(
+    'SHARD_FORMAT_VERSION',
+    `Shard directory "${directory}" has format version ${found}, but this Tandem reads version ${FORMAT_VERSION}; ${REMEDY}.`,
+  );
+};
+
 /**
- * Reads and checks the manifest of a shard directory. The files that it lists are not looked at.
- * @throws TandemError SHARDS_MISSING, SHARDS_VERSION, or SHARDS_INVALID with all the problems
+ * Checks a manifest that was read from JSON.
+ * @param directory the shard directory, for messages
+ * @throws TandemError `SHARD_FORMAT_VERSION`, or `SHARD_MANIFEST_INVALID` with all the problems
+ */
+export const parseManifest = (directory: string, text: string): Manifest => {
+  const json = parseJson(directory, text);
+  checkVersion(directory, json);
+  const parsed = manifestSchema.safeParse(json);
+  const problems = parsed.success
+    ? manifestProblems(parsed.data)
+    : parsed.error.issues.map((issue) => `${issue.path.join('.') || MANIFEST_FILE}: ${issue.message}`);
+  if (parsed.success && problems.length === 0) return parsed.data;
+  throw new TandemError(
+    'SHARD_MANIFEST_INVALID',
+    `The ${MANIFEST_FILE} in "${directory}" is not valid (${problems.length} problems, first: ${problems[0]}); ${REMEDY}.`,
+    { problems },
+  );
+};
+
+/**
+ * Reads and checks a shard directory's manifest; the files that it lists are not looked at.
+ * @throws TandemError `SHARD_DIRECTORY_MISSING`, `SHARD_DIRECTORY_INVALID`, `SHARD_FORMAT_VERSION`, `SHARD_MANIFEST_INVALID`
  */
 export const readManifest = async (directory: string): Promise<Manifest> =>
   parseManifest(directory, await readText(directory));

@@ -1,81 +1,14 @@
-/** Reads a shard directory's manifest and proves a rank's files before anything is loaded from them. */
+/** Proves a rank's files before anything is loaded from them. */
 import { createHash } from 'node:crypto';
-import { open, readFile, stat } from 'node:fs/promises';
+import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Checksum } from '../partition/checksum.js';
 import { TandemError } from '../partition/errors.js';
-import { type FileEntry, FORMAT_VERSION, MANIFEST_FILE, type Manifest, type Profile } from '../partition/manifest.js';
-import { manifestProblems, manifestSchema } from './manifest-schema.js';
+import type { FileEntry, Manifest, Profile } from '../partition/manifest.js';
 
 const READ_BYTES = 4 << 20;
+const READS_AHEAD = 4;
 const REMEDY = 'make it again with "tandem partition"';
-
-const checkDirectory = async (directory: string): Promise<void> => {
-  const found = await stat(directory).catch(() => undefined);
-  if (found === undefined) {
-    throw new TandemError('SHARD_DIRECTORY_MISSING', `Shard directory "${directory}" does not exist; ${REMEDY}.`);
-  }
-  if (!found.isDirectory()) {
-    throw new TandemError(
-      'SHARD_DIRECTORY_INVALID',
-      `Expected a shard directory, but "${directory}" is not a directory.`,
-    );
-  }
-};
-
-const readJson = async (directory: string): Promise<unknown> => {
-  const path = join(directory, MANIFEST_FILE);
-  const text = await readFile(path, 'utf8').catch((cause: unknown) => {
-    throw new TandemError(
-      'SHARD_DIRECTORY_INVALID',
-      `"${directory}" is not a shard directory: it has no readable ${MANIFEST_FILE}; ${REMEDY}.`,
-      {
-        cause,
-      },
-    );
-  });
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw new TandemError('SHARD_MANIFEST_INVALID', `"${path}" is not JSON; ${REMEDY}.`, { cause });
-  }
-};
-
-const checkVersion = (directory: string, json: unknown): void => {
-  const found = typeof json === 'object' && json !== null && 'format_version' in json ? json.format_version : undefined;
-  if (typeof found !== 'number') {
-    throw new TandemError(
-      'SHARD_MANIFEST_INVALID',
-      `The ${MANIFEST_FILE} in "${directory}" has no format_version; ${REMEDY}.`,
-    );
-  }
-  if (found !== FORMAT_VERSION) {
-    throw new TandemError(
-      'SHARD_FORMAT_VERSION',
-      `Shard directory "${directory}" has format version ${found}, but this Tandem reads version ${FORMAT_VERSION}; ${REMEDY}.`,
-    );
-  }
-};
-
-/**
- * Reads and checks a shard directory's manifest; the files it lists are not looked at.
- * @throws TandemError `SHARD_DIRECTORY_MISSING`, `SHARD_DIRECTORY_INVALID`, `SHARD_FORMAT_VERSION`, `SHARD_MANIFEST_INVALID`
- */
-export const readManifest = async (directory: string): Promise<Manifest> => {
-  await checkDirectory(directory);
-  const json = await readJson(directory);
-  checkVersion(directory, json);
-  const parsed = manifestSchema.safeParse(json);
-  const problems = parsed.success
-    ? manifestProblems(parsed.data)
-    : parsed.error.issues.map((issue) => `${issue.path.join('.') || MANIFEST_FILE}: ${issue.message}`);
-  if (parsed.success && problems.length === 0) return parsed.data;
-  throw new TandemError(
-    'SHARD_MANIFEST_INVALID',
-    `The ${MANIFEST_FILE} in "${directory}" is not valid (${problems.length} problems, first: ${problems[0]}); ${REMEDY}.`,
-    { problems },
-  );
-};
 
 /**
  * The profile of that name.
@@ -108,20 +41,47 @@ const sha256Prover = (): Prover => {
   return { update: (piece) => void hash.update(piece), digest: () => hash.digest('hex') };
 };
 
-/** Reads a file from start to end. Two buffers: the disk fills one while the processor is at the other, which matters where the file is not cached. */
+/** One read under way and the buffer that it fills. */
+interface Pending {
+  readonly buffer: Buffer;
+  readonly read: Promise<number>;
+}
+
+/** Fills a buffer from a place in a file, however little a single read may give. @returns bytes; fewer at the file's end */
+const fill = async (file: FileHandle, buffer: Buffer, position: number): Promise<number> => {
+  let filled = 0;
+  while (filled < buffer.length) {
+    const { bytesRead } = await file.read(buffer, filled, buffer.length - filled, position + filled);
+    if (bytesRead === 0) break;
+    filled += bytesRead;
+  }
+  return filled;
+};
+
+/**
+ * Reads a file from start to end and hands out its pieces in order. Several reads are under way while the processor is at the
+ * piece before: disks like that where the file is not cached, and over a network each read alone would wait for its answer.
+ */
 export const readThrough = async (path: string, onPiece: (piece: Uint8Array) => void): Promise<void> => {
   const file = await open(path);
+  const ahead: Pending[] = [];
   try {
-    const fill = (buffer: Buffer) => file.read(buffer, 0, buffer.length, null);
-    let [full, empty] = [Buffer.allocUnsafeSlow(READ_BYTES), Buffer.allocUnsafeSlow(READ_BYTES)];
-    let read = await fill(full);
-    while (read.bytesRead > 0) {
-      const next = fill(empty);
-      onPiece(full.subarray(0, read.bytesRead));
-      [full, empty] = [empty, full];
-      read = await next;
+    let position = 0;
+    const begin = (buffer: Buffer): void => {
+      const read = fill(file, buffer, position);
+      read.catch(() => undefined);
+      ahead.push({ buffer, read });
+      position += buffer.length;
+    };
+    for (let index = 0; index < READS_AHEAD; index++) begin(Buffer.allocUnsafeSlow(READ_BYTES));
+    for (let next = ahead.shift(); next !== undefined; next = ahead.shift()) {
+      const bytes = await next.read;
+      if (bytes === 0) return;
+      onPiece(next.buffer.subarray(0, bytes));
+      begin(next.buffer);
     }
   } finally {
+    await Promise.allSettled(ahead.map(({ read }) => read));
     await file.close();
   }
 };

@@ -78,6 +78,8 @@ export const toWorker = z.discriminatedUnion('kind', [
     provider,
     device_id: z.number().int().nonnegative(),
     threads: z.number().int().positive(),
+    /** Who brings the weights' pages in, as `loader.ts` has it; `auto` where absent. */
+    loader: z.enum(['auto', 'mmap', 'read']).optional(),
     /** Where each rank's exchange socket listens; index is the rank. */
     peers: z.array(z.string()),
     /** How long a rank waits for a peer's tensors before it reports that the peer is stuck. */

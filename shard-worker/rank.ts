@@ -2,16 +2,17 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { TandemError } from '../partition/errors.js';
-import type { Manifest, Profile, SegmentEntry } from '../partition/manifest.js';
+import { type Manifest, type Profile, readManifest, type SegmentEntry } from '../partition/manifest.js';
 import { checkProvider } from '../partition/onnxruntime.js';
 import { byteLength, type HostTensor, type TensorSpec } from '../partition/tensor.js';
 import { BufferPool, sharedBuffer } from './buffers.js';
-import { checkRankFiles, findProfile, readManifest } from './check.js';
+import { checkRankFiles, findProfile } from './check.js';
 import { ComputePool } from './compute-pool.js';
 import type { Tensors } from './compute-protocol.js';
 import { checkEndpoint } from './endpoints.js';
 import { Exchange, stepAbandoned } from './exchange.js';
 import { tensorProblems } from './inputs.js';
+import { chooseLoader, type Loader } from './loader.js';
 import { manifestDigest } from './manifest-digest.js';
 import type { StepTimes, ToWorker } from './protocol.js';
 import type { ExchangeInbox } from './transport.js';
@@ -101,7 +102,10 @@ export class Rank {
     this.#profile = profile;
     // A damaged graph could do anything to ONNX Runtime; damaged weights are only numbers until the first step.
     await checkRankFiles(order.shard_directory, manifest, this.rank, undefined, 'graphs');
-    const loading = [this.#checkWeights(order, manifest), this.#open(order, manifest, profile)];
+    const loader = await chooseLoader(order.loader ?? 'auto', order.shard_directory);
+    const checking = this.#checkWeights(order, manifest, loader);
+    if (loader === 'read') await checking;
+    const loading = [checking, this.#open(order, manifest, profile)];
     const failed = (await Promise.allSettled(loading)).find((result) => result.status === 'rejected');
     if (failed) throw failed.reason;
     this.#exchange = new Exchange({
@@ -172,7 +176,7 @@ export class Rank {
     return { profile, exchange };
   }
 
-  async #checkWeights(order: LoadOrder, manifest: Manifest): Promise<void> {
+  async #checkWeights(order: LoadOrder, manifest: Manifest, loader: Loader): Promise<void> {
     let reported = 0;
     const onProgress = (done: number, total: number): void => {
       const megabytes = Math.floor(done / MB);
@@ -181,7 +185,7 @@ export class Rank {
       reported = megabytes;
       this.#onProgress('check', done, total);
     };
-    await proveWeights(order.shard_directory, manifest, this.rank, onProgress);
+    await proveWeights(order.shard_directory, manifest, this.rank, loader, onProgress);
   }
 
   async #open(order: LoadOrder, manifest: Manifest, profile: Profile): Promise<void> {

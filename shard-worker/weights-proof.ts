@@ -7,6 +7,7 @@ import { readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { FileEntry, Manifest } from '../partition/manifest.js';
 import { checkRankFiles, rankFiles, readThrough } from './check.js';
+import type { Loader } from './loader.js';
 
 /** A write within this time of the one before could leave the times as they were: file systems count in steps of up to 2 s. */
 const SETTLED_MS = 2_000;
@@ -42,9 +43,22 @@ const remember = async (path: string, identity: Identity): Promise<void> => {
     .catch(() => undefined);
 };
 
+/** Brings a file into memory in the order that disks are fast at. */
+const readAhead = async (
+  path: string,
+  bytes: number,
+  onProgress: (done: number, total: number) => void,
+): Promise<void> => {
+  let done = 0;
+  await readThrough(path, (piece) => {
+    done += piece.byteLength;
+    onProgress(done, bytes);
+  });
+};
+
 /**
- * Makes sure that a rank's weights file is what the manifest says. One that is known is only read ahead, in the background,
- * which brings it into memory in the order that disks are fast at.
+ * Makes sure that a rank's weights file is what the manifest says. One that is known is only read ahead: to its end with the
+ * loader `read`, else in the background.
  * @param onProgress bytes read so far, and of how many
  * @throws TandemError `SHARD_FILES`
  */
@@ -52,6 +66,7 @@ export const proveWeights = async (
   directory: string,
   manifest: Manifest,
   rank: number,
+  loader: Loader,
   onProgress: (done: number, total: number) => void,
 ): Promise<void> => {
   const file = rankFiles(manifest, rank).find(({ path }) => path === manifest.ranks[rank]?.weights);
@@ -59,8 +74,9 @@ export const proveWeights = async (
   const path = join(directory, file.path);
   const before = await identify(path, file);
   if (await isRemembered(path, before)) {
+    if (loader === 'read') return readAhead(path, file.bytes, onProgress);
     // Whatever fails here fails again, and is told, where the sessions read.
-    readThrough(path, () => undefined).catch(() => undefined);
+    readAhead(path, file.bytes, () => undefined).catch(() => undefined);
     onProgress(file.bytes, file.bytes);
     return;
   }

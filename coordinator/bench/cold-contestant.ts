@@ -1,11 +1,11 @@
 /** One side of a race to the first result: its files, and how it is started. */
 import { join } from 'node:path';
-import { readModel } from '../../partition/read.js';
 import type { HostTensor, TensorSpec } from '../../partition/tensor.js';
 import type { Denoiser } from '../denoiser.js';
 import type { Hooks } from '../hooks.js';
 import { createPipeline, type ImageRequest, type SchedulerName } from '../pipeline/index.js';
 import { openPlainModel } from '../plain/index.js';
+import { modelFacts } from '../shards/model-facts.js';
 import type { PreparedShards } from '../shards/prepare.js';
 import { startCluster } from '../start-cluster.js';
 import type { ColdStart } from './cold-report.js';
@@ -69,12 +69,6 @@ export const clusterContestant = (run: ColdRun, shards: PreparedShards, hooks: H
   },
 });
 
-/** The model's file and those of its weights. */
-const modelFiles = async (path: string): Promise<readonly string[]> => {
-  const { weights } = await readModel(path, { requireWeights: true });
-  return [...new Set([path, ...[...weights.values()].map(({ file }) => file)])];
-};
-
 export const plainContestant = async (run: ColdRun, shards: PreparedShards, hooks: Hooks): Promise<ColdContestant> => {
   const { inputs, outputs } = shards.profile;
   const threads = totalThreads(run.devices);
@@ -83,7 +77,7 @@ export const plainContestant = async (run: ColdRun, shards: PreparedShards, hook
     name: 'plain',
     worldSize: 1,
     threads,
-    files: await modelFiles(run.model.path),
+    files: (await modelFacts(run.model.path, run.shards)).files.map(({ path }) => path),
     inputs,
     picture: run.picture,
     start: async () => {

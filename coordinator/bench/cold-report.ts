@@ -24,6 +24,11 @@ export interface ColdStart {
   readonly first_image_ms: number | null;
   /** What the disk delivered to all processes together until the first step's end; null where the system does not say. */
   readonly disk_read_bytes: number | null;
+  /**
+   * `disk_read_bytes` over the time from the first process's start until nearly all of them were read, with all that else goes on
+   * in that time: to be held against the report's `disk_read_bytes_per_s`. Null for warm files and where the system does not say.
+   */
+  readonly read_bytes_per_s: number | null;
   /** Private memory of all processes together after the first step. */
   readonly private_bytes: number;
 }

@@ -14,7 +14,8 @@ import {
 } from './cold-contestant.js';
 import type { ColdReport, ColdRunReport, ColdStart, PageCache } from './cold-report.js';
 import { checkComparable } from './comparable.js';
-import { bytesFromDisk, dropPageCache, readSequentially } from './page-cache.js';
+import { DiskWatch } from './disk-watch.js';
+import { dropPageCache, readSequentially } from './page-cache.js';
 
 export interface ColdRequest extends Hooks {
   /** At least one; the last is what plain ONNX Runtime is compared with. All run the same model with the same dims. */
@@ -35,9 +36,10 @@ const measure = async (contestant: ColdContestant, pageCache: PageCache, request
   const load = performance.now() - begin;
   return closing(request.signal, started.close, async () => {
     const { denoiser, phases } = started;
-    await denoiser.step(randomInputs(contestant.inputs, request.seed));
+    const disk = new DiskWatch(started.pids, begin);
+    await denoiser.step(randomInputs(contestant.inputs, request.seed)).finally(() => disk.stop());
     const firstStep = performance.now() - begin;
-    const read = started.pids().map(bytesFromDisk);
+    const read = disk.stop();
     const privateBytes = started.privateBytes();
     const beforePicture = performance.now();
     if (contestant.picture) await drawPicture(contestant.picture, denoiser);
@@ -48,14 +50,12 @@ const measure = async (contestant: ColdContestant, pageCache: PageCache, request
       phases_ms: { ...phases, warm_up: firstStep - load },
       first_step_ms: firstStep,
       first_image_ms: contestant.picture ? load + picture : null,
-      disk_read_bytes: read.reduce<number | null>((sum, bytes) => addKnown(sum, bytes), 0),
+      disk_read_bytes: read?.bytes ?? null,
+      read_bytes_per_s: pageCache === 'cold' && read ? (read.bytes / read.ms) * 1000 : null,
       private_bytes: privateBytes,
     };
   });
 };
-
-const addKnown = (sum: number | null, bytes: number | undefined): number | null =>
-  sum === null || bytes === undefined ? null : sum + bytes;
 
 const prepareAll = async (request: ColdRequest): Promise<readonly PreparedShards[]> => {
   const all: PreparedShards[] = [];

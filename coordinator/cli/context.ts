@@ -40,7 +40,7 @@ export const withContext = async <T>(
   work: (context: CommandContext) => Promise<T>,
 ): Promise<T> => {
   const log = createLog(options.verbose === true);
-  const progress = createProgress(process.stderr);
+  const progress = await createProgress(process.stderr);
   const context: CommandContext = {
     log,
     progress,

@@ -1,13 +1,6 @@
 /** The command line as a whole; each command is one file in `commands/`. */
 import { Command } from 'commander';
-import { TOOL_VERSION } from '../version.js';
-import { addBench } from './commands/bench.js';
-import { addGenerate } from './commands/generate.js';
-import { addLaunch } from './commands/launch.js';
-import { addPartition } from './commands/partition.js';
-import { addPlan } from './commands/plan.js';
-import { addSchema } from './commands/schema.js';
-import { addVerify } from './commands/verify.js';
+import { TOOL_VERSION } from '../../partition/version.js';
 import type { ProcessContext } from './context.js';
 
 const OVERVIEW = `
@@ -21,15 +14,33 @@ First steps:
 Exit status: 0 done, 1 failed, 2 not understood, 130 cancelled with Ctrl-C.
 \`tandem help COMMAND\` shows a command's options with an example.`;
 
-const COMMANDS = [addPlan, addPartition, addVerify, addGenerate, addLaunch, addBench, addSchema] as const;
+type AddCommand = (program: Command, context: ProcessContext) => void;
 
-export const createProgram = (context: ProcessContext): Command => {
+/** In the order in which help lists them. */
+const COMMANDS: ReadonlyMap<string, () => Promise<AddCommand>> = new Map([
+  ['plan', async () => (await import('./commands/plan.js')).addPlan],
+  ['partition', async () => (await import('./commands/partition.js')).addPartition],
+  ['verify', async () => (await import('./commands/verify.js')).addVerify],
+  ['generate', async () => (await import('./commands/generate.js')).addGenerate],
+  ['launch', async () => (await import('./commands/launch.js')).addLaunch],
+  ['bench', async () => (await import('./commands/bench.js')).addBench],
+  ['schema', async () => (await import('./commands/schema.js')).addSchema],
+]);
+
+/** What a command needs is loaded when it is asked for, which is most of a start; help and mistakes need all of them. */
+const loadCommands = (args: readonly string[]): Promise<readonly AddCommand[]> => {
+  const asked = COMMANDS.get(args.find((arg) => !arg.startsWith('-')) ?? '');
+  return Promise.all((asked ? [asked] : [...COMMANDS.values()]).map((load) => load()));
+};
+
+/** @param args without the program's own name */
+export const createProgram = async (context: ProcessContext, args: readonly string[]): Promise<Command> => {
   const program = new Command('tandem')
     .description('Runs one ONNX diffusion model on several devices at once.')
     .version(TOOL_VERSION, '-V, --version')
     .showHelpAfterError('(add --help for the options and an example)')
     .addHelpText('after', OVERVIEW)
     .exitOverride();
-  for (const add of COMMANDS) add(program, context);
+  for (const add of await loadCommands(args)) add(program, context);
   return program;
 };

@@ -2,7 +2,6 @@
  * Progress on standard error: a bar on a terminal; elsewhere plain lines, and those only for a stage that takes longer
  * than two seconds, so that logs stay short.
  */
-import { Presets, SingleBar } from 'cli-progress';
 import { formatBytes } from '../config/bytes.js';
 
 export interface Progress {
@@ -19,46 +18,10 @@ const EVERY_MS = 2_000;
 /** Above this a count is taken for bytes. */
 const BYTES_FROM = 1 << 20;
 
-const amount = (done: number, total: number): string =>
+export const amount = (done: number, total: number): string =>
   total >= BYTES_FROM ? `${formatBytes(done)} of ${formatBytes(total)}` : `${done}/${total}`;
 
 const percent = (done: number, total: number): number => (total > 0 ? Math.floor((100 * done) / total) : 0);
-
-const createBarProgress = (stream: NodeJS.WriteStream): Progress => {
-  let bar: SingleBar | undefined;
-  let current = '';
-  const stop = (): void => {
-    bar?.stop();
-    bar = undefined;
-    current = '';
-  };
-  const start = (stage: string, total: number): void => {
-    stop();
-    current = stage;
-    bar = new SingleBar(
-      {
-        stream,
-        format: '{stage} [{bar}] {percentage}% | {amount} | {duration_formatted}',
-        hideCursor: true,
-        clearOnComplete: true,
-      },
-      Presets.shades_classic,
-    );
-    bar.start(total, 0, { stage, amount: '' });
-  };
-  return {
-    update(stage, done, total) {
-      if (stage !== current || !bar) start(stage, total);
-      bar?.setTotal(total);
-      bar?.update(done, { stage, amount: amount(done, total) });
-    },
-    line(text) {
-      stop();
-      stream.write(`${text}\n`);
-    },
-    stop,
-  };
-};
 
 const createLineProgress = (stream: NodeJS.WritableStream): Progress => {
   let stage = '';
@@ -91,5 +54,8 @@ const createLineProgress = (stream: NodeJS.WritableStream): Progress => {
 };
 
 /** @param stream a terminal gets a bar, anything else lines */
-export const createProgress = (stream: NodeJS.WriteStream): Progress =>
-  stream.isTTY ? createBarProgress(stream) : createLineProgress(stream);
+export const createProgress = async (stream: NodeJS.WriteStream): Promise<Progress> => {
+  if (!stream.isTTY) return createLineProgress(stream);
+  const { createBarProgress } = await import('./progress-bar.js');
+  return createBarProgress(stream);
+};

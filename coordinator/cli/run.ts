@@ -6,6 +6,7 @@ import { constants } from 'node:os';
 import { CommanderError } from 'commander';
 import { TandemError } from '../../partition/errors.js';
 import { cancelled, terminated } from '../hooks.js';
+import type { ProcessContext } from './context.js';
 import { createProgram } from './program.js';
 
 export const EXIT_FAILED = 1;
@@ -97,13 +98,14 @@ export const runCli = async (args: readonly string[]): Promise<number> => {
   const stop = listenForStop();
   let status = 0;
   try {
-    const program = createProgram({
+    const context: ProcessContext = {
       signal: stop.signal,
       setStatus: (value) => {
         status = value;
       },
       allowStop: stop.allow,
-    });
+    };
+    const program = await createProgram(context, args);
     await program.parseAsync(args, { from: 'user' });
     return stop.status() ?? status;
   } catch (error) {

@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { TandemError } from '../../partition/errors.js';
 import type { Profile } from '../../partition/manifest.js';
 import type { HostTensor } from '../../partition/tensor.js';
+import type { LoaderChoice } from '../../shard-worker/loader.js';
 import type { FromWorker, ToWorker } from '../../shard-worker/protocol.js';
 import type { ControlServer } from '../../shard-worker/transport.js';
 import { decodeFromWorker, encodeMessage, toProblem } from '../../shard-worker/wire.js';
@@ -35,6 +36,7 @@ export interface GroupOptions extends MemberOptions {
   /** Index is the rank. */
   readonly devices: readonly WorkerDevice[];
   readonly timeouts: Timeouts;
+  readonly loader: LoaderChoice;
   readonly server: ControlServer;
   readonly onProgress: (stage: string, done: number, total: number) => void;
   readonly onNotice: (message: string) => void;
@@ -263,7 +265,7 @@ export class Group {
   }
 
   #sendLoad(member: Member, group: { peers: string[]; exchange_timeout_ms: number; after_step: number }): void {
-    const { shardDirectory, profile, devices } = this.#options;
+    const { shardDirectory, profile, devices, loader } = this.#options;
     const device = devices[member.rank];
     if (device === undefined) return;
     this.#send(member, {
@@ -273,6 +275,7 @@ export class Group {
       provider: device.provider,
       device_id: device.deviceId,
       threads: device.threads,
+      loader,
       ...group,
     });
   }

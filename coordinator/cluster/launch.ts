@@ -1,8 +1,9 @@
 /** Starts a worker per device, all at once, or takes over those that are there; waits until every one is ready. */
 import { TandemError } from '../../partition/errors.js';
-import { checkPrepared } from '../../partition/index.js';
 import type { Manifest } from '../../partition/manifest.js';
+import { checkPrepared } from '../../partition/prepare/target.js';
 import { findProfile } from '../../shard-worker/check.js';
+import type { LoaderChoice } from '../../shard-worker/loader.js';
 import { manifestDigest } from '../../shard-worker/manifest-digest.js';
 import { ControlServer } from '../../shard-worker/transport.js';
 import { Cluster } from './cluster.js';
@@ -27,6 +28,8 @@ export interface LaunchOptions {
   /** `ipc`, except on Windows, where it is `tcp`. */
   readonly transport?: Transport;
   readonly timeouts?: Partial<Timeouts>;
+  /** How weights come into memory; `auto` where absent. */
+  readonly loader?: LoaderChoice;
   /** Stages `check` (bytes) and `load` (segments), summed over the ranks. */
   readonly onProgress?: (stage: string, done: number, total: number) => void;
   /** Told of what was ignored, such as a stranger's message on the control socket. */
@@ -121,6 +124,7 @@ export const launchCluster = async (options: LaunchOptions): Promise<Cluster> =>
     profile,
     devices,
     timeouts: { ...DEFAULT_TIMEOUTS, ...options.timeouts },
+    loader: options.loader ?? 'auto',
     endpoints,
     privateSockets,
     control: server.endpoint,

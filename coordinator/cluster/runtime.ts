@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ONNXRUNTIME_VERSION } from '../../partition/onnxruntime.js';
+import { TOOL_VERSION } from '../../partition/version.js';
 import { isRunning, type ProcessIdentity, signalProcess } from '../../shard-worker/processes.js';
 import { PROTOCOL_VERSION, TOKEN_FILE } from '../../shard-worker/protocol.js';
 import {
@@ -19,7 +20,6 @@ import {
   removeRuntimeDirectory,
   runningWorkers,
 } from '../../shard-worker/registry.js';
-import { TOOL_VERSION } from '../version.js';
 import type { Endpoints } from './endpoints.js';
 import { clusterInUse, runtimeDirectoryUnsafe } from './errors.js';
 import { releaseLock, takeLock } from './lock.js';
@@ -158,12 +158,24 @@ const endpointsIn = (directory: string, worldSize: number): Endpoints => {
 };
 
 /** The worker program's own time of change stands for its version while it is being developed. */
-const keyOf = (identity: Identity): string =>
+const keyOf = (identity: Identity, turn: number): string =>
   digest({
     ...identity,
+    turn,
     entryChanged: statSync(identity.workerEntry).mtimeMs,
     versions: [PROTOCOL_VERSION, TOOL_VERSION, ONNXRUNTIME_VERSION, process.version],
   });
+
+/**
+ * The directory's name: the one that has workers to take over, or else one that is free. There are two in turn, because a group
+ * that replaces another one with the same shards, in the same process, cannot have the same sockets.
+ */
+const chooseKey = (root: string, identity: Identity): string => {
+  const keys = [0, 1].map((turn) => keyOf(identity, turn));
+  const free = keys.filter((key) => lockHolder(join(root, key))?.pid !== process.pid);
+  const inUse = free.find((key) => runningWorkers(join(root, key)).length > 0);
+  return inUse ?? free[0] ?? keyOf(identity, 0);
+};
 
 /**
  * Takes command of the directory for these shards and devices, and ends abandoned workers of the same config that have others.
@@ -175,9 +187,9 @@ export const openRuntime = async (
   onNotice: (message: string) => void,
 ): Promise<Runtime> => {
   const root = resolve(detached.directory);
-  const key = keyOf(identity);
-  const directory = join(root, key);
   makePrivate(root);
+  const key = chooseKey(root, identity);
+  const directory = join(root, key);
   makePrivate(directory);
   const holder = takeLock(directory);
   if (holder !== undefined) throw clusterInUse(directory, holder.pid);

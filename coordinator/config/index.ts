@@ -1,10 +1,12 @@
 /** Cluster configs: YAML text in, a checked value with every default filled in and every path absolute out. */
 import { readFile } from 'node:fs/promises';
-import { availableParallelism, homedir } from 'node:os';
+import { availableParallelism } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { LineCounter, parseDocument } from 'yaml';
 import { TandemError } from '../../partition/errors.js';
 import type { Provider } from '../../partition/onnxruntime.js';
+import { userCache } from '../../partition/remembered.js';
+import type { LoaderChoice } from '../../shard-worker/loader.js';
 import type { SchedulerName } from '../pipeline/index.js';
 import { parseBytes } from './bytes.js';
 import { describeProblems, problemsOf, type Source } from './problems.js';
@@ -34,6 +36,10 @@ export interface ClusterConfig {
   /** Index is the rank. */
   readonly devices: readonly DeviceConfig[];
   readonly wire: { readonly dtype: 'fp32' | 'fp16'; readonly transport: 'ipc' | 'tcp' };
+  /** How weights come into memory; `auto` asks the file system. */
+  readonly loader: LoaderChoice;
+  /** Whether `launch` loads text encoder and VAE from the start on, or for the first picture. */
+  readonly loadParts: 'ahead' | 'on-demand';
   /** Where prepared shard directories are kept, absolute. */
   readonly shards: string;
   /** ms */
@@ -78,13 +84,7 @@ export interface ServerConfig {
  * Where shards go when a config names no place: the user's cache. They are derived data, named by what they were made
  * from, so every config and every clone can share them, and a read-only model directory does no harm.
  */
-export const defaultShardsDirectory = (): string => {
-  const cache =
-    process.env.XDG_CACHE_HOME ??
-    (process.platform === 'win32' ? process.env.LOCALAPPDATA : undefined) ??
-    (process.platform === 'darwin' ? join(homedir(), 'Library', 'Caches') : join(homedir(), '.cache'));
-  return join(cache, 'tandem', 'shards');
-};
+export const defaultShardsDirectory = (): string => join(userCache(), 'shards');
 
 /** Cores shared out equally among the cpu devices; other providers need one thread to feed their device. */
 export const defaultThreads = (devices: readonly { readonly provider: Provider }[], provider: Provider): number =>
@@ -136,6 +136,8 @@ const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
   model: resolve(dirname(file), parsed.model),
   devices: parsed.devices.map((device) => toDevice(device, parsed.devices)),
   wire: { dtype: parsed.wire.dtype, transport: parsed.wire.transport ?? defaultTransport() },
+  loader: parsed.loader,
+  loadParts: parsed.load_parts,
   shards: parsed.shards === undefined ? defaultShardsDirectory() : resolve(dirname(file), parsed.shards),
   timeouts: {
     startMs: parsed.timeouts.start_s * 1000,

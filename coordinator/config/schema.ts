@@ -98,6 +98,18 @@ export const clusterSchema = z
       .describe('Ranks that the model is split over; when given, it must equal the number of devices'),
     devices: z.array(device).min(1).describe('One worker each; the place in the list is the rank'),
     wire: wire.prefault({}).describe('How workers exchange activations'),
+    loader: z
+      .enum(['auto', 'mmap', 'read'])
+      .default('auto')
+      .describe(
+        'How weights come into memory. mmap: page by page as they are used, read ahead in the background. read: in one pass before the workers are ready, for network file systems. auto: read where the shards lie on one (NFS, SMB, FUSE, 9p, Ceph, Lustre, AFS), else mmap',
+      ),
+    load_parts: z
+      .enum(['ahead', 'on-demand'])
+      .default('ahead')
+      .describe(
+        'Text encoder and VAE under `launch`. ahead: from the start on, beside the workers. on-demand: for the first picture',
+      ),
     shards: z
       .string()
       .min(1)

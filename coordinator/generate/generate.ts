@@ -5,7 +5,7 @@ import { TandemError } from '../../partition/errors.js';
 import type { Cluster } from '../cluster/index.js';
 import type { ClusterConfig } from '../config/index.js';
 import type { Hooks } from '../hooks.js';
-import { createPipeline, encodePng, type GeneratedImage, type ImageRequest, type Timings } from '../pipeline/index.js';
+import { createPipeline, type GeneratedImage, type ImageRequest, type Timings } from '../pipeline/index.js';
 import { prepareShards } from '../shards/prepare.js';
 import { withCluster } from '../start-cluster.js';
 import { type Picture, type PictureOptions, planPicture } from './picture.js';
@@ -113,6 +113,8 @@ const savePng = async (
   const { prompt, negativePrompt, seed, numInferenceSteps, guidanceScale } = image;
   const negative = negativePrompt === undefined ? {} : { negativePrompt };
   const parameters = { prompt, ...negative, seed, numInferenceSteps, guidanceScale, scheduler, model };
+  // Loaded only where a picture is written: a server does that in a thread of its own.
+  const { encodePng } = await import('../pipeline/png.js');
   await writeFile(file, encodePng(result.image, parameters));
   return performance.now() - start;
 };
@@ -136,7 +138,13 @@ export const generate = async (request: GenerateRequest): Promise<GenerateReport
     wireDtype: config.wire.dtype,
     root: config.shards,
   });
-  const hooks = { ...request, devices: config.devices, wire: config.wire, timeouts: config.timeouts };
+  const hooks = {
+    ...request,
+    devices: config.devices,
+    wire: config.wire,
+    loader: config.loader,
+    timeouts: config.timeouts,
+  };
   return withCluster(shards, hooks, async ({ cluster, loadMs }) => {
     const rendered = await render(picture, image, cluster);
     const pngMs = await savePng(file, image, rendered, picture.model.name);

@@ -1,6 +1,5 @@
 /** From a config and a wish for a picture to the sizes that the denoiser is opened with. */
 import { TandemError } from '../../partition/errors.js';
-import { inspect } from '../../partition/index.js';
 import type { TensorMetadata } from '../../partition/onnxruntime.js';
 import type { ClusterConfig } from '../config/index.js';
 import {
@@ -14,6 +13,7 @@ import {
 } from '../pipeline/index.js';
 import { type Dims, requireDims } from '../shards/dims.js';
 import { type DenoiserModel, findDenoiserModel } from '../shards/model.js';
+import { modelFacts } from '../shards/model-facts.js';
 
 /** What is asked of a picture beyond the config's defaults. */
 export interface PictureOptions {
@@ -84,7 +84,7 @@ export const planPicture = async (config: ClusterConfig, options: PictureOptions
   const guidanceScale = options.guidanceScale ?? config.defaults.guidanceScale ?? own.guidanceScale;
   const numInferenceSteps = options.numInferenceSteps ?? config.defaults.numInferenceSteps ?? own.numInferenceSteps;
   checkMultiples({ width, height }, directory.sizeMultiple);
-  const { inputs } = await inspect(model.path);
+  const { inputs } = await modelFacts(model.path, config.shards);
   const size = denoiserSizeFor(directory, { width, height, guidanceScale });
   checkFixedSizes(inputs, size, directory.latents.downscale);
   const dims = requireDims(inputs, { ...symbolicSizes(inputs, size), ...options.dims });
@@ -103,6 +103,6 @@ export const planDenoiser = async (
 ): Promise<{ readonly model: DenoiserModel; readonly dims: Dims }> => {
   const model = findDenoiserModel(config.model);
   if (model.directory !== undefined) return planPicture(config, { dims });
-  const { inputs } = await inspect(model.path);
+  const { inputs } = await modelFacts(model.path, config.shards);
   return { model, dims: requireDims(inputs, dims) };
 };

@@ -22,8 +22,8 @@ import { openVaeDecoder, type RgbImage, type VaeDecoder } from './vae-decoder.js
 export interface PipelineOptions extends SessionThreadOptions {
   /** Model directory in the diffusers layout with ONNX parts. */
   readonly directory: string;
-  /** Runs the network; opened for the size of the images. The caller closes it. */
-  readonly denoiser: Denoiser;
+  /** Runs the network; opened for the size of the images. The caller closes it. Everything else is loaded while it is awaited. */
+  readonly denoiser: Denoiser | Promise<Denoiser>;
   /** Pixels of the images; may be left out where the denoiser's inputs say it. */
   readonly size?: { readonly width: number; readonly height: number };
   /** In place of the scheduler that the model directory names. */
@@ -142,16 +142,15 @@ const latentShapeFor = ({ latents }: ModelDirectory, size: PipelineOptions['size
 
 const openEncoders = async (
   thread: SessionThread,
-  { encoders, zeroUnconditional }: ModelDirectory,
-  { embeddingShape }: DenoiserBinding,
-): Promise<EncodeContext> => {
+  { encoders }: ModelDirectory,
+): Promise<EncodeContext['encoders']> => {
   const opened = new Map<EncoderFolder, TextEncoder>();
   for (const { part, model, tokenizer } of encoders) {
     const name = part.folder;
     const words = await openTokenizer(tokenizer, part.tokens);
     opened.set(name, await openTextEncoder(thread, { name, model, outputs: part.outputs }, words));
   }
-  return { encoders: opened, embeddingShape, zeroUnconditional };
+  return opened;
 };
 
 /**
@@ -160,13 +159,15 @@ const openEncoders = async (
  */
 export const createPipeline = async (options: PipelineOptions): Promise<Pipeline> => {
   const model = await readModelDirectory(options.directory, options.scheduler);
-  const binding = bindDenoiser(options.denoiser, model.family, latentShapeFor(model, options.size));
-  checkGuidanceInput(model, binding);
-  checkChannels(model, binding);
   const thread = createSessionThread(options);
   try {
-    const context = await openEncoders(thread, model, binding);
+    const encoders = await openEncoders(thread, model);
     const vaeDecoder = await openVaeDecoder(thread, model.vaeDecoder, model.latents);
+    const binding = bindDenoiser(await options.denoiser, model.family, latentShapeFor(model, options.size));
+    checkGuidanceInput(model, binding);
+    checkChannels(model, binding);
+    const { embeddingShape } = binding;
+    const context = { encoders, embeddingShape, zeroUnconditional: model.zeroUnconditional };
     const parts: Parts = { model, binding, context, vaeDecoder };
     return {
       model,

@@ -20,6 +20,6 @@ export type { GeneratedImage, ImageRequest, StepProgress, Timings } from './imag
 export { type DenoiserSize, sampleShape } from './latent-layout.js';
 export { type LocalDenoiser, type LocalDenoiserOptions, openLocalDenoiser } from './local-denoiser.js';
 export { type ModelDirectory, readModelDirectory } from './model-directory.js';
-export { describeParameters, encodePng, type ImageParameters } from './png.js';
+export type { ImageParameters } from './png.js';
 export { SCHEDULER_NAMES, type SchedulerName } from './schedulers/registry.js';
 export type { RgbImage } from './vae-decoder.js';

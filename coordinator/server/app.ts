@@ -9,9 +9,10 @@ import {
 } from '@fastify/type-provider-zod';
 import { type FastifyBaseLogger, type FastifyInstance, type FastifyRequest, fastify, LogController } from 'fastify';
 import type { Logger } from 'pino';
-import { TOOL_VERSION } from '../version.js';
+import { TOOL_VERSION } from '../../partition/version.js';
 import { checkHost, checkKey } from './auth.js';
 import { type ApiError, errorBody, notFound, toApiError } from './errors.js';
+import type { Front, Handler } from './front.js';
 import type { ServerParts } from './parts.js';
 import { addImageRoutes } from './routes/images.js';
 import { addModelRoutes } from './routes/models.js';
@@ -31,8 +32,6 @@ declare module 'fastify' {
 }
 
 const BODY_LIMIT = 64 * 1024;
-/** How long a client may take to send its request; ms. */
-const REQUEST_TIMEOUT_MS = 30_000;
 const REQUEST_ID = /^[\w.:/+=@-]{1,128}$/;
 
 /** The client's own id where it is one that can stand in a log. */
@@ -95,33 +94,53 @@ const addDescription = async (app: App, guarded: boolean): Promise<void> => {
   });
 };
 
-/** Builds the application; the caller listens and closes. */
-export const buildApp = async (
-  parts: ServerParts,
-  options: { readonly apiKey: string | undefined; readonly log: Logger; readonly page: PageFile },
-): Promise<App> => {
+/**
+ * Given these, Fastify does not load the JSON schema compilers that it comes with, which took a tenth of a warm start. Its types
+ * know no others.
+ */
+const COMPILERS = { buildValidator: () => validatorCompiler, buildSerializer: () => serializerCompiler } as never;
+
+export interface AppOptions {
+  readonly apiKey: string | undefined;
+  readonly log: Logger;
+  readonly page: PageFile;
+  readonly front: Front;
+}
+
+/** An application, and what answers its requests. */
+export interface BuiltApp {
+  readonly app: App;
+  readonly handler: Handler;
+}
+
+/** Builds the application of one version. Whichever listens, requests go to the one that the front shows. The caller closes it. */
+export const buildApp = async (parts: ServerParts, { apiKey, log, page, front }: AppOptions): Promise<BuiltApp> => {
+  let handler: Handler = () => undefined;
   const app = fastify({
-    loggerInstance: options.log as FastifyBaseLogger,
+    loggerInstance: log as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'request_id' }),
     genReqId: (request) => requestId(request.headers['x-request-id']),
     bodyLimit: BODY_LIMIT,
-    requestTimeout: REQUEST_TIMEOUT_MS,
+    serverFactory: (own) => {
+      handler = own;
+      return front.createServer();
+    },
+    schemaController: { compilersFactory: COMPILERS },
   });
-  app.setValidatorCompiler(validatorCompiler);
-  app.setSerializerCompiler(serializerCompiler);
   // Browsers send text/plain to other sites without asking; only what needs their consent is read.
   app.removeContentTypeParser('text/plain');
-  addGuards(app, options.apiKey);
+  addGuards(app, apiKey);
   addErrors(app);
   app.addHook('onResponse', async (request, reply) => logEnd(request, reply.statusCode, reply.elapsedTime));
-  await addDescription(app, options.apiKey !== undefined);
+  await addDescription(app, apiKey !== undefined);
   await app.register(async (scope) => {
     const typed = scope.withTypeProvider<ZodTypeProvider>();
     addImageRoutes(typed, parts);
     addModelRoutes(typed, parts);
     addProbes(typed, parts);
-    addPage(typed, options.page);
+    addPage(typed, page);
     typed.get('/openapi.json', { schema: { hide: true }, config: { open: true } }, async () => app.swagger());
   });
-  return app;
+  await app.ready();
+  return { app, handler };
 };

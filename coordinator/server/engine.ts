@@ -38,7 +38,7 @@ export interface RankHealth {
   readonly restarts: number;
 }
 
-/** How the pipeline is opened; a bare `.onnx` file has none. */
+/** How the pipeline is opened. */
 export interface PipelineRequest {
   readonly directory: string;
   readonly scheduler?: SchedulerName;
@@ -50,7 +50,10 @@ export interface PipelineRequest {
 export interface EngineOptions {
   /** `cpu:0`; index is the rank. */
   readonly devices: readonly string[];
-  readonly onStep: (ranks: readonly RankStep[]) => void;
+  /** Absent for a bare `.onnx` file. */
+  readonly pipeline: PipelineRequest | undefined;
+  /** Whether the pipeline is loaded from the start on, beside the workers, or for the first picture. */
+  readonly loadParts: 'ahead' | 'on-demand';
   readonly onState: (state: EngineState) => void;
 }
 
@@ -81,32 +84,75 @@ const proofFailed = (cause: unknown): TandemError =>
 
 type Inputs = Readonly<Record<string, HostTensor>>;
 
+/** The workers as the pipeline will step them, once they are there. */
+interface AwaitedDenoiser {
+  readonly promise: Promise<Denoiser>;
+  readonly resolve: (denoiser: Denoiser) => void;
+  readonly reject: (error: TandemError) => void;
+}
+
+const awaitDenoiser = (): AwaitedDenoiser => {
+  let settle: Omit<AwaitedDenoiser, 'promise'> = { resolve: () => undefined, reject: () => undefined };
+  const promise = new Promise<Denoiser>((resolve, reject) => {
+    settle = { resolve, reject };
+  });
+  promise.catch(() => undefined);
+  return { promise, ...settle };
+};
+
 export class Engine {
   readonly #options: EngineOptions;
+  readonly #stepListeners: ((ranks: readonly RankStep[]) => void)[] = [];
   readonly #listeners: ((error: TandemError) => void)[] = [];
+  readonly #denoiser = awaitDenoiser();
   #state: EngineState = { kind: 'loading' };
   #cluster: Cluster | undefined;
-  #pipeline: Pipeline | undefined;
+  #version: string | undefined;
+  #pipeline: Promise<Pipeline> | undefined;
   /** Settles when the step that was begun last is done: the workers take one at a time. */
   #lastStep: Promise<unknown> = Promise.resolve();
   #ending: Promise<void> | undefined;
 
   constructor(options: EngineOptions) {
     this.#options = options;
+    // A failure is told by `open`, which waits for the pipeline too.
+    if (options.pipeline !== undefined && options.loadParts === 'ahead') this.loadPipeline().catch(() => undefined);
   }
 
   get state(): EngineState {
     return this.#state;
   }
 
-  /** Undefined while loading, and for a model that makes no pictures. */
-  get pipeline(): Pipeline | undefined {
+  /** Whether there is more than a denoiser. */
+  get makesPictures(): boolean {
+    return this.#options.pipeline !== undefined;
+  }
+
+  /** Digest of the denoiser's graph and weights; undefined while loading. */
+  get version(): string | undefined {
+    return this.#version;
+  }
+
+  /**
+   * The pipeline, loaded where that is not done or under way. A failure is not for ever: the next call tries again.
+   * @throws TandemError as `createPipeline`, `NOT_OPENED`
+   */
+  loadPipeline(): Promise<Pipeline> {
+    this.#pipeline ??= this.#createPipeline().catch((error: unknown) => {
+      this.#pipeline = undefined;
+      throw error;
+    });
     return this.#pipeline;
   }
 
   /** Workers started again after they were lost. */
   get restarts(): number {
     return this.#cluster?.restarts ?? 0;
+  }
+
+  /** Calls `listener` after every step, also a canary. */
+  onStep(listener: (ranks: readonly RankStep[]) => void): void {
+    this.#stepListeners.push(listener);
   }
 
   /** Calls `listener` when the workers are lost for good; at once if they are. */
@@ -138,16 +184,25 @@ export class Engine {
   }
 
   /**
-   * Takes over running workers, opens the pipeline before them and runs the canary step, unless the workers are warm: those
-   * have run steps before. The engine closes them.
+   * Takes over running workers and runs the canary step, unless the workers are warm: those have run steps before. The engine
+   * closes them.
+   * @param version digest of their model
    * @throws TandemError as `createPipeline` and `Cluster.stepAll`, `RANKS_DISAGREE`, `SERVED_SIZE`
    */
-  async open(cluster: Cluster, pipeline: PipelineRequest | undefined): Promise<void> {
+  async open(cluster: Cluster, version: string): Promise<void> {
+    const { pipeline, loadParts } = this.#options;
     this.#cluster = cluster;
+    if (this.#ending !== undefined) {
+      // It was closed while its workers started.
+      await cluster.close();
+      throw notOpened();
+    }
+    this.#version = version;
     this.#enter({ kind: 'warming' });
     cluster.onStateChange((state, error) => this.#follow(state, error));
     cluster.onFailure((error) => this.#enter({ kind: 'failed', error }));
-    if (pipeline !== undefined) await this.#openPipeline(cluster, pipeline);
+    this.#denoiser.resolve(this.#denoiserOf(cluster));
+    if (pipeline !== undefined && loadParts === 'ahead') await this.loadPipeline();
     if (cluster.warm) this.#enter({ kind: 'ready' });
     else await this.#prove();
   }
@@ -158,12 +213,15 @@ export class Engine {
     return this.#ending;
   }
 
-  async #openPipeline(cluster: Cluster, { width, height, ...options }: PipelineRequest): Promise<void> {
-    const denoiser = this.#denoiser(cluster);
-    const pipeline = await createPipeline({ ...options, denoiser, size: { width, height } });
-    this.#pipeline = pipeline;
+  async #createPipeline(): Promise<Pipeline> {
+    const { pipeline: asked } = this.#options;
+    if (asked === undefined)
+      throw new TandemError('NO_PIPELINE', 'A single .onnx file has no text encoder and no VAE.');
+    const { width, height, ...options } = asked;
+    const pipeline = await createPipeline({ ...options, denoiser: this.#denoiser.promise, size: { width, height } });
     const { size } = pipeline;
-    if (size.width === width && size.height === height) return;
+    if (size.width === width && size.height === height) return pipeline;
+    await pipeline.close();
     throw new TandemError(
       'SERVED_SIZE',
       `Expected the denoiser to be opened for the config's default size of ${width}x${height}; --dim makes it ${size.width}x${size.height}. Set defaults.width and defaults.height in the config instead.`,
@@ -171,7 +229,7 @@ export class Engine {
   }
 
   /** The workers as the pipeline steps them. */
-  #denoiser({ inputs, outputs }: Cluster): Denoiser {
+  #denoiserOf({ inputs, outputs }: Cluster): Denoiser {
     return { inputs, outputs, step: async (feeds) => (await this.#step(feeds)).outputs };
   }
 
@@ -182,7 +240,7 @@ export class Engine {
       if (cluster === undefined) throw notOpened();
       const result = await cluster.stepAll(inputs);
       checkAgreement(result.ranks);
-      this.#options.onStep(result.ranks);
+      for (const listener of this.#stepListeners) listener(result.ranks);
       if (cluster.state === 'ready') this.#enter({ kind: 'ready' });
       return result;
     });
@@ -223,7 +281,9 @@ export class Engine {
 
   async #close(): Promise<void> {
     this.#enter({ kind: 'closed' });
+    this.#denoiser.reject(notOpened());
     await this.#cluster?.close();
-    await this.#pipeline?.close();
+    const pipeline = await this.#pipeline?.catch(() => undefined);
+    await pipeline?.close();
   }
 }

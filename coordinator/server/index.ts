@@ -2,9 +2,12 @@
  * The resident server, in the order in which a request passes:
  *
  *     server         listen, load, prove, serve, drain, close      app, auth    who may ask; errors; request ids; OpenAPI
- *     routes/        images, models, probes, the page              image-body   what may be asked, checked
+ *     front          the socket before all versions                routes/      images, models, probes, the page
+ *     editions       the versions that are loaded                  image-body   what may be asked, checked
+ *     swap           one version in place of another               side-by-side whether both fit meanwhile
  *     studio, turns  who is let in, and whose turn it is           engine       the workers and what is known of them
  *     partial-*      pictures on the way                           png-*        pixels to files, off the main thread
  *     metrics, pace  what is measured, for charts and estimates    errors       every refusal
  */
 export { type Ready, type ServeRequest, serve } from './server.js';
+export type { SwapOutcome } from './swap.js';

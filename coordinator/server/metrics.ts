@@ -1,6 +1,7 @@
 /** What Prometheus reads, under names that charts of model servers know from vLLM. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { RankStep } from '../cluster/index.js';
+import type { SwapReport } from './swap.js';
 
 /** How a request ended. */
 export type Outcome = 'completed' | 'cancelled' | 'failed' | 'invalid' | 'rejected';
@@ -14,6 +15,7 @@ export interface Readings {
   ready(): number;
   /** Since the start. */
   restarts(): number;
+  swaps(): SwapReport;
   /** bytes; index is the rank */
   rankMemory(): readonly number[];
 }
@@ -61,6 +63,18 @@ const addReadings = (registers: Registry[], readings: Readings): void => {
     collect() {
       this.reset();
       this.inc(readings.restarts());
+    },
+  });
+  new Counter({
+    name: 'tandem_model_swaps_total',
+    help: 'Attempts to serve another version of the model, by how they ended.',
+    labelNames: ['outcome'],
+    registers,
+    collect() {
+      const { completed, failed } = readings.swaps();
+      this.reset();
+      this.inc({ outcome: 'completed' }, completed);
+      this.inc({ outcome: 'failed' }, failed);
     },
   });
 };

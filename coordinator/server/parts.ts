@@ -1,4 +1,4 @@
-/** What the routes work with. */
+/** What the routes of one version work with; requests, pictures, metrics and swaps are the whole server's. */
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { ZodTypeProvider } from '@fastify/type-provider-zod';
@@ -9,6 +9,7 @@ import type { ImageStore } from './image-store.js';
 import type { Metrics } from './metrics.js';
 import type { Requests } from './requests.js';
 import type { Studio } from './studio.js';
+import type { SwapReport } from './swap.js';
 
 export interface ServerParts {
   readonly served: Served;
@@ -19,6 +20,7 @@ export interface ServerParts {
   readonly requests: Requests;
   readonly images: ImageStore;
   readonly metrics: Metrics;
+  readonly swaps: () => SwapReport;
   /** Unix time of the start, in seconds. */
   readonly startedAt: number;
 }

@@ -1,29 +1,21 @@
 /**
  * The resident server's life: listen at once, so that probes are answered and a taken port is found before the long part;
- * load; prove that every rank works; serve; drain; close.
+ * load; prove that every rank works; serve, and swap versions where that is asked for; drain; close.
  */
 import type { AddressInfo } from 'node:net';
 import type { Logger } from 'pino';
 import { TandemError } from '../../partition/errors.js';
 import type { ClusterConfig, ServerConfig } from '../config/index.js';
-import { planDenoiser, planPicture } from '../generate/picture.js';
-import { cancelled, checkCancelled, type Hooks, isTerminated } from '../hooks.js';
-import { type Launched, launch } from '../launch.js';
+import { cancelled, type Hooks, isTerminated } from '../hooks.js';
+import type { Launched } from '../launch.js';
 import type { Dims } from '../shards/dims.js';
-import { type DenoiserModel, findDenoiserModel } from '../shards/model.js';
-import { type App, buildApp } from './app.js';
+import type { App } from './app.js';
 import { resolveApiKey, urlOf } from './auth.js';
-import { Engine, type EngineState, type PipelineRequest } from './engine.js';
+import { type Edition, Editions } from './editions.js';
+import type { Engine } from './engine.js';
 import { stopped } from './errors.js';
-import type { Served } from './image-body.js';
-import { ImageStore } from './image-store.js';
-import { createMetrics } from './metrics.js';
-import { Pace } from './pace.js';
-import type { ServerParts } from './parts.js';
-import { PngThread } from './png-thread.js';
-import { Requests } from './requests.js';
-import { readPage } from './routes/page.js';
-import { Studio } from './studio.js';
+import { planServing } from './serving-plan.js';
+import { type SwapOutcome, Swapper } from './swap.js';
 
 export interface ServeRequest extends Hooks {
   readonly config: ClusterConfig;
@@ -39,85 +31,15 @@ export interface ServeRequest extends Hooks {
 export interface Ready extends Launched {
   /** `http://127.0.0.1:8080` */
   readonly url: string;
-}
-
-/** What is served, decided before anything long begins. */
-interface Plan {
-  readonly planned: { readonly model: DenoiserModel; readonly dims: Dims };
-  readonly served: Served;
-  /** Absent for a bare `.onnx` file. */
-  readonly pipeline?: PipelineRequest;
+  /**
+   * Serves another version, loaded beside the one that is served. Never rejects: a failure leaves the served one as it is.
+   * @param read the new config, of which "server:" must be as it was
+   */
+  readonly swap: (read: () => Promise<ClusterConfig>) => Promise<SwapOutcome>;
 }
 
 /** After the last request, how long its answer may take to leave; ms. */
 const LAST_ANSWERS_MS = 5_000;
-
-const planServing = async (config: ClusterConfig, dims: Dims | undefined): Promise<Plan> => {
-  if (findDenoiserModel(config.model).directory === undefined) {
-    const planned = await planDenoiser(config, dims);
-    // It makes no pictures, so nobody can ask it for any steps.
-    const defaults = { numInferenceSteps: 1, guidanceScale: 0 };
-    return { planned, served: { model: planned.model.name, width: 0, height: 0, defaults } };
-  }
-  const planned = await planPicture(config, dims === undefined ? {} : { dims });
-  const { model, directory, width, height, scheduler, numInferenceSteps, guidanceScale } = planned;
-  const defaults = { numInferenceSteps, guidanceScale };
-  const pipeline = { directory, width, height, ...(scheduler === undefined ? {} : { scheduler }) };
-  return { planned, served: { model: model.name, width, height, defaults }, pipeline };
-};
-
-const logState = (log: Logger, state: EngineState): void => {
-  const failed = state.kind === 'failed' || state.kind === 'recovering';
-  if (failed) log.error({ state: state.kind, code: state.error.code, problem: state.error.message }, 'state');
-  else log.info({ state: state.kind }, 'state');
-};
-
-interface Assembled {
-  readonly parts: ServerParts;
-  readonly close: () => Promise<void>;
-}
-
-const assemble = ({ config, log }: ServeRequest, { served }: Plan): Assembled => {
-  const pace = new Pace();
-  const png = new PngThread();
-  const images = new ImageStore();
-  const engine: Engine = new Engine({
-    devices: config.devices.map(({ provider, deviceId }) => `${provider}:${deviceId}`),
-    onState: (state) => logState(log, state),
-    onStep: (ranks) => metrics.stepDone(ranks),
-  });
-  const studio: Studio = new Studio({
-    engine,
-    served,
-    pace,
-    png,
-    metrics: () => metrics,
-    maxQueue: config.server.maxQueue,
-  });
-  const metrics = createMetrics({
-    running: () => studio.running,
-    waiting: () => studio.waiting,
-    ready: () => (engine.state.kind === 'ready' && !studio.draining ? 1 : 0),
-    restarts: () => engine.restarts,
-    rankMemory: () => engine.ranks.map(({ memory_bytes }) => memory_bytes),
-  });
-  const parts: ServerParts = {
-    served,
-    size: `${served.width}x${served.height}`,
-    engine,
-    studio,
-    images,
-    metrics,
-    requests: new Requests(),
-    startedAt: Math.floor(Date.now() / 1000),
-  };
-  const close = async (): Promise<void> => {
-    await engine.close();
-    await png.close();
-    images.clear();
-  };
-  return { parts, close };
-};
 
 const listen = async (app: App, { host, port }: ServerConfig, model: string): Promise<string> => {
   try {
@@ -135,48 +57,62 @@ const listen = async (app: App, { host, port }: ServerConfig, model: string): Pr
   return urlOf(host, address.port);
 };
 
-/** Waits until the signal fires, then returns; or until the workers are lost for good, then throws their error. */
-const untilStopped = (engine: Engine, signal: AbortSignal): Promise<void> =>
-  new Promise((resolve, reject) => {
-    if (signal.aborted) resolve();
-    signal.addEventListener('abort', () => resolve(), { once: true });
-    engine.onFailure(reject);
-  });
+/** Waits until the signal fires, then returns; or until the workers of the version that is shown are lost for good, then throws. */
+class Watch {
+  readonly stopped: Promise<void>;
+  #reject: (error: TandemError) => void = () => undefined;
 
-const drain = async ({ studio, requests }: ServerParts, log: Logger, drainMs: number): Promise<void> => {
-  studio.drain();
-  log.info({ running: studio.running, waiting: studio.waiting, limit_s: drainMs / 1000 }, 'draining');
-  const done = await requests.finished(drainMs);
+  constructor(signal: AbortSignal) {
+    this.stopped = new Promise((resolve, reject) => {
+      this.#reject = reject;
+      if (signal.aborted) resolve();
+      signal.addEventListener('abort', () => resolve(), { once: true });
+    });
+    this.stopped.catch(() => undefined);
+  }
+
+  /** @param isShown a version that is no longer shown may fail */
+  follow(engine: Engine, isShown: () => boolean): void {
+    engine.onFailure((error) => {
+      if (isShown()) this.#reject(error);
+    });
+  }
+}
+
+const drain = async (editions: Editions, log: Logger, drainMs: number): Promise<void> => {
+  editions.drain();
+  log.info({ running: editions.running, waiting: editions.waiting, limit_s: drainMs / 1000 }, 'draining');
+  const done = await editions.requests.finished(drainMs);
   log.info({ done }, done ? 'drained' : 'drain limit reached');
 };
 
+interface Parts {
+  readonly editions: Editions;
+  readonly swapper: Swapper;
+}
+
 /** Lets what was asked for be finished where there is time, ends the rest, and leaves nothing behind. */
-const stop = async ({ parts, close }: Assembled, app: App, { signal, log, config }: ServeRequest): Promise<void> => {
-  const { studio, requests } = parts;
-  if (isTerminated(signal)) await drain(parts, log, config.server.drainMs);
-  studio.drain();
+const stop = async ({ editions, swapper }: Parts, app: App | undefined, request: ServeRequest): Promise<void> => {
+  const { signal, log, config } = request;
+  const { requests } = editions;
+  swapper.stop();
+  if (isTerminated(signal)) await drain(editions, log, config.server.drainMs);
+  editions.drain();
   requests.endAll(stopped());
   // Closing the workers ends a step that is under way, so that nobody waits for it.
-  await close();
+  await editions.close();
   await requests.finished(LAST_ANSWERS_MS);
-  const timer = setTimeout(() => app.server.closeAllConnections(), LAST_ANSWERS_MS);
-  await app.close();
+  const timer = setTimeout(() => app?.server.closeAllConnections(), LAST_ANSWERS_MS);
+  await app?.close();
   clearTimeout(timer);
+  await swapper.settled();
 };
 
-/** An aborted signal closes the workers at once, which ends a first step that may take minutes. */
-const openEngine = async (engine: Engine, { cluster }: Launched, plan: Plan, signal: AbortSignal): Promise<void> => {
-  const abort = (): void => void engine.close();
-  signal.addEventListener('abort', abort, { once: true });
-  try {
-    await engine.open(cluster, plan.pipeline);
-  } catch (error) {
-    checkCancelled(signal);
-    throw error;
-  } finally {
-    signal.removeEventListener('abort', abort);
-  }
-  checkCancelled(signal);
+const assemble = ({ log, dims }: ServeRequest, apiKey: string | undefined, watch: Watch): Parts => {
+  const editions: Editions = new Editions({ log, apiKey, swaps: () => swapper.report });
+  const onShown = (edition: Edition): void => watch.follow(edition.engine, () => editions.shown === edition);
+  const swapper = new Swapper({ editions, log, dims, onShown });
+  return { editions, swapper };
 };
 
 /**
@@ -185,20 +121,24 @@ const openEngine = async (engine: Engine, { cluster }: Launched, plan: Plan, sig
  *   they are lost for good, and the signal's reason; no process is left behind
  */
 export const serve = async (request: ServeRequest): Promise<never> => {
-  const { config, dims, log, signal } = request;
+  const { config, dims, signal } = request;
   const apiKey = resolveApiKey(config.server, process.env);
   const plan = await planServing(config, dims);
-  const assembled = assemble(request, plan);
-  const app = await buildApp(assembled.parts, { apiKey, log, page: await readPage() });
+  const watch = new Watch(signal);
+  const parts = assemble(request, apiKey, watch);
+  const { editions, swapper } = parts;
+  let app: App | undefined;
   try {
+    const first = await editions.open(config, plan);
+    app = first.app;
+    editions.show(first);
     const url = await listen(app, config.server, plan.served.model);
-    const onNotice = (notice: string): void => log.info({ notice }, 'notice');
-    const launched = await launch({ ...request, planned: plan.planned, onNotice });
-    await openEngine(assembled.parts.engine, launched, plan, signal);
-    request.onReady({ ...launched, url });
-    await untilStopped(assembled.parts.engine, signal);
+    const launched = await editions.load(first, request);
+    request.onReady({ ...launched, url, swap: (read) => swapper.swap(read) });
+    watch.follow(first.engine, () => editions.shown === first);
+    await watch.stopped;
   } finally {
-    await stop(assembled, app, request);
+    await stop(parts, app, request);
   }
   throw signal.reason instanceof TandemError ? signal.reason : cancelled();
 };

@@ -36,7 +36,7 @@ export type ImageEvent =
 export interface StudioOptions {
   readonly engine: Engine;
   readonly served: Served;
-  readonly metrics: () => Metrics;
+  readonly metrics: Metrics;
   readonly pace: Pace;
   readonly png: PngThread;
   /** Requests that may wait. */
@@ -84,24 +84,19 @@ export class Studio {
     this.#draining = true;
   }
 
-  /** Whether everything that was let in is done. */
-  get idle(): boolean {
-    return this.#admitted === 0;
-  }
-
   /**
    * Lets a request in, which must then be run.
    * @throws ApiError 429 when as many wait as may, 503 while nothing can be made, 501 where nothing ever can
    */
   admit(body: ImageBody, signal: AbortSignal): Job {
-    const pipeline = this.#checkOpen();
+    this.#checkOpen();
     const { maxQueue } = this.#options;
     if (this.#admitted > maxQueue) throw queueFull(maxQueue, this.#retryAfterS());
     this.#admitted += 1;
     return {
       run: async (onEvent) => {
         try {
-          await this.#makeAll(pipeline, body, signal, onEvent);
+          await this.#makeAll(body, signal, onEvent);
         } finally {
           this.#admitted -= 1;
         }
@@ -109,7 +104,7 @@ export class Studio {
     };
   }
 
-  #checkOpen(): Pipeline {
+  #checkOpen(): void {
     const { engine, served } = this.#options;
     if (this.#draining) throw draining(LOADING_RETRY_S);
     const { state } = engine;
@@ -124,10 +119,10 @@ export class Studio {
         throw draining(LOADING_RETRY_S);
       case 'ready':
       case 'recovering':
-        if (engine.pipeline === undefined) throw noPictures(served.model);
-        return engine.pipeline;
+        if (!engine.makesPictures) throw noPictures(served.model);
+        return;
       default:
-        return state satisfies never;
+        state satisfies never;
     }
   }
 
@@ -137,12 +132,7 @@ export class Studio {
     return Math.max(LEAST_RETRY_S, Math.ceil(this.#options.pace.pictureMs(left) / 1000));
   }
 
-  async #makeAll(
-    pipeline: Pipeline,
-    body: ImageBody,
-    signal: AbortSignal,
-    onEvent: (event: ImageEvent) => void,
-  ): Promise<void> {
+  async #makeAll(body: ImageBody, signal: AbortSignal, onEvent: (event: ImageEvent) => void): Promise<void> {
     const first = body.seed ?? randomInt(MAX_DRAWN_SEED);
     for (let index = 0; index < body.n; index++) {
       const turn = await this.#turns.take({
@@ -154,7 +144,8 @@ export class Studio {
         },
       });
       try {
-        this.#options.metrics().waited(turn.waitedMs);
+        this.#options.metrics.waited(turn.waitedMs);
+        const pipeline = await this.#options.engine.loadPipeline();
         await this.#makeOne({ pipeline, body, index, seed: first + index, turn, signal, onEvent });
       } finally {
         turn.release();

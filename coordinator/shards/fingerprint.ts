@@ -1,12 +1,12 @@
 /** Tells whether prepared shards were made from this model, with these options, by this version. */
 import { createHash } from 'node:crypto';
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { FORMAT_VERSION } from '../../partition/manifest.js';
-import { readModel } from '../../partition/read.js';
+import { TOOL_VERSION } from '../../partition/version.js';
 import type { DeviceConfig } from '../config/index.js';
-import { TOOL_VERSION } from '../version.js';
 import type { Dims } from './dims.js';
+import { modelFacts } from './model-facts.js';
 
 export interface FingerprintRequest {
   /** The denoiser's `.onnx` file. */
@@ -14,27 +14,17 @@ export interface FingerprintRequest {
   readonly devices: readonly DeviceConfig[];
   readonly dims: Dims;
   readonly wireDtype: 'fp32' | 'fp16';
+  /** Where shard directories are kept. */
+  readonly root: string;
 }
-
-/** Path, size and time of change stand for a file's content: a digest of 3.4 GB would cost seconds at every start. */
-const fileIdentity = async (path: string): Promise<readonly [string, number, number]> => {
-  const { size, mtimeMs } = await stat(path);
-  return [path, size, mtimeMs];
-};
-
-/** The model's own file and those that hold its weights. */
-const modelFiles = async (path: string): Promise<readonly string[]> => {
-  const { weights } = await readModel(path, { requireWeights: true });
-  return [...new Set([path, ...[...weights.values()].map((weight) => weight.file)])].sort();
-};
 
 const PARTITIONER = fileURLToPath(new URL('../../partition/', import.meta.url));
 
 /** Digest of the partitioner's own code: between releases a version number does not tell one from the next. */
-const partitionerDigest = async (): Promise<string> => {
-  const files = (await readdir(PARTITIONER, { recursive: true })).filter((file) => file.endsWith('.js')).sort();
+const partitionerDigest = (): string => {
+  const files = readdirSync(PARTITIONER, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.js'));
   const hash = createHash('sha256');
-  for (const file of files) hash.update(file).update(await readFile(`${PARTITIONER}${file}`));
+  for (const file of files.sort()) hash.update(file).update(readFileSync(`${PARTITIONER}${file}`));
   return hash.digest('hex');
 };
 
@@ -46,10 +36,11 @@ const planned = ({ provider, speed, memoryLimit }: DeviceConfig): readonly unkno
  * were prepared for is in the manifest, which can then say how it differs from this machine.
  */
 export const fingerprint = async (request: FingerprintRequest): Promise<string> => {
-  const files = await modelFiles(request.modelPath);
+  const { files } = await modelFacts(request.modelPath, request.root);
   const identity = {
-    versions: [FORMAT_VERSION, TOOL_VERSION, await partitionerDigest()],
-    files: await Promise.all(files.map(fileIdentity)),
+    versions: [FORMAT_VERSION, TOOL_VERSION, partitionerDigest()],
+    // Path, size and time of change stand for a file's content: a digest of 3.4 GB would cost seconds at every start.
+    files: files.map(({ path, size, mtimeMs }) => [path, size, mtimeMs]),
     devices: request.devices.map(planned),
     dims: Object.entries(request.dims).sort(([a], [b]) => a.localeCompare(b)),
     wire: request.wireDtype,

@@ -3,8 +3,8 @@ import { statSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TandemError } from '../../partition/errors.js';
-import { findPreparedMismatch, partition } from '../../partition/index.js';
 import { type Manifest, type Profile, readManifest } from '../../partition/manifest.js';
+import { findPreparedMismatch } from '../../partition/prepare/target.js';
 import type { DeviceConfig } from '../config/index.js';
 import { checkCancelled, type Hooks } from '../hooks.js';
 import type { Dims } from './dims.js';
@@ -64,14 +64,17 @@ const profileFor = (manifest: Manifest, dims: Dims): Profile => {
   throw new TandemError('PROFILE_MISSING', `Expected shards for ${JSON.stringify(dims)}; the directory has ${have}.`);
 };
 
-const makeShards = async (request: ShardRequest, directory: string): Promise<Manifest> =>
-  partition(request.model.path, directory, {
+/** The partitioner is loaded only where there is something to partition. */
+const makeShards = async (request: ShardRequest, directory: string): Promise<Manifest> => {
+  const { partition } = await import('../../partition/index.js');
+  return partition(request.model.path, directory, {
     devices: request.devices,
     profiles: [request.dims],
     wireDtype: request.wireDtype,
     ...(request.onProgress ? { onProgress: request.onProgress } : {}),
     ...(request.signal ? { signal: request.signal } : {}),
   });
+};
 
 /**
  * Finds or makes the shard directory of a model for these devices, dims and wire type.

@@ -79,10 +79,10 @@ const describe = ({ graph }: ModelProto): string => {
 };
 
 /**
- * Digest of what ONNX Runtime makes of one convolution of each kind.
+ * Digest of what ONNX Runtime makes of one convolution of each kind. Takes some 30 ms; `known-layout.ts` remembers it.
  * @throws whatever ONNX Runtime says, as an `Error`
  */
-const probeLayout = async (provider: Provider): Promise<string> => {
+export const probeLayout = async (provider: Provider): Promise<string> => {
   const folder = await mkdtemp(join(tmpdir(), 'tandem-probe-'));
   try {
     const graph = join(folder, 'probe.onnx');
@@ -93,17 +93,4 @@ const probeLayout = async (provider: Provider): Promise<string> => {
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
-};
-
-/** A machine's processor does not change under a process. */
-const layouts = new Map<Provider, Promise<string>>();
-
-/**
- * Digest of how ONNX Runtime lays out weights for this provider on this machine. Takes some 30 ms, once.
- * @throws whatever ONNX Runtime says, as an `Error`
- */
-export const findLayout = (provider: Provider): Promise<string> => {
-  const layout = layouts.get(provider) ?? probeLayout(provider);
-  layouts.set(provider, layout);
-  return layout;
 };

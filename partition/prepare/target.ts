@@ -5,7 +5,7 @@
 import { TandemError } from '../errors.js';
 import type { Manifest, PreparedFor } from '../manifest.js';
 import { ONNXRUNTIME_VERSION, type Provider } from '../onnxruntime.js';
-import { findLayout } from './layout.js';
+import { findLayout } from './known-layout.js';
 
 /** The others copy their weights to a device in any case, and what they make of a graph cannot all be saved. */
 const PREPARABLE: ReadonlySet<Provider> = new Set(['cpu']);

@@ -20,6 +20,7 @@ const start = (page_cache: ColdStart['page_cache'], load_ms: number): ColdStart 
   first_step_ms: load_ms + 50,
   first_image_ms: null,
   disk_read_bytes: null,
+  read_bytes_per_s: null,
   private_bytes: 1,
 });
 
@@ -44,6 +45,12 @@ describe('tandem bench --cold', () => {
     ]);
     for (const run of [...report.runs, report.plain]) {
       expect(run?.starts.map(({ page_cache }) => page_cache)).toEqual(['cold', 'warm']);
+      const [cold, warm] = run?.starts ?? [];
+      // The small model's code is read from memory, its weights are not.
+      expect(cold?.disk_read_bytes).toBeGreaterThan((run?.file_bytes ?? 0) / 2);
+      expect(cold?.read_bytes_per_s).toBeGreaterThan(0);
+      expect(cold?.read_bytes_per_s).toBeLessThanOrEqual(((cold?.disk_read_bytes ?? 0) / (cold?.load_ms ?? 1)) * 1000);
+      expect(warm?.read_bytes_per_s).toBeNull();
       for (const { load_ms, phases_ms, first_step_ms, first_image_ms, private_bytes } of run?.starts ?? []) {
         expect(phases_ms.process + Math.max(phases_ms.read ?? 0, phases_ms.session)).toBeLessThanOrEqual(load_ms);
         expect(first_step_ms).toBeCloseTo(load_ms + phases_ms.warm_up, 6);

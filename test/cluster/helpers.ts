@@ -6,8 +6,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type Cluster, type LaunchOptions, launchCluster } from '#tandem/coordinator/cluster/index.js';
 import { TandemError } from '#tandem/partition/errors.js';
+import { readManifest } from '#tandem/partition/manifest.js';
 import type { HostTensor } from '#tandem/partition/tensor.js';
-import { readManifest } from '#tandem/shard-worker/check.js';
 import { processStart } from '#tandem/shard-worker/processes.js';
 
 export const FIXTURES = join(dirname(fileURLToPath(import.meta.url)), '..', 'fixtures', 'exchange');

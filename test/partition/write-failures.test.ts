@@ -156,7 +156,7 @@ test('a shard directory that had made way for one that never came is put back', 
   const before = await writeShardDirectory(out, content);
   renameSync(out, join(folder, `.shards.old-${await deadPid()}`));
   const broken = { ...content, manifest: { ...content.manifest, world_size: 3 } };
-  await expect(writeShardDirectory(out, broken)).rejects.toMatchObject({ code: 'SHARDS_INVALID' });
+  await expect(writeShardDirectory(out, broken)).rejects.toMatchObject({ code: 'SHARD_MANIFEST_INVALID' });
   expect(await readManifest(out)).toEqual(before);
   expect(readdirSync(folder).sort()).toEqual(['model.onnx', 'shards']);
 });

@@ -22,12 +22,15 @@ test('a manifest that nobody changed is read', async () => {
   expect(await readChanged((manifest) => manifest)).toMatchObject({ world_size: 2 });
 });
 
-test('a directory that is missing, or has no manifest, is no shard directory', async () => {
+test('a directory that is missing is told from one that has no manifest', async () => {
   const folder = temporaryFolder();
   mkdirSync(join(folder, 'empty'));
-  for (const name of ['absent', 'empty']) {
+  for (const [name, code] of [
+    ['absent', 'SHARD_DIRECTORY_MISSING'],
+    ['empty', 'SHARD_DIRECTORY_INVALID'],
+  ] as const) {
     await expect(readManifest(join(folder, name))).rejects.toMatchObject({
-      code: 'SHARDS_MISSING',
+      code,
       message: expect.stringContaining(name),
     });
   }
@@ -35,21 +38,21 @@ test('a directory that is missing, or has no manifest, is no shard directory', a
 
 test('another format version is told before anything else', async () => {
   await expect(readChanged(() => ({ format_version: 2, shape: 'unknown' }))).rejects.toMatchObject({
-    code: 'SHARDS_VERSION',
-    message: expect.stringMatching(/format version 2; expected 1/),
+    code: 'SHARD_FORMAT_VERSION',
+    message: expect.stringMatching(/has format version 2, but this Tandem reads version 1/),
   });
 });
 
 test('a manifest that is no JSON is refused', async () => {
   const folder = temporaryFolder();
   writeFileSync(join(folder, MANIFEST_FILE), '{"format_version": 1,');
-  await expect(readManifest(folder)).rejects.toMatchObject({ code: 'SHARDS_INVALID' });
+  await expect(readManifest(folder)).rejects.toMatchObject({ code: 'SHARD_MANIFEST_INVALID' });
 });
 
 test('all the fields that are wrong are told at once', async () => {
   const changed = readChanged((manifest) => ({ ...manifest, world_size: '2', wire_dtype: 'fp8', extra: 1 }));
   await expect(changed).rejects.toMatchObject({
-    code: 'SHARDS_INVALID',
+    code: 'SHARD_MANIFEST_INVALID',
     problems: [
       expect.stringContaining('world_size'),
       expect.stringContaining('wire_dtype'),
@@ -62,19 +65,19 @@ test.each(['../../etc/passwd', '/etc/passwd', 'C:/windows', 'rank-0\\weights.bin
   'the path "%s" is refused',
   async (path) => {
     const changed = readChanged((manifest) => ({ ...manifest, files: [{ path, bytes: 1, sha256: 'a'.repeat(64) }] }));
-    await expect(changed).rejects.toMatchObject({ code: 'SHARDS_INVALID' });
+    await expect(changed).rejects.toMatchObject({ code: 'SHARD_MANIFEST_INVALID' });
   },
 );
 
 test('parts that disagree are all told', async () => {
   const changed = readChanged((manifest) => ({ ...manifest, world_size: 3, files: [] }));
   await expect(changed).rejects.toMatchObject({
-    code: 'SHARDS_INVALID',
+    code: 'SHARD_MANIFEST_INVALID',
     problems: expect.arrayContaining([
-      'ranks: expected 3 ranks, found 2',
-      'ranks.0.weights: "rank-0/weights.bin" is not one of "files"',
-      'profile "static": expected 3 ranks, found 2',
-      'profile "static", rank 1, segment 0: "rank-1/0.onnx" is not one of "files"',
+      '"ranks" lists 0, 1, expected 0 to 2 in order',
+      '"rank-0/weights.bin" is used but has no entry in "files"',
+      'profile "static" has programs for 2 ranks, not 3',
+      '"rank-1/0.onnx" is used but has no entry in "files"',
     ]),
   });
 });

@@ -8,7 +8,7 @@ import { openSession } from '#tandem/partition/onnxruntime.js';
 import type { HostTensor } from '#tandem/partition/tensor.js';
 import { type ShardContent, writeShardDirectory } from '#tandem/partition/write.js';
 import { temporaryFolder } from './read-models.js';
-import { FEATURES, SCALE, twoRankContent, W1, W2, wholeNumbers } from './write-content.js';
+import { FEATURES, SCALE, segmentModel, twoRankContent, W1, W2, wholeNumbers } from './write-content.js';
 
 const X = wholeNumbers(3 * FEATURES.input, 374761393);
 
@@ -94,22 +94,13 @@ describe('a written shard directory', () => {
   test('leaves out slices that no segment uses', async () => {
     const folder = temporaryFolder();
     const content = await twoRankContent(folder);
-    const ranks = content.ranks.map((rank) => ({ ...rank, segments: [] }));
-    const manifest = {
-      ...content.manifest,
-      profiles: [
-        {
-          name: 'static',
-          dims: {},
-          inputs: [],
-          outputs: [],
-          wire_bytes_per_step: 0,
-          ranks: [{ segments: [] }, { segments: [] }],
-        },
-      ],
-    };
-    const written = await writeShardDirectory(join(folder, 'shards'), { manifest, ranks });
-    expect(written.files.map(({ bytes }) => bytes)).toEqual([0, 0]);
+    const ranks = content.ranks.map((rank) => ({
+      ...rank,
+      segments: [{ file: `${rank.folder}/0.onnx`, model: segmentModel([], 'w1') }],
+    }));
+    const written = await writeShardDirectory(join(folder, 'shards'), { ...content, ranks });
+    const weights = written.files.filter(({ path }) => path.endsWith('weights.bin'));
+    expect(weights.map(({ bytes }) => bytes)).toEqual([0, 0]);
   });
 
   test('reports its progress in bytes, up to the end', async () => {
@@ -218,7 +209,7 @@ describe('content that does not fit together', () => {
 
   test('is refused: a manifest that names a segment which is not written', async () => {
     const error = await withRanks((rank) => ({ ...rank, segments: rank.segments.slice(1) }));
-    expect(error).toMatchObject({ code: 'SHARDS_INVALID', message: expect.stringContaining('rank-0/0.onnx') });
+    expect(error).toMatchObject({ code: 'SHARD_MANIFEST_INVALID', message: expect.stringContaining('rank-0/0.onnx') });
   });
 
   test('is refused: a source that was cut since it was read', async () => {

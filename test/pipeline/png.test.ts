@@ -1,6 +1,6 @@
 import { decode } from 'fast-png';
 import { describe, expect, it } from 'vitest';
-import { encodePng } from '#tandem/coordinator/pipeline/index.js';
+import { encodePng } from '#tandem/coordinator/pipeline/png.js';
 
 const image = { width: 2, height: 1, data: Uint8Array.of(255, 0, 10, 1, 2, 3) };
 const parameters = {

@@ -175,6 +175,8 @@ export interface Spawned {
   readonly process: ChildProcess;
   readonly url: string;
   readonly pids: readonly number[];
+  /** Its config. */
+  readonly file: string;
   /** All of standard error so far. */
   stderr(): string;
   readonly exited: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>;
@@ -225,7 +227,7 @@ export const watch = (child: ChildProcess) => {
 };
 
 /** `tandem launch` that is ready. */
-const launchReady = async (file: string, environment: NodeJS.ProcessEnv): Promise<Spawned> => {
+export const launchReady = async (file: string, environment: NodeJS.ProcessEnv = {}): Promise<Spawned> => {
   const child = spawnLaunch(file, environment);
   const { texts, exited } = watch(child);
   await until(() => texts.stdout.trimEnd().endsWith('}') || child.exitCode !== null);
@@ -235,6 +237,7 @@ const launchReady = async (file: string, environment: NodeJS.ProcessEnv): Promis
     process: child,
     url: report.url,
     pids: report.workers.map(({ pid }) => pid),
+    file,
     stderr: () => texts.stderr,
     exited,
   };

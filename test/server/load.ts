@@ -13,8 +13,8 @@ const CLIENTS = 20;
 const REQUESTS_PER_CLIENT = 10;
 const MAX_QUEUE = 12;
 const STEPS = 4;
-/** Small pictures: the load is in the number of requests. */
-const DEFAULTS = '{ width: 64, height: 64 }';
+/** Large enough for a step's tensors to be most of a worker's memory: what is not given back shows. */
+const DEFAULTS = '{ width: 256, height: 256 }';
 const REQUEST_LIMIT_MS = 600_000;
 
 type Outcome = 'completed' | 'cancelled';

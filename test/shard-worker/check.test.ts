@@ -1,9 +1,9 @@
 import { readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import type { Manifest } from '#tandem/partition/manifest.js';
-import { checkRankFiles, findProfile, rankFiles, readManifest } from '#tandem/shard-worker/check.js';
-import { manifestProblems } from '#tandem/shard-worker/manifest-schema.js';
+import { type Manifest, readManifest } from '#tandem/partition/manifest.js';
+import { manifestProblems } from '#tandem/partition/manifest-rules.js';
+import { checkRankFiles, findProfile, rankFiles } from '#tandem/shard-worker/check.js';
 import { errorOf, fixture, flipByte, withCopy, withDirectory } from '../cluster/helpers.js';
 
 /** Writes a manifest with one change made to its text. */

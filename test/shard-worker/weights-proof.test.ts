@@ -2,7 +2,7 @@ import { readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it } from 'vitest';
-import { readManifest } from '#tandem/shard-worker/check.js';
+import { readManifest } from '#tandem/partition/manifest.js';
 import { proveWeights } from '#tandem/shard-worker/weights-proof.js';
 import { errorOf, flipByte, withCopy } from '../cluster/helpers.js';
 
@@ -16,7 +16,7 @@ const withProved = (work: (weights: string, prove: () => Promise<number>) => Pro
     const weights = join(directory, 'rank-0', 'weights.bin');
     const prove = async (): Promise<number> => {
       let reports = 0;
-      await proveWeights(directory, manifest, 0, () => {
+      await proveWeights(directory, manifest, 0, 'mmap', () => {
         reports += 1;
       });
       return reports;
@@ -65,7 +65,7 @@ it('does not remember a file that changed a moment ago', async () => {
     const weights = join(directory, 'rank-0', 'weights.bin');
     // Another test's workers may have left one beside the fixture.
     await rm(`${weights}.proved`, { force: true });
-    await proveWeights(directory, await readManifest(directory), 0, () => undefined);
+    await proveWeights(directory, await readManifest(directory), 0, 'mmap', () => undefined);
     await expect(stat(`${weights}.proved`)).rejects.toThrow('ENOENT');
   });
 });

@@ -9,7 +9,7 @@ import type { ColdRun } from '../../bench/cold-contestant.js';
 import type { ColdReport, ColdRunReport, ColdStart, PageCache } from '../../bench/cold-report.js';
 import { formatBytes } from '../../config/bytes.js';
 import type { CommandContext } from '../context.js';
-import { formatMs, formatRatio, formatTable } from '../table.js';
+import { formatMs, formatRatio, formatShare, formatTable } from '../table.js';
 
 const STATES = { cold: ['cold'], warm: ['warm'], both: ['cold', 'warm'] } as const satisfies Record<
   string,
@@ -32,15 +32,24 @@ export const chartOption = (): Option =>
 const columns = [
   { title: 'start' },
   { title: 'files' },
-  ...['ready', 'processes', 'read', 'sessions', 'first step', 'to step', 'to picture', 'from disk', 'private'].map(
-    (title) => ({ title, align: 'right' as const }),
-  ),
+  ...[
+    'ready',
+    'processes',
+    'read',
+    'sessions',
+    'first step',
+    'to step',
+    'to picture',
+    'from disk',
+    'of disk rate',
+    'private',
+  ].map((title) => ({ title, align: 'right' as const })),
 ];
 
 const orDash = (value: number | null, format: (value: number) => string): string =>
   value === null ? '-' : format(value);
 
-const startRow = (run: ColdRunReport, start: ColdStart): readonly string[] => [
+const startRow = (report: ColdReport, run: ColdRunReport, start: ColdStart): readonly string[] => [
   run.name,
   start.page_cache,
   formatMs(start.load_ms),
@@ -51,6 +60,7 @@ const startRow = (run: ColdRunReport, start: ColdStart): readonly string[] => [
   formatMs(start.first_step_ms),
   orDash(start.first_image_ms, formatMs),
   orDash(start.disk_read_bytes, formatBytes),
+  orDash(start.read_bytes_per_s, (rate) => formatShare(rate / (report.disk_read_bytes_per_s ?? rate))),
   formatBytes(start.private_bytes),
 ];
 
@@ -64,7 +74,7 @@ const speedupLine = ({ speedup, runs }: ColdReport): string => {
 
 const coldText = (report: ColdReport): string => {
   const all = [...report.runs, ...(report.plain ? [report.plain] : [])];
-  const rows = all.flatMap((run) => run.starts.map((start) => startRow(run, start)));
+  const rows = all.flatMap((run) => run.starts.map((start) => startRow(report, run, start)));
   const notes = '"read" and "sessions" go on at the same time; plain ONNX Runtime reads while it opens its session.';
   return `${formatTable(columns, rows)}\n\n${diskLine(report)}${speedupLine(report)}${notes}`;
 };

@@ -62,11 +62,11 @@ const pictureOf = async (config: ClusterConfig, options: BenchOptions): Promise<
 
 const configRun = async (file: string, options: BenchOptions): Promise<ColdRun> => {
   const config = await readClusterConfig(file);
-  const { devices, wire, shards, timeouts } = config;
+  const { devices, wire, shards, loader, timeouts } = config;
   const { model, dims } = await planDenoiser(config, options.dim);
   const picture = await pictureOf(config, options);
   const name = basename(file).replace(/\.ya?ml$/, '');
-  return { name, model, dims, devices, wire, shards, timeouts, ...(picture ? { picture } : {}) };
+  return { name, model, dims, devices, wire, shards, loader, timeouts, ...(picture ? { picture } : {}) };
 };
 
 const modelRuns = async (model: string, options: BenchOptions): Promise<readonly ColdRun[]> => {

@@ -20,6 +20,9 @@ The workers load the config's default picture size. The server answers at http:/
 "server:" says otherwise: a page at /, POST /v1/images/generations as the OpenAI API has it, /ready, /health, /metrics;
 /openapi.json describes all. Its log goes to standard error, a JSON object a line.
 
+SIGHUP reads the config again and serves what it says now, another version of the model for instance, without failing a
+request: it is loaded beside the old one, which stays where loading fails. /health and the log tell what came of it.
+
 Ctrl-C stops everything at once. SIGTERM lets requests finish first, for as long as server.drain_s says. If the workers
 are lost for good, all stop and the exit status is 1. --json prints one object once the workers are ready.
 
@@ -67,6 +70,17 @@ const readyReport = ({ url, cluster, loadMs, shards }: Ready) => ({
 const withPort = (config: ClusterConfig, port: number | undefined): ClusterConfig =>
   port === undefined ? config : { ...config, server: { ...config.server, port } };
 
+/**
+ * Calls `action` at every SIGHUP, as servers do to take up a changed config: a file then always says what runs, also after the
+ * next start. Windows has no such signal.
+ * @returns ends that
+ */
+const onHangUp = (action: () => void): (() => void) => {
+  if (process.platform === 'win32') return () => undefined;
+  process.on('SIGHUP', action);
+  return () => void process.off('SIGHUP', action);
+};
+
 export const addLaunch = (program: Command, outer: ProcessContext): void => {
   program
     .command('launch <FILE>')
@@ -80,16 +94,27 @@ export const addLaunch = (program: Command, outer: ProcessContext): void => {
       withContext(outer, options, async (context) => {
         // Only this command needs an HTTP server; the others start faster without.
         const { serve } = await import('../../server/index.js');
-        const config = withPort(await readClusterConfig(file), options.port);
+        const read = async () => withPort(await readClusterConfig(file), options.port);
+        const config = await read();
         outer.allowStop(config.server.drainMs);
         const level = options.verbose ? 'debug' : 'info';
-        await serve({
-          ...context,
-          config,
-          dims: options.dim,
-          log: pino({ name: 'tandem', level }, pino.destination({ dest: STANDARD_ERROR, sync: true })),
-          onReady: (ready) => context.print(readyReport(ready), () => launchText(ready)),
-        });
+        const log = pino({ name: 'tandem', level }, pino.destination({ dest: STANDARD_ERROR, sync: true }));
+        let swap = (): void => log.warn('SIGHUP came before the first version was ready');
+        const stopListening = onHangUp(() => swap());
+        try {
+          await serve({
+            ...context,
+            config,
+            dims: options.dim,
+            log,
+            onReady: (ready) => {
+              swap = () => void ready.swap(read);
+              context.print(readyReport(ready), () => launchText(ready));
+            },
+          });
+        } finally {
+          stopListening();
+        }
       }),
     );
 };

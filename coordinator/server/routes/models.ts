@@ -8,22 +8,24 @@ const model = z.object({
   object: z.literal('model'),
   created: z.number().int(),
   owned_by: z.string(),
-  /** Beyond OpenAI's fields: what a request may ask for. */
+  /** Beyond OpenAI's fields: which model exactly, and what a request may ask for. */
+  version: z.string().nullable().describe("Digest of the denoiser's graph and weights; null while it is loading"),
   size: z.string(),
   num_inference_steps: z.number().int(),
   guidance_scale: z.number(),
 });
 
-export const addModelRoutes = (app: TypedApp, { served, size, startedAt }: ServerParts): void => {
-  const only: z.infer<typeof model> = {
+export const addModelRoutes = (app: TypedApp, { served, size, startedAt, engine }: ServerParts): void => {
+  const only = (): z.infer<typeof model> => ({
     id: served.model,
     object: 'model',
     created: startedAt,
     owned_by: 'tandem',
+    version: engine.version ?? null,
     size,
     num_inference_steps: served.defaults.numInferenceSteps,
     guidance_scale: served.defaults.guidanceScale,
-  };
+  });
   app.get(
     '/v1/models',
     {
@@ -32,14 +34,14 @@ export const addModelRoutes = (app: TypedApp, { served, size, startedAt }: Serve
         response: { 200: z.object({ object: z.literal('list'), data: z.array(model) }) },
       },
     },
-    async () => ({ object: 'list' as const, data: [only] }),
+    async () => ({ object: 'list' as const, data: [only()] }),
   );
   app.get(
     '/v1/models/:model',
     { schema: { summary: 'The served model', params: z.object({ model: z.string() }), response: { 200: model } } },
     async ({ params }) => {
       if (params.model !== served.model) throw modelNotFound(params.model, served.model);
-      return only;
+      return only();
     },
   );
 };

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import type { EngineState } from '../engine.js';
 import type { ServerParts, TypedApp } from '../parts.js';
+import type { SwapReport } from '../swap.js';
 
 const rank = z.object({
   rank: z.number().int(),
@@ -22,6 +23,10 @@ const health = z.object({
   /** Why it is not ready. */
   reason: z.string().nullable(),
   model: z.string(),
+  /** Digest of the denoiser's graph and weights; null while it is loading. */
+  version: z.string().nullable(),
+  /** What became of the last attempt to serve another version, and why it failed. */
+  swap: z.object({ state: z.enum(['none', 'loading', 'completed', 'failed']), reason: z.string().nullable() }),
   size: z.string(),
   uptime_s: z.number(),
   requests_running: z.number().int(),
@@ -49,8 +54,13 @@ const whyNot = (state: EngineState): string | null => {
   }
 };
 
+const swapHealth = ({ state }: SwapReport): z.infer<typeof health>['swap'] => ({
+  state: state.kind,
+  reason: state.kind === 'failed' ? [state.error.message, ...state.error.problems].join(' ') : null,
+});
+
 export const addProbes = (app: TypedApp, parts: ServerParts): void => {
-  const { engine, studio, served, size, metrics, startedAt } = parts;
+  const { engine, studio, served, size, metrics, swaps, startedAt } = parts;
   const reason = (): string | null => (studio.draining ? 'the server is being stopped' : whyNot(engine.state));
   const probe = { open: true, quiet: true };
   app.get(
@@ -84,6 +94,8 @@ export const addProbes = (app: TypedApp, parts: ServerParts): void => {
       ready: reason() === null,
       reason: reason(),
       model: served.model,
+      version: engine.version ?? null,
+      swap: swapHealth(swaps()),
       size,
       uptime_s: Math.round(Date.now() / 1000 - startedAt),
       requests_running: studio.running,

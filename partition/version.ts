@@ -1,7 +1,7 @@
 /** The package's own version, from its package.json. */
 import { createRequire } from 'node:module';
 
-// From dist/coordinator/ as from an installed package, the package's root is two folders up.
+// From dist/partition/ as from an installed package, the package's root is two folders up.
 const packageJson: unknown = createRequire(import.meta.url)('../../package.json');
 
 export const TOOL_VERSION: string =

@@ -1,0 +1,39 @@
+/** Progress on a terminal; loaded only where there is one. */
+import { Presets, SingleBar } from 'cli-progress';
+import { amount, type Progress } from './progress.js';
+
+export const createBarProgress = (stream: NodeJS.WriteStream): Progress => {
+  let bar: SingleBar | undefined;
+  let current = '';
+  const stop = (): void => {
+    bar?.stop();
+    bar = undefined;
+    current = '';
+  };
+  const start = (stage: string, total: number): void => {
+    stop();
+    current = stage;
+    bar = new SingleBar(
+      {
+        stream,
+        format: '{stage} [{bar}] {percentage}% | {amount} | {duration_formatted}',
+        hideCursor: true,
+        clearOnComplete: true,
+      },
+      Presets.shades_classic,
+    );
+    bar.start(total, 0, { stage, amount: '' });
+  };
+  return {
+    update(stage, done, total) {
+      if (stage !== current || !bar) start(stage, total);
+      bar?.setTotal(total);
+      bar?.update(done, { stage, amount: amount(done, total) });
+    },
+    line(text) {
+      stop();
+      stream.write(`${text}\n`);
+    },
+    stop,
+  };
+};

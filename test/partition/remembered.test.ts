@@ -1,0 +1,38 @@
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { expect, it } from 'vitest';
+import { z } from 'zod';
+import { findLayout } from '#tandem/partition/prepare/known-layout.js';
+import { probeLayout } from '#tandem/partition/prepare/layout.js';
+import { recall, remember } from '#tandem/partition/remembered.js';
+import { temporaryFolder } from './read-models.js';
+
+const schema = z.object({ size: z.number() });
+
+it('what was remembered is good for its key, and the last one counts', () => {
+  const path = join(temporaryFolder(), 'a', 'fact.json');
+  expect(recall(path, 'key', schema)).toBeUndefined();
+  remember(path, 'key', { size: 1 });
+  remember(path, 'key', { size: 2 });
+  expect(recall(path, 'key', schema)).toEqual({ size: 2 });
+  expect(recall(path, 'other key', schema)).toBeUndefined();
+  expect(readdirSync(dirname(path))).toEqual(['fact.json']);
+});
+
+it.each(['', '{', '[]', '{"key":"key","value":{"size":"2"}}'])('a file with %j remembers nothing', (text) => {
+  const path = join(temporaryFolder(), 'fact.json');
+  writeFileSync(path, text);
+  expect(recall(path, 'key', schema)).toBeUndefined();
+});
+
+it('where nothing can be written, nothing is remembered and nothing fails', () => {
+  const path = join(temporaryFolder(), 'fact.json');
+  mkdirSync(path);
+  remember(path, 'key', { size: 1 });
+  expect(recall(path, 'key', schema)).toBeUndefined();
+});
+
+it("the processor's layout is remembered as ONNX Runtime tells it", async () => {
+  const probed = await probeLayout('cpu');
+  expect(await findLayout('cpu')).toBe(probed);
+});
