@@ -98,6 +98,8 @@ export interface Manifest {
   };
   readonly world_size: number;
   readonly wire_dtype: 'fp32' | 'fp16';
+  /** Absent where weights are as the model has them. */
+  readonly quantize?: 'int8';
   readonly ranks: readonly RankEntry[];
   readonly profiles: readonly Profile[];
   readonly files: readonly FileEntry[];
@@ -153,6 +155,7 @@ const manifestSchema: z.ZodType<Manifest> = z.strictObject({
   model: z.strictObject({ name: z.string(), sha256 }),
   world_size: z.number().int().positive(),
   wire_dtype: z.enum(['fp32', 'fp16']),
+  quantize: z.literal('int8').exactOptional(),
   ranks: z.array(rankEntry),
   profiles: z.array(profile).min(1),
   files: z.array(z.strictObject({ path, bytes: count, sha256, gmac: gmac.exactOptional() })),
@@ -176,6 +179,8 @@ const findDisagreements = (manifest: Manifest): readonly string[] => {
   manifest.ranks.forEach((entry, index) => {
     if (entry.rank !== index) problems.push(`ranks.${index}.rank: expected ${index}, found ${entry.rank}`);
     expectFile(`ranks.${index}.weights`, entry.weights);
+    if (manifest.quantize && !entry.prepared)
+      problems.push(`ranks.${index}.prepared: missing, but "quantize" is "${manifest.quantize}"`);
   });
   for (const { name, ranks } of manifest.profiles) {
     expectRanks(`profile "${name}"`, ranks.length);

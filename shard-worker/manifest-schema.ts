@@ -69,6 +69,7 @@ export const manifestSchema: z.ZodType<Manifest> = z.object({
   model: z.object({ name: z.string(), sha256: digest }),
   world_size: z.number().int().positive(),
   wire_dtype: z.enum(['fp32', 'fp16']),
+  quantize: z.literal('int8').exactOptional(),
   ranks: z.array(rankEntry),
   profiles: z.array(profile).min(1),
   files: z.array(file),
