@@ -4,6 +4,7 @@ import { availableParallelism, homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { LineCounter, parseDocument } from 'yaml';
 import { TandemError } from '../../partition/errors.js';
+import type { Quantize } from '../../partition/index.js';
 import type { Provider } from '../../partition/onnxruntime.js';
 import type { SchedulerName } from '../pipeline/index.js';
 import { parseBytes } from './bytes.js';
@@ -34,6 +35,7 @@ export interface ClusterConfig {
   /** Index is the rank. */
   readonly devices: readonly DeviceConfig[];
   readonly wire: { readonly dtype: 'fp32' | 'fp16'; readonly transport: 'ipc' | 'tcp' };
+  readonly quantize: Quantize;
   /** Where prepared shard directories are kept, absolute. */
   readonly shards: string;
   /** ms */
@@ -135,6 +137,7 @@ const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
   model: resolve(dirname(file), parsed.model),
   devices: parsed.devices.map((device) => toDevice(device, parsed.devices)),
   wire: { dtype: parsed.wire.dtype, transport: parsed.wire.transport ?? defaultTransport() },
+  quantize: parsed.quantize,
   shards: parsed.shards === undefined ? defaultShardsDirectory() : resolve(dirname(file), parsed.shards),
   timeouts: {
     startMs: parsed.timeouts.start_s * 1000,

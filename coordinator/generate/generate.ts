@@ -135,6 +135,7 @@ export const generate = async (request: GenerateRequest): Promise<GenerateReport
     devices: config.devices,
     dims: picture.dims,
     wireDtype: config.wire.dtype,
+    quantize: config.quantize,
     root: config.shards,
   });
   const hooks = { ...request, devices: config.devices, wire: config.wire, timeouts: config.timeouts };
