@@ -48,7 +48,6 @@ describe("a real exporter's UNet", () => {
       const report = await verify({ ...configFor(path, ranks, 'int8'), model, dims: {}, seed: 3 });
       expect(report).toMatchObject({ passed: true, ranks_agree: true, min_psnr_db: 30, tolerance: null });
       expect(report.psnr_db).toBeGreaterThanOrEqual(30);
-      console.log(name, report.psnr_db, report.ranks);
       expect(report.psnr_db, 'something is rounded').toBeLessThan(70);
       const { devices } = configFor(path, ranks, 'none');
       const exact = await plan(path, { devices, profiles: [{}], wireDtype: 'fp32' });
@@ -75,7 +74,6 @@ describe('a picture with int8 weights', () => {
     for (const worldSize of [1, 2]) {
       const picture = await paint(worldSize, 'int8');
       expect(picture).not.toEqual(exact);
-      console.log(worldSize, psnr(picture, exact));
       expect(psnr(picture, exact)).toBeGreaterThanOrEqual(30);
     }
   });
