@@ -26,7 +26,7 @@ export interface Product {
   readonly bias?: { readonly add: NodeProto; readonly name: string };
 }
 
-/** Convolutions over fewer inputs, and layers with fewer outputs, are no faster in int8, and often a model's first or last. */
+/** Products over fewer inputs or with fewer outputs are hardly faster in int8, and often a model's first or last. */
 const MIN_INPUTS = 64;
 const MIN_OUTPUTS = 8;
 
@@ -38,6 +38,9 @@ const int = (node: NodeProto, name: string, otherwise: number): number => Number
 const ints = (node: NodeProto, name: string, otherwise: readonly number[]): readonly number[] =>
   find(node, name)?.ints.map(Number) ?? otherwise;
 
+/** Others leave the padding to the operator. */
+const NO_AUTO_PAD: ReadonlySet<string> = new Set(['', 'NOTSET']);
+
 /** Axis of the weight that has the outputs; undefined where the node is no product that is known here. */
 const findOutputAxis = (node: NodeProto, weight: TensorSpec, activation: TensorSpec): number | undefined => {
   if (node.domain !== '' || node.input.length !== 2) return undefined;
@@ -48,15 +51,13 @@ const findOutputAxis = (node: NodeProto, weight: TensorSpec, activation: TensorS
     case 'Gemm':
       return int(node, 'transA', 0) === 0 && (find(node, 'alpha')?.f ?? 1) === 1 ? Number(!transposed) : undefined;
     case 'Conv':
-      return int(node, 'group', 1) === 1 && new TextDecoder().decode(find(node, 'auto_pad')?.s) in NO_AUTO_PAD
+      return int(node, 'group', 1) === 1 && NO_AUTO_PAD.has(new TextDecoder().decode(find(node, 'auto_pad')?.s))
         ? 0
         : undefined;
     default:
       return undefined;
   }
 };
-
-const NO_AUTO_PAD = { '': true, NOTSET: true };
 
 const windowOf = (node: NodeProto, { shape }: TensorSpec): Window => {
   const kernel = shape.slice(2);
