@@ -9,6 +9,7 @@ export {
   type PlanReport,
   partition,
   plan,
+  type Quantize,
 } from '../partition/index.js';
 export { PROVIDERS, type Provider } from '../partition/onnxruntime.js';
 export type { DType, HostTensor, TensorSpec } from '../partition/tensor.js';

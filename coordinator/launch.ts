@@ -38,6 +38,7 @@ export const launch = async (request: LaunchConfigRequest): Promise<Launched> =>
     devices: config.devices,
     dims,
     wireDtype: config.wire.dtype,
+    quantize: config.quantize,
     root: config.shards,
   });
   return { model, shards, ...(await startCluster(shards, { ...request, ...config, ...residency(config) })) };

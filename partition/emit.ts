@@ -33,6 +33,8 @@ export interface EmittedSegment {
   readonly release: readonly string[];
   /** Bytes of activations that live at the same time while the segment runs, those that wait for later segments included. */
   readonly peakBytes: number;
+  /** Bytes that constants have once they are int8, by name; those that stay as they are are not in it. */
+  readonly quantized: ReadonlyMap<string, number>;
 }
 
 /** Makes a rank's program. */
@@ -278,6 +280,7 @@ class RankEmitter {
         receives: draft.receives,
         release,
         peakBytes: this.#peakBytes(draft, segment, specs, lastUse),
+        quantized: new Map(),
       };
     });
   }

@@ -1,7 +1,8 @@
 /**
  * The folder's public functions: ONNX file in, plan or shard directory out. `decide` reads as the table of contents:
  *
- *     read -> fold (dims, constants, shapes) -> canonicalise -> place -> choose -> cut -> emit (localise, divide) -> write (prepare)
+ *     read -> fold (dims, constants, shapes) -> canonicalise -> place -> choose -> cut -> emit (localise, divide, quantize)
+ *     -> write (prepare)
  */
 
 import { basename, posix } from 'node:path';
@@ -12,11 +13,12 @@ import { type EmittedSegment, emitRank } from './emit.js';
 import { TandemError } from './errors.js';
 import { type Dims, declaredInputs, declaredOutputs, fold } from './fold.js';
 import type { Graph } from './graph.js';
-import { FORMAT_VERSION, type Manifest, type PreparedFor, type Profile } from './manifest.js';
+import { FORMAT_VERSION, type Manifest, type PreparedFor, type Profile, type Quantize } from './manifest.js';
 import type { Provider, TensorMetadata } from './onnxruntime.js';
 import { place } from './place.js';
 import { divideLargeSegments } from './prepare/divide.js';
 import { findTarget, isPreparable } from './prepare/target.js';
+import { quantizePrograms } from './quantize.js';
 import { type ReadOptions, readModel, type SourceModel } from './read.js';
 import { type Decided, makeReport, type PlanReport, planRates, sentBytes } from './report.js';
 import type { TensorSpec } from './tensor.js';
@@ -25,7 +27,7 @@ import type { RankContent } from './write.js';
 import { writeShardDirectory } from './write.js';
 
 export { checkPrepared, findPreparedMismatch } from './prepare/target.js';
-export type { Manifest, PlanReport };
+export type { Manifest, PlanReport, Quantize };
 
 /** A device of the cluster as the planner sees it; index in the list is the rank. */
 export interface DeviceSpec {
@@ -43,6 +45,8 @@ export interface PartitionOptions {
   /** Sizes for the symbolic dims of each profile; `[{}]` for a static model. */
   readonly profiles: readonly Dims[];
   readonly wireDtype: WireDtype;
+  /** What to make of the weights; `none` where absent. `int8` needs devices whose segments are prepared. */
+  readonly quantize?: Quantize;
   /**
    * Whether to optimise each rank's segments for its provider on this machine; true where absent. Otherwise every worker
    * does that at every start, and the shard directory serves other machines too.
@@ -59,6 +63,7 @@ const STAGES = ['fold', 'place', 'choose', 'emit'] as const;
 
 /** Decides everything for one profile. */
 const decide = async (source: SourceModel, dims: Dims, options: PartitionOptions): Promise<Decided> => {
+  checkQuantizable(options);
   const { devices, wireDtype, onProgress, signal } = options;
   const enter = (stage: (typeof STAGES)[number]) => {
     signal?.throwIfAborted();
@@ -81,13 +86,32 @@ const decide = async (source: SourceModel, dims: Dims, options: PartitionOptions
       fuseAttention: provider === 'cpu',
     }),
   );
-  const programs = devices.some((device) => isPrepared(device, options))
+  const divided = devices.some((device) => isPrepared(device, options))
     ? divideLargeSegments(emitted, options.segmentWeightsLimit)
     : emitted;
+  const programs = options.quantize === 'int8' ? quantizePrograms(divided) : divided;
   const decided = { graph, plan, cut: sections, programs, devices, wireDtype };
   checkMemory(makeReport(decided), devices);
   onProgress?.('plan', STAGES.length, STAGES.length);
   return decided;
+};
+
+/** Int8 weights come into being when segments are prepared; the shape of what runs them fast is that of CPUs. */
+const checkQuantizable = (options: PartitionOptions): void => {
+  if (options.quantize !== 'int8') return;
+  const unfit = options.devices.findIndex((device) => !isPreparable(device.provider));
+  if (unfit >= 0) {
+    throw new TandemError(
+      'QUANTIZE_PROVIDER',
+      `int8 weights run on provider "cpu" only, but rank ${unfit} is "${options.devices[unfit]?.provider}". Use cpu devices, or leave int8 out.`,
+    );
+  }
+  if (options.prepare === false) {
+    throw new TandemError(
+      'QUANTIZE_UNPREPARED',
+      'int8 weights are made when segments are prepared, which was switched off. Let them be prepared, or leave int8 out.',
+    );
+  }
 };
 
 const RANDOM = new Set([
@@ -182,7 +206,14 @@ const toRankContent = (
     })),
   );
   const slices = new Map(segments.flatMap(({ constants }) => constants.map((slice) => [slice.name, slice] as const)));
-  return { folder: `rank-${rank}`, slices: [...slices.values()], segments, ...(prepared ? { prepared } : {}) };
+  const quantized = new Map(programs.flat().flatMap((segment) => [...segment.quantized]));
+  return {
+    folder: `rank-${rank}`,
+    slices: [...slices.values()],
+    segments,
+    quantized,
+    ...(prepared ? { prepared } : {}),
+  };
 };
 
 /**
@@ -221,6 +252,7 @@ export const partition = async (modelPath: string, out: string, options: Partiti
     model: { name: basename(modelPath), sha256 },
     world_size: options.devices.length,
     wire_dtype: options.wireDtype,
+    ...(options.quantize === 'int8' ? { quantize: options.quantize } : {}),
     profiles: decided.map((one, index) => toProfile(one, options.profiles[index] ?? {}, index)),
   };
   const targets = await findTargets(options);

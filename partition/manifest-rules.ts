@@ -84,6 +84,9 @@ export const manifestProblems = (manifest: Manifest): string[] => {
     ...(inOrder
       ? []
       : [`"ranks" lists ${ranks.join(', ') || 'none'}, expected 0 to ${manifest.world_size - 1} in order`]),
+    ...manifest.ranks
+      .filter(({ prepared }) => manifest.quantize !== undefined && !prepared)
+      .map(({ rank }) => `rank ${rank} is not prepared, but "quantize" is "${manifest.quantize}"`),
     ...manifest.profiles.flatMap((profile) => profileProblems(manifest, profile)),
     ...fileProblems(manifest),
   ];

@@ -88,6 +88,10 @@ export interface RankEntry {
   readonly prepared?: PreparedFor;
 }
 
+/** `int8`: the weights of linear layers and convolutions. */
+export type Quantize = 'none' | 'int8';
+export const QUANTIZE = ['none', 'int8'] as const satisfies readonly Quantize[];
+
 export interface Manifest {
   readonly format_version: number;
   readonly tool_version: string;
@@ -99,6 +103,8 @@ export interface Manifest {
   };
   readonly world_size: number;
   readonly wire_dtype: 'fp32' | 'fp16';
+  /** Absent where weights are as the model has them. */
+  readonly quantize?: 'int8';
   readonly ranks: readonly RankEntry[];
   readonly profiles: readonly Profile[];
   readonly files: readonly FileEntry[];
@@ -163,6 +169,7 @@ const manifestSchema: z.ZodType<Manifest> = z.strictObject({
   model: z.strictObject({ name: z.string(), sha256 }),
   world_size: z.number().int().positive(),
   wire_dtype: z.enum(['fp32', 'fp16']),
+  quantize: z.literal('int8').exactOptional(),
   ranks: z.array(rankEntry),
   profiles: z.array(profile).min(1),
   files: z.array(z.strictObject({ path, bytes: count, sha256, gmac: gmac.exactOptional() })),

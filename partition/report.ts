@@ -67,10 +67,14 @@ const runNodes = ({ graph, cut }: Decided): readonly Node[] => graph.nodes.filte
 
 const sum = (numbers: readonly number[]): number => numbers.reduce((total, number) => total + number, 0);
 
-/** Bytes of weights in a rank's program, each counted once. */
+/** Bytes of weights in a rank's program, each counted once, as they are written. */
 export const weightBytes = (program: readonly EmittedSegment[]): number => {
-  const slices = new Map(program.flatMap(({ constants }) => constants.map((slice) => [slice.name, slice] as const)));
-  return sum([...slices.values()].map((slice) => sliceLayout(slice).bytes));
+  const bytes = new Map(
+    program.flatMap(({ constants, quantized }) =>
+      constants.map((slice) => [slice.name, quantized.get(slice.name) ?? sliceLayout(slice).bytes] as const),
+    ),
+  );
+  return sum([...bytes.values()]);
 };
 
 /** Bytes that a rank sends in a step. */

@@ -2,6 +2,7 @@
 import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { TandemError } from '../../partition/errors.js';
+import { QUANTIZE, type Quantize } from '../../partition/manifest.js';
 import { PROVIDERS, type Provider } from '../../partition/onnxruntime.js';
 import { DEFAULT_TIMEOUTS } from '../cluster/index.js';
 import {
@@ -65,6 +66,11 @@ export const wireOption = (): Option =>
     .choices(['fp32', 'fp16'])
     .default('fp32');
 
+export const quantizeOption = (): Option =>
+  new Option('--quantize <type>', 'weights of linear layers and convolutions; int8 needs cpu devices')
+    .choices([...QUANTIZE])
+    .default('none');
+
 export const shardsOption = (): Option =>
   new Option('--shards <dir>', "where prepared shard directories are kept (default: the user's cache)");
 
@@ -78,6 +84,7 @@ export interface DeviceOptions {
   readonly provider: Provider;
   readonly threads?: number;
   readonly wireDtype: 'fp32' | 'fp16';
+  readonly quantize: Quantize;
   readonly config?: string;
   readonly shards?: string;
 }
@@ -98,22 +105,23 @@ export const uniformDevices = (worldSize: number, provider: Provider, threads?: 
 
 export const uniformCluster = (
   worldSize: number,
-  options: Pick<DeviceOptions, 'provider' | 'threads' | 'wireDtype' | 'shards'>,
+  options: Pick<DeviceOptions, 'provider' | 'threads' | 'wireDtype' | 'quantize' | 'shards'>,
 ): ClusterSettings => ({
   devices: uniformDevices(worldSize, options.provider, options.threads),
   wire: { dtype: options.wireDtype, transport: defaultTransport() },
+  quantize: options.quantize,
   shards: options.shards === undefined ? defaultShardsDirectory() : resolve(options.shards),
   timeouts: DEFAULT_TIMEOUTS,
 });
 
 /** Options that a config file decides; on the command line beside one they are an error, not ignored. */
-const CONFIG_DECIDES = ['provider', 'threads', 'wireDtype'] as const;
+const CONFIG_DECIDES = ['provider', 'threads', 'wireDtype', 'quantize'] as const;
 
 export const refuseMixed = (command: Command): void => {
   for (const name of CONFIG_DECIDES) {
     if (command.getOptionValueSource(name) === 'cli') {
       const flag = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-      throw usageError(`--${flag} and --config cannot both be given: the config says it for each device.`);
+      throw usageError(`--${flag} and --config cannot both be given: the config says it.`);
     }
   }
 };

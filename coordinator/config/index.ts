@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { LineCounter, parseDocument } from 'yaml';
 import { TandemError } from '../../partition/errors.js';
+import type { Quantize } from '../../partition/manifest.js';
 import type { Provider } from '../../partition/onnxruntime.js';
 import { userCache } from '../../partition/remembered.js';
 import type { LoaderChoice } from '../../shard-worker/loader.js';
@@ -36,6 +37,7 @@ export interface ClusterConfig {
   /** Index is the rank. */
   readonly devices: readonly DeviceConfig[];
   readonly wire: { readonly dtype: 'fp32' | 'fp16'; readonly transport: 'ipc' | 'tcp' };
+  readonly quantize: Quantize;
   /** How weights come into memory; `auto` asks the file system. */
   readonly loader: LoaderChoice;
   /** Whether `launch` loads text encoder and VAE from the start on, or for the first picture. */
@@ -136,6 +138,7 @@ const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
   model: resolve(dirname(file), parsed.model),
   devices: parsed.devices.map((device) => toDevice(device, parsed.devices)),
   wire: { dtype: parsed.wire.dtype, transport: parsed.wire.transport ?? defaultTransport() },
+  quantize: parsed.quantize,
   loader: parsed.loader,
   loadParts: parsed.load_parts,
   shards: parsed.shards === undefined ? defaultShardsDirectory() : resolve(dirname(file), parsed.shards),

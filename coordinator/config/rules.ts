@@ -42,6 +42,16 @@ const devicesDiffer = (root: unknown): readonly Problem[] => {
   });
 };
 
+const int8RunsOnCpus = (root: unknown): readonly Problem[] => {
+  const devices = field(root, 'devices');
+  if (field(root, 'quantize') !== 'int8' || !Array.isArray(devices)) return [];
+  const rank = devices.findIndex((device) => field(device, 'provider') !== 'cpu');
+  if (rank < 0) return [];
+  const provider = String(field(devices[rank], 'provider'));
+  const message = `expected "none" unless every device is a cpu; found "int8", and devices[${rank}] is "${provider}"`;
+  return [{ path: ['quantize'], message }];
+};
+
 /** A coordinator that is merely busy must not look like one that is gone. */
 const MIN_KEEP_WARM_S = 10;
 
@@ -97,6 +107,7 @@ const serverIsGuarded = (root: unknown): readonly Problem[] => {
 export const checkRules = (root: unknown, directory: string): readonly Problem[] => [
   ...worldSizeMatches(root),
   ...devicesDiffer(root),
+  ...int8RunsOnCpus(root),
   ...warmWorkersCanBeFound(root),
   ...modelExists(root, directory),
   ...serverIsGuarded(root),

@@ -3,6 +3,7 @@
  * which values stand where a key is left out. Rules that span several keys are in `rules.ts`.
  */
 import { z } from 'zod';
+import { QUANTIZE } from '../../partition/manifest.js';
 import { PROVIDERS, type Provider } from '../../partition/onnxruntime.js';
 import { SCHEDULER_NAMES } from '../pipeline/index.js';
 import { BYTES_PATTERN } from './bytes.js';
@@ -98,6 +99,12 @@ export const clusterSchema = z
       .describe('Ranks that the model is split over; when given, it must equal the number of devices'),
     devices: z.array(device).min(1).describe('One worker each; the place in the list is the rank'),
     wire: wire.prefault({}).describe('How workers exchange activations'),
+    quantize: z
+      .enum(QUANTIZE)
+      .default('none')
+      .describe(
+        'int8: weights of linear layers and convolutions in a quarter of the bytes, faster, and rounded; cpu devices only',
+      ),
     loader: z
       .enum(['auto', 'mmap', 'read'])
       .default('auto')

@@ -136,6 +136,7 @@ export const generate = async (request: GenerateRequest): Promise<GenerateReport
     devices: config.devices,
     dims: picture.dims,
     wireDtype: config.wire.dtype,
+    quantize: config.quantize,
     root: config.shards,
   });
   const hooks = {

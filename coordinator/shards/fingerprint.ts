@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import type { Quantize } from '../../partition/manifest.js';
 import { FORMAT_VERSION } from '../../partition/manifest.js';
 import { TOOL_VERSION } from '../../partition/version.js';
 import type { DeviceConfig } from '../config/index.js';
@@ -14,6 +15,7 @@ export interface FingerprintRequest {
   readonly devices: readonly DeviceConfig[];
   readonly dims: Dims;
   readonly wireDtype: 'fp32' | 'fp16';
+  readonly quantize: Quantize;
   /** Where shard directories are kept. */
   readonly root: string;
 }
@@ -32,7 +34,7 @@ const partitionerDigest = (): string => {
 const planned = ({ provider, speed, memoryLimit }: DeviceConfig): readonly unknown[] => [provider, speed, memoryLimit];
 
 /**
- * 16 hex digits that change with the model's files, the split, the sizes, the wire type and Tandem itself. What the segments
+ * 16 hex digits that change with the model's files, the split, the sizes, the wire type, the kind of weights and Tandem itself. What the segments
  * were prepared for is in the manifest, which can then say how it differs from this machine.
  */
 export const fingerprint = async (request: FingerprintRequest): Promise<string> => {
@@ -44,6 +46,7 @@ export const fingerprint = async (request: FingerprintRequest): Promise<string> 
     devices: request.devices.map(planned),
     dims: Object.entries(request.dims).sort(([a], [b]) => a.localeCompare(b)),
     wire: request.wireDtype,
+    quantize: request.quantize,
   };
   return createHash('sha256').update(JSON.stringify(identity)).digest('hex').slice(0, 16);
 };

@@ -3,7 +3,7 @@ import { statSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TandemError } from '../../partition/errors.js';
-import { type Manifest, type Profile, readManifest } from '../../partition/manifest.js';
+import { type Manifest, type Profile, type Quantize, readManifest } from '../../partition/manifest.js';
 import { findPreparedMismatch } from '../../partition/prepare/target.js';
 import type { DeviceConfig } from '../config/index.js';
 import { checkCancelled, type Hooks } from '../hooks.js';
@@ -18,6 +18,7 @@ export interface ShardRequest extends Hooks {
   /** A size for every symbolic dim. */
   readonly dims: Dims;
   readonly wireDtype: 'fp32' | 'fp16';
+  readonly quantize: Quantize;
   /** Where shard directories are kept; made where it is missing. */
   readonly root: string;
 }
@@ -71,13 +72,14 @@ const makeShards = async (request: ShardRequest, directory: string): Promise<Man
     devices: request.devices,
     profiles: [request.dims],
     wireDtype: request.wireDtype,
+    quantize: request.quantize,
     ...(request.onProgress ? { onProgress: request.onProgress } : {}),
     ...(request.signal ? { signal: request.signal } : {}),
   });
 };
 
 /**
- * Finds or makes the shard directory of a model for these devices, dims and wire type.
+ * Finds or makes the shard directory of a model for these devices, dims, wire type and kind of weights.
  * It is named by what it was made from, so one that was made from anything else is never reused.
  * @throws TandemError as `partition` and `readManifest` do
  */

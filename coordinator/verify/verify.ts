@@ -1,5 +1,6 @@
 /** Proof by numbers: real workers against the whole model in one ONNX Runtime session, on the same random inputs. */
 import { type PlanReport, plan } from '../../partition/index.js';
+import type { Quantize } from '../../partition/manifest.js';
 import type { HostTensor } from '../../partition/tensor.js';
 import type { Cluster } from '../cluster/index.js';
 import type { Hooks } from '../hooks.js';
@@ -14,13 +15,16 @@ import { randomInputs } from './random-inputs.js';
 /** Allowed max |a - b| / max |b|: rounding of another order of sums in fp32; the wire's rounding in fp16. */
 export const TOLERANCE = { fp32: 1e-4, fp16: 1e-2 } as const;
 
+/** Least PSNR of int8 weights: single values may be far off where the whole is close, so their errors say little. */
+export const INT8_MIN_PSNR_DB = 30;
+
 export interface VerifyRequest extends Hooks, ClusterSettings {
   readonly model: DenoiserModel;
   /** A size for every symbolic dim. */
   readonly dims: Dims;
   /** Of the random inputs. */
   readonly seed: number;
-  /** Greatest `max_rel_error` that passes; `TOLERANCE` of the wire type where absent. */
+  /** Greatest `max_rel_error` that passes; where absent `TOLERANCE` of the wire type, or `INT8_MIN_PSNR_DB`. */
   readonly tolerance?: number;
   /** How many steps, each on other inputs; 1 where absent. */
   readonly rounds?: number;
@@ -44,8 +48,12 @@ export interface VerifyReport extends Difference, PlanPart {
   readonly passed: boolean;
   /** Whether every rank ended with the same bits. */
   readonly ranks_agree: boolean;
-  readonly tolerance: number;
+  /** Limit of `max_rel_error`; null where `min_psnr_db` is the limit. */
+  readonly tolerance: number | null;
+  /** Limit of `psnr_db`, for int8 weights; null where `tolerance` is the limit. */
+  readonly min_psnr_db: number | null;
   readonly wire_dtype: 'fp32' | 'fp16';
+  readonly quantize: Quantize;
   readonly seed: number;
   readonly rounds: number;
 }
@@ -65,6 +73,7 @@ const planPart = async (request: VerifyRequest): Promise<PlanPart> => {
     devices: request.devices,
     profiles: [request.dims],
     wireDtype: request.wire.dtype,
+    quantize: request.quantize,
     ...(request.onProgress ? { onProgress: request.onProgress } : {}),
   });
   return {
@@ -121,10 +130,21 @@ const clusterRound = async (cluster: Cluster, inputs: Outputs, expected: Outputs
   return { ...worst(differences), ranksAgree: digests.size === 1 };
 };
 
+type Limits = Pick<VerifyReport, 'tolerance' | 'min_psnr_db'>;
+
+const limitsOf = ({ tolerance, quantize, wire }: VerifyRequest): Limits =>
+  tolerance === undefined && quantize === 'int8'
+    ? { tolerance: null, min_psnr_db: INT8_MIN_PSNR_DB }
+    : { tolerance: tolerance ?? TOLERANCE[wire.dtype], min_psnr_db: null };
+
+const isWithin = (difference: Difference, { tolerance, min_psnr_db }: Limits): boolean =>
+  difference.max_rel_error <= (tolerance ?? Number.POSITIVE_INFINITY) &&
+  difference.psnr_db >= (min_psnr_db ?? Number.NEGATIVE_INFINITY);
+
 /**
  * Runs the model whole and on workers, one per device, and compares what comes out.
- * @throws TandemError as `plan`, `prepareShards`, `launchCluster` and `openPlainModel` do. A difference above the
- *   tolerance is a report with `passed: false`, not an error.
+ * @throws TandemError as `plan`, `prepareShards`, `launchCluster` and `openPlainModel` do. A difference beyond
+ *   the limit is a report with `passed: false`, not an error.
  */
 export const verify = async (request: VerifyRequest): Promise<VerifyReport> => {
   const planned = await planPart(request);
@@ -135,17 +155,18 @@ export const verify = async (request: VerifyRequest): Promise<VerifyReport> => {
   const rounds = await withCluster(shards, request, ({ cluster }) =>
     eachRound(request, 'workers', inputs, (feeds, index) => clusterRound(cluster, feeds, expected[index] ?? {})),
   );
-  const tolerance = request.tolerance ?? TOLERANCE[request.wire.dtype];
+  const limits = limitsOf(request);
   const difference = worst(rounds);
   const agree = rounds.every(({ ranksAgree }) => ranksAgree);
   return {
-    passed: agree && difference.max_rel_error <= tolerance,
+    passed: agree && isWithin(difference, limits),
     ...difference,
     ranks_agree: agree,
-    tolerance,
+    ...limits,
     seed: request.seed,
     rounds: count,
     wire_dtype: request.wire.dtype,
+    quantize: request.quantize,
     ...planned,
   };
 };

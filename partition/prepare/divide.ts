@@ -111,6 +111,7 @@ class Pieces {
       receives: this.#segment.receives.filter(({ from, tensor }: Receive) => sentAfter(from, tensor) === index),
       release: this.#release(index),
       peakBytes: this.#segment.peakBytes,
+      quantized: this.#segment.quantized,
     };
   }
 

@@ -1,6 +1,7 @@
 /**
  * How ONNX Runtime lays out weights on this machine's processor: convolution weights are reordered in blocks as wide as its
- * vector registers, and nothing in an optimised graph says how wide. So ONNX Runtime is asked, by way of a small graph.
+ * vector registers, and nothing in an optimised graph says how wide. So ONNX Runtime is asked, by way of a small graph. Whether
+ * int8 weights keep their sign depends on the processor too (`save.ts`).
  */
 import { createHash } from 'node:crypto';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
@@ -20,6 +21,7 @@ import {
 } from '../onnx/index.js';
 import type { Provider } from '../onnxruntime.js';
 import { tensorBytes } from '../read/tensor-bytes.js';
+import { sumsAreExact } from './integer-sums.js';
 import { saveOptimised } from './save.js';
 
 /** A multiple of every block size that ONNX Runtime has, so that no weight needs padding. */
@@ -69,17 +71,18 @@ const probe = (): Uint8Array =>
   );
 
 /** Operators and weights of a graph, without the names that ONNX Runtime makes up. */
-const describe = ({ graph }: ModelProto): string => {
+const describe = ({ graph }: ModelProto, exactSums: boolean): string => {
   const nodes = (graph?.node ?? []).map(({ domain, opType }) => `${domain}:${opType}`).sort();
   const weights = (graph?.initializer ?? []).map((tensor) => {
     const digest = createHash('sha256').update(tensorBytes(tensor)).digest('hex');
     return `${tensor.dataType} [${tensor.dims}] ${digest}`;
   });
-  return JSON.stringify([arch(), nodes, weights.sort()]);
+  return JSON.stringify([arch(), nodes, weights.sort(), exactSums]);
 };
 
 /**
- * Digest of what ONNX Runtime makes of one convolution of each kind. Takes some 30 ms; `known-layout.ts` remembers it.
+ * Digest of what ONNX Runtime makes of one convolution of each kind, and of whether int8 sums are exact. Takes some 30 ms;
+ * `known-layout.ts` remembers it.
  * @throws whatever ONNX Runtime says, as an `Error`
  */
 export const probeLayout = async (provider: Provider): Promise<string> => {
@@ -88,7 +91,7 @@ export const probeLayout = async (provider: Provider): Promise<string> => {
     const graph = join(folder, 'probe.onnx');
     await saveOptimised(probe(), provider, { graph });
     return createHash('sha256')
-      .update(describe(decodeModel(await readFile(graph))))
+      .update(describe(decodeModel(await readFile(graph)), await sumsAreExact()))
       .digest('hex');
   } finally {
     await rm(folder, { recursive: true, force: true });

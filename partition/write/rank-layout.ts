@@ -22,6 +22,8 @@ export interface RankContent {
   readonly folder: string;
   readonly slices: readonly WeightSlice[];
   readonly segments: readonly SegmentContent[];
+  /** Bytes that slices have in the end where the segments make int8 weights of them, by name. */
+  readonly quantized?: ReadonlyMap<string, number>;
   /** Optimise the segments for this; they are written as they are where absent. */
   readonly prepared?: PreparedFor;
 }
@@ -36,7 +38,7 @@ export interface RankLayout {
   readonly stored: readonly StoredSlice[];
   /** By initializer name; only what a segment uses. */
   readonly placed: ReadonlyMap<string, Placed>;
-  /** Bytes of all slices, stored or inline, each counted once. */
+  /** Bytes of all slices, stored or inline, each counted once, as int8 where they become that. */
   readonly weightBytes: number;
 }
 
@@ -70,7 +72,8 @@ export const layOutRank = (content: RankContent): RankLayout => {
     for (const name of names) placed.set(name, { kind: 'stored', offset: position, bytes: layout.bytes });
     end = position + layout.bytes;
   }
-  return { stored, placed, weightBytes: keyed.reduce((sum, { layout }) => sum + layout.bytes, 0) };
+  const finalBytes = ({ names: [name = ''], layout }: KeyedSlice) => content.quantized?.get(name) ?? layout.bytes;
+  return { stored, placed, weightBytes: keyed.reduce((sum, slice) => sum + finalBytes(slice), 0) };
 };
 
 /** The slices that segments use, by name; a slice that no segment uses is not written. */

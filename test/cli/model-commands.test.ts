@@ -61,6 +61,24 @@ describe('tandem partition', () => {
   });
 });
 
+describe('tandem plan and tandem partition with int8 weights', () => {
+  it('agree on what a rank holds, a fraction of float32', async () => {
+    const options = [...MODEL, ...TINY_SD_DIMS, '--json'];
+    const out = join(scratch.path, 'int8');
+    const [exact, planned, written] = await Promise.all([
+      run('plan', ...options),
+      run('plan', ...options, '--quantize', 'int8'),
+      run('partition', ...options, '--quantize', 'int8', '--out', out),
+    ]);
+    const bytes = ({ stdout }: { stdout: string }) =>
+      JSON.parse(stdout).ranks.map((rank: { weight_bytes: number }) => rank.weight_bytes);
+    expect(JSON.parse(written.stdout).quantize).toBe('int8');
+    // Equal weights under several names are written once, which a plan cannot know.
+    expect(bytes(written)[0] / bytes(planned)[0]).toBeCloseTo(1, 1);
+    expect(bytes(planned)[0]).toBeLessThan(0.6 * bytes(exact)[0]);
+  });
+});
+
 describe('tandem verify', () => {
   it('passes on the shipped model with two workers', async () => {
     const { status, stdout } = await run('verify', ...MODEL, '--threads', '1', ...TINY_SD_DIMS, '--json');
@@ -71,6 +89,17 @@ describe('tandem verify', () => {
     expect(report.psnr_db).toBeGreaterThan(80);
     expect(report.sharded_weight_fraction).toBeGreaterThan(0.9);
     expect(report.max_abs_error).toBeGreaterThan(0);
+  });
+
+  it('holds int8 weights to their PSNR', async () => {
+    const args = ['--threads', '1', ...TINY_SD_DIMS, '--quantize', 'int8'];
+    const { status, stdout } = await run('verify', ...MODEL, ...args);
+    expect(stdout).toMatch(/ {2}PSNR +\d\d\.\d dB {2}\(at least 30 dB, since weights are int8\)/);
+    expect(stdout).toMatch(/^PASSED\n {2}max \|a-b\| \/ max \|b\| +\d\.\d+e-\d+\n/);
+    expect(status).toBe(0);
+    const { stdout: fails, status: failed } = await run('verify', ...MODEL, ...args, '--tolerance', '1e-4', '--json');
+    expect(JSON.parse(fails)).toMatchObject({ passed: false, tolerance: 1e-4, min_psnr_db: null, quantize: 'int8' });
+    expect(failed).toBe(1);
   });
 
   it('fails with status 1 above the tolerance, and still says by how much', async () => {

@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, it } from 'vitest';
-import { makeScratch, tandem } from './tandem.js';
+import { makeScratch, TINY_SD_DIMS, tandem } from './tandem.js';
 
 const scratch = makeScratch();
 afterAll(scratch.remove);
@@ -28,6 +28,10 @@ describe('tandem', () => {
     { args: ['plan', 'x', '--tensor-parallel-size', '0'], says: /Expected a whole number, 1 or more/ },
     { args: ['plan', 'x', '--dim', 'height'], says: /Expected NAME=SIZE/ },
     { args: ['plan', 'x', '--provider', 'gpu'], says: /Allowed choices are cpu, cuda, webgpu, dml, coreml/ },
+    {
+      args: ['partition', 'x', '--out', 'y', '--quantize', 'int4'],
+      says: /'int4' is invalid. Allowed choices are none, int8/,
+    },
     { args: ['plan', 'models/emoji-sd'], says: /Expected --tensor-parallel-size N .* or --config FILE/ },
     {
       args: ['plan', 'models/emoji-sd', '--config', 'configs/dual-cpu.yaml', '--threads', '2'],
@@ -51,6 +55,20 @@ describe('tandem', () => {
     { args: ['plan', 'none.onnx', '--tensor-parallel-size', '2'], says: /at none\.onnx; there is nothing/ },
     { args: ['plan', 'configs', '--tensor-parallel-size', '2'], says: /configs has neither/ },
     { args: ['plan', 'package.json', '--tensor-parallel-size', '2'], says: /is not an ONNX model/ },
+    {
+      args: [
+        'plan',
+        'models/emoji-sd',
+        '--tensor-parallel-size',
+        '2',
+        '--quantize',
+        'int8',
+        '--provider',
+        'webgpu',
+        ...TINY_SD_DIMS,
+      ],
+      says: /int8 weights run on provider "cpu" only, but rank 0 is "webgpu"/,
+    },
     { args: ['launch', 'none.yaml'], says: /Expected a cluster config at none\.yaml/ },
   ])('fails at $args with a message instead of a stack', async ({ args, says }) => {
     const { status, stderr } = await run(...args);

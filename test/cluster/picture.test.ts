@@ -22,7 +22,13 @@ beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), 'tandem-test-'));
   config = await readClusterConfig('configs/dual-cpu.yaml');
   picture = await planPicture(config);
-  shards = await prepareShards({ ...picture, devices: config.devices, wireDtype: config.wire.dtype, root });
+  shards = await prepareShards({
+    ...picture,
+    devices: config.devices,
+    wireDtype: config.wire.dtype,
+    quantize: 'none',
+    root,
+  });
   const restart = { maxAttempts: 2, backoffMs: 10, capMs: 100 };
   ({ cluster } = await startCluster(shards, {
     ...config,

@@ -38,6 +38,7 @@ describe('a cluster config', () => {
       model: join(directory, 'model.onnx'),
       devices: [{ provider: 'cpu', deviceId: 0, threads: availableParallelism(), speed: 1 }],
       wire: { dtype: 'fp32', transport: process.platform === 'win32' ? 'tcp' : 'ipc' },
+      quantize: 'none',
       shards: defaultShardsDirectory(),
       timeouts: { startMs: 30_000, loadMs: 600_000, stepMs: 600_000, heartbeatMs: 3_000 },
       workers: { keepWarmMs: process.platform === 'win32' ? 0 : 600_000, maxRestarts: 5 },
@@ -132,6 +133,16 @@ defaults: { num_inference_steps: 4, guidance_scale: 1, width: 64, height: 72, sc
       maxRestarts: 0,
     });
     expect(parseClusterConfig(config('ipc', '{ keep_warm_s: 50 }'), file()).workers.keepWarmMs).toBe(50_000);
+  });
+
+  it('takes int8 weights on cpus, and says what else it takes, and where', () => {
+    const config = (quantize: string, provider: string) =>
+      `model: model.onnx\nquantize: ${quantize}\ndevices: [{ provider: cpu }, { provider: ${provider} }]`;
+    expect(parseClusterConfig(config('int8', 'cpu'), file()).quantize).toBe('int8');
+    expect(problemsOf(config('int4', 'cpu'))).toEqual(['2:11 quantize: expected one of none, int8; found "int4"']);
+    expect(problemsOf(config('int8', 'webgpu'))).toEqual([
+      '2:11 quantize: expected "none" unless every device is a cpu; found "int8", and devices[1] is "webgpu"',
+    ]);
   });
 
   it('refuses other machines, and says that workers run on this one', () => {

@@ -43,6 +43,7 @@ const request = async ({ name, speeds, wire = 'fp32', transport = 'ipc', dims }:
   dims: dims ?? (name.endsWith('-sym') ? SYMBOLIC : {}),
   devices: speeds.map((speed) => ({ provider: 'cpu', deviceId: 0, threads: 1, speed })),
   wire: { dtype: wire, transport },
+  quantize: 'none',
   shards: join(DIRECTORY, 'shards'),
   timeouts: { startMs: 30_000, loadMs: 60_000, stepMs: 60_000, heartbeatMs: 10_000 },
   seed: 3,

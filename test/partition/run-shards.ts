@@ -1,10 +1,11 @@
 /**
- * Runs a shard directory that was made with `prepare: false` in this process: the ranks' segments in turn, with exchanges
+ * Runs a shard directory in this process: the ranks' segments in turn, with exchanges
  * as copies. What workers do with processes and sockets, to try a plan's numbers quickly.
  */
 import { join } from 'node:path';
 import type { Manifest, Profile, SegmentEntry } from '#tandem/partition/manifest.js';
 import { openSession } from '#tandem/partition/onnxruntime.js';
+import { openPrepared } from '#tandem/partition/prepare/open.js';
 import type { HostTensor } from '#tandem/partition/tensor.js';
 
 type Tensors = Readonly<Record<string, HostTensor>>;
@@ -20,8 +21,11 @@ const runSegment = async (
   segment: SegmentEntry,
   held: Map<string, HostTensor>,
   rank: number,
+  isPrepared: boolean,
 ): Promise<void> => {
-  const session = await openSession(path, { provider: 'cpu', optimization: 'all' });
+  const session = isPrepared
+    ? await openPrepared(path, { provider: 'cpu' })
+    : await openSession(path, { provider: 'cpu', optimization: 'all' });
   try {
     const feeds = Object.fromEntries(segment.inputs.map((name) => [name, required(held, name, rank)]));
     const outputs = await session.run(
@@ -56,7 +60,8 @@ export const runShards = async (
       tensors: held[rank] ?? new Map<string, HostTensor>(),
     }));
     for (const { rank, segment, tensors } of current) {
-      if (segment) await runSegment(join(directory, segment.file), segment, tensors, rank);
+      const isPrepared = manifest.ranks[rank]?.prepared !== undefined;
+      if (segment) await runSegment(join(directory, segment.file), segment, tensors, rank, isPrepared);
     }
     for (const { segment, tensors } of current) {
       for (const { name, tensor, from } of segment?.receives ?? [])

@@ -26,6 +26,7 @@ const prepare = async (changes: Partial<ShardRequest> = {}) => {
     devices: uniformDevices(2, 'cpu', 1),
     dims: DIMS,
     wireDtype: 'fp32',
+    quantize: 'none',
     root: join(scratch, 'shards'),
     onNotice: (notice) => notices.push(notice),
     ...changes,
@@ -49,6 +50,7 @@ describe('prepared shards', () => {
     ['a speed', { devices: uniformDevices(2, 'cpu', 1).map((device, rank) => ({ ...device, speed: 1 + rank })) }],
     ['the dims', { dims: { ...DIMS, height: 8 } }],
     ['the wire type', { wireDtype: 'fp16' as const }],
+    ['the kind of weights', { quantize: 'int8' as const }],
   ])('are others when %s changes', async (_, changes) => {
     const { directory } = await prepare();
     const other = await prepare(changes);

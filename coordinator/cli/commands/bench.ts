@@ -19,6 +19,7 @@ import {
   positiveInteger,
   positiveIntegers,
   providerOption,
+  quantizeOption,
   refuseMixed,
   shardsOption,
   threadsOption,
@@ -62,11 +63,11 @@ const pictureOf = async (config: ClusterConfig, options: BenchOptions): Promise<
 
 const configRun = async (file: string, options: BenchOptions): Promise<ColdRun> => {
   const config = await readClusterConfig(file);
-  const { devices, wire, shards, loader, timeouts } = config;
+  const { devices, wire, quantize, shards, loader, timeouts } = config;
   const { model, dims } = await planDenoiser(config, options.dim);
   const picture = await pictureOf(config, options);
   const name = basename(file).replace(/\.ya?ml$/, '');
-  return { name, model, dims, devices, wire, shards, loader, timeouts, ...(picture ? { picture } : {}) };
+  return { name, model, dims, devices, wire, quantize, shards, loader, timeouts, ...(picture ? { picture } : {}) };
 };
 
 const modelRuns = async (model: string, options: BenchOptions): Promise<readonly ColdRun[]> => {
@@ -165,6 +166,7 @@ export const addBench = (program: Command, outer: ProcessContext): void => {
     .addOption(providerOption())
     .addOption(threadsOption())
     .addOption(wireOption())
+    .addOption(quantizeOption())
     .addOption(shardsOption())
     .option('--steps <n>', 'measured steps of each run', positiveInteger, 5)
     .option('--seed <n>', 'seed of the random inputs', nonNegativeInteger, 0)

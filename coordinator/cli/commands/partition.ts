@@ -13,6 +13,7 @@ import {
   jsonOption,
   positiveInteger,
   providerOption,
+  quantizeOption,
   threadsOption,
   verboseOption,
   wireOption,
@@ -33,14 +34,21 @@ Segments for CPUs are optimised here and now, for this machine's kind of process
 workers have nothing left to do but to map their weights. With --no-prepare they are not, and the directory serves other
 machines too; then every worker optimises its segments at every start.
 
-Example:
-  $ tandem partition unet.onnx --tensor-parallel-size 2 --out shards/unet-2x`;
+With --quantize int8, linear layers and convolutions get 8-bit weights with a scale for each output, in about a quarter of the
+bytes; biases, norms and narrow weights stay as they are. Activations are rounded to 8 bits too, by their range in each step.
+Steps are faster on processors with 8-bit dot products (AVX-512 VNNI and the like). "verify --quantize int8" says how far the
+result is from the model's: 30 dB of PSNR or more passes.
+
+Examples:
+  $ tandem partition unet.onnx --tensor-parallel-size 2 --out shards/unet-2x
+  $ tandem partition unet.onnx --tensor-parallel-size 2 --quantize int8 --out shards/unet-2x-int8`;
 
 /** The manifest without its long lists. */
 const summarise = (manifest: Manifest, directory: string): object => ({
   directory,
   world_size: manifest.world_size,
   wire_dtype: manifest.wire_dtype,
+  quantize: manifest.quantize ?? 'none',
   model: manifest.model,
   ranks: manifest.ranks,
   profiles: manifest.profiles.map(({ name, dims, wire_bytes_per_step, ranks }) => ({
@@ -53,7 +61,7 @@ const summarise = (manifest: Manifest, directory: string): object => ({
 
 const manifestText = (manifest: Manifest, directory: string): string =>
   [
-    `Wrote ${directory}: ${manifest.model.name} on ${manifest.world_size} ranks.`,
+    `Wrote ${directory}: ${manifest.model.name} on ${manifest.world_size} ranks${manifest.quantize ? `, ${manifest.quantize} weights` : ''}.`,
     '',
     formatTable(
       [
@@ -88,6 +96,7 @@ export const addPartition = (program: Command, outer: ProcessContext): void => {
     .addOption(providerOption())
     .addOption(threadsOption())
     .addOption(wireOption())
+    .addOption(quantizeOption())
     .addOption(jsonOption())
     .addOption(verboseOption())
     .addHelpText('after', HELP)
@@ -100,6 +109,7 @@ export const addPartition = (program: Command, outer: ProcessContext): void => {
           devices: cluster.devices,
           profiles: [requireDims(inputs, options.dim)],
           wireDtype: cluster.wire.dtype,
+          quantize: cluster.quantize,
           prepare: options.prepare,
           onProgress: context.onProgress,
           signal: context.signal,

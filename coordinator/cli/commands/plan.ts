@@ -12,6 +12,7 @@ import {
   jsonOption,
   positiveInteger,
   providerOption,
+  quantizeOption,
   threadsOption,
   verboseOption,
   wireOption,
@@ -24,6 +25,7 @@ interface PlanOptions extends DeviceOptions, CommonOptions {
 
 const HELP = `
 Only the graph is read: weights may be missing. --json prints ranks, fractions, collectives and predicted times.
+With --quantize int8 the weights are as small as they will be; the times are those of float32.
 
 Examples:
   $ tandem plan unet.onnx --tensor-parallel-size 2
@@ -97,6 +99,7 @@ export const addPlan = (program: Command, outer: ProcessContext): void => {
     .addOption(providerOption())
     .addOption(threadsOption())
     .addOption(wireOption())
+    .addOption(quantizeOption())
     .addOption(jsonOption())
     .addOption(verboseOption())
     .addHelpText('after', HELP)
@@ -109,6 +112,7 @@ export const addPlan = (program: Command, outer: ProcessContext): void => {
           devices: cluster.devices,
           profiles: [requireDims(inputs, options.dim)],
           wireDtype: cluster.wire.dtype,
+          quantize: cluster.quantize,
           onProgress: context.onProgress,
         });
         context.print(report, () => planText(report));

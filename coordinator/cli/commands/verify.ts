@@ -15,6 +15,7 @@ import {
   nonNegativeNumber,
   positiveInteger,
   providerOption,
+  quantizeOption,
   shardsOption,
   threadsOption,
   verboseOption,
@@ -32,17 +33,19 @@ interface VerifyOptions extends DeviceOptions, CommonOptions {
 const HELP = `
 The model runs twice on the same random inputs: whole, in one ONNX Runtime session on the CPU, and on real workers.
 It passes when max |a-b| / max |b| is within the tolerance and all ranks end with the same bits; else the exit status is 1.
+With --quantize int8, which rounds, it is the PSNR that must be at least 30 dB, unless a --tolerance is given.
 
 Examples:
   $ tandem verify unet.onnx --tensor-parallel-size 2
+  $ tandem verify unet.onnx --tensor-parallel-size 2 --quantize int8
   $ tandem verify models/emoji-sd --tensor-parallel-size 2 --wire-dtype fp16 --dim batch_size=2 --dim height=8 --dim width=8 --dim sequence_length=77`;
 
 const verifyText = (report: VerifyReport): string =>
   [
     report.passed ? 'PASSED' : 'FAILED',
-    `  max |a-b| / max |b|  ${report.max_rel_error.toExponential(2)}  (limit ${report.tolerance.toExponential(0)})`,
+    `  max |a-b| / max |b|  ${report.max_rel_error.toExponential(2)}${report.tolerance === null ? '' : `  (limit ${report.tolerance.toExponential(0)})`}`,
     `  max |a-b|            ${report.max_abs_error.toExponential(2)}`,
-    `  PSNR                 ${report.psnr_db.toFixed(1)} dB`,
+    `  PSNR                 ${report.psnr_db.toFixed(1)} dB${report.min_psnr_db === null ? '' : `  (at least ${report.min_psnr_db} dB, since weights are ${report.quantize})`}`,
     `  ranks agree          ${report.ranks_agree ? 'yes, to the bit' : 'NO'}`,
     `  split                ${formatShare(report.sharded_weight_fraction)} of the weights, ${formatShare(report.sharded_flop_fraction)} of the work, on ${report.world_size} ranks`,
     `  wire                 ${report.collective_count} collectives, ${formatBytes(report.wire_bytes_per_step)} sent a step as ${report.wire_dtype}`,
@@ -58,12 +61,13 @@ export const addVerify = (program: Command, outer: ProcessContext): void => {
     .addOption(providerOption())
     .addOption(threadsOption())
     .addOption(wireOption())
+    .addOption(quantizeOption())
     .addOption(shardsOption())
     .option('--seed <n>', 'seed of the random inputs', nonNegativeInteger, 0)
     .option('--rounds <n>', 'steps to compare, each on other inputs', positiveInteger, 1)
     .option(
       '--tolerance <x>',
-      'greatest max |a-b| / max |b| that passes (default: 1e-4, 1e-2 with an fp16 wire)',
+      'greatest max |a-b| / max |b| that passes (default: 1e-4, 1e-2 with an fp16 wire; PSNR instead for int8)',
       nonNegativeNumber,
     )
     .addOption(jsonOption())

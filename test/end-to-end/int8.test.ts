@@ -1,0 +1,80 @@
+/** Int8 weights on real workers: real exporters' UNets within 30 dB of float32 in a fraction of the bytes, and pictures as well. */
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { decode } from 'fast-png';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  type ClusterConfig,
+  findDenoiserModel,
+  generate,
+  parseClusterConfig,
+  plan,
+  verify,
+} from '#tandem/coordinator/index.js';
+import { materialise } from '../fixtures/materialise.js';
+import { MODEL, psnr } from '../pipeline/helpers.js';
+
+let scratch: string;
+
+beforeAll(async () => {
+  scratch = await mkdtemp(join(tmpdir(), 'tandem-int8-'));
+});
+
+afterAll(() => rm(scratch, { recursive: true, force: true }));
+
+const configFor = (model: string, worldSize: number, quantize: ClusterConfig['quantize']): ClusterConfig =>
+  parseClusterConfig(
+    [
+      `model: ${JSON.stringify(model)}`,
+      `quantize: ${quantize}`,
+      `shards: ${JSON.stringify(join(scratch, 'shards'))}`,
+      'devices:',
+      ...Array.from({ length: worldSize }, () => '  - { provider: cpu, threads: 1 }'),
+      '',
+    ].join('\n'),
+    join(scratch, 'cluster.yaml'),
+  );
+
+describe("a real exporter's UNet", () => {
+  it.each([
+    ['tiny-ts14', 1],
+    ['tiny-linearproj-dynamo18', 3],
+  ] as const)(
+    '(%s) keeps 30 dB of its prediction with int8 weights, and its ranks agree, on %i',
+    async (name, ranks) => {
+      const path = await materialise(name, join(scratch, name));
+      const model = findDenoiserModel(path);
+      const report = await verify({ ...configFor(path, ranks, 'int8'), model, dims: {}, seed: 3 });
+      expect(report).toMatchObject({ passed: true, ranks_agree: true, min_psnr_db: 30, tolerance: null });
+      expect(report.psnr_db).toBeGreaterThanOrEqual(30);
+      expect(report.psnr_db, 'something is rounded').toBeLessThan(70);
+      const { devices } = configFor(path, ranks, 'none');
+      const exact = await plan(path, { devices, profiles: [{}], wireDtype: 'fp32' });
+      for (const [rank, { weight_bytes }] of report.ranks.entries())
+        expect(weight_bytes).toBeLessThanOrEqual(0.3 * (exact.ranks[rank]?.weight_bytes ?? 0));
+    },
+  );
+});
+
+describe('a picture with int8 weights', () => {
+  const paint = async (worldSize: number, quantize: ClusterConfig['quantize']): Promise<Uint8Array> => {
+    const { file } = await generate({
+      config: configFor(MODEL, worldSize, quantize),
+      prompt: 'a red apple',
+      seed: 1,
+      numInferenceSteps: 8,
+      out: join(scratch, 'picture.png'),
+    });
+    return Uint8Array.from(decode(await readFile(file)).data);
+  };
+
+  it('is the one with float32 weights, to 30 dB, from one worker and from two', async () => {
+    const exact = await paint(1, 'none');
+    for (const worldSize of [1, 2]) {
+      const picture = await paint(worldSize, 'int8');
+      expect(picture).not.toEqual(exact);
+      expect(psnr(picture, exact)).toBeGreaterThanOrEqual(30);
+    }
+  });
+});
