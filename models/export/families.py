@@ -1,4 +1,4 @@
-"""The denoisers of each model family as diffusers builds them: configurations, example inputs and ONNX-facing modules.
+"""The networks of each model family as diffusers and transformers build them: configurations, example inputs and ONNX-facing modules.
 
 Each family has a small configuration, with the same structure as the real one and 6 heads, which 4 ranks cannot share
 evenly, and a real one, whose figures are those of the published model's config.json. (SDXL's real one is among the UNets
@@ -19,6 +19,7 @@ from diffusers import (
     ZImageTransformer2DModel,
 )
 
+from text_encoders import build_clip, build_qwen3, build_t5, encode, text_inputs
 from zimage import make_exportable
 
 
@@ -285,5 +286,7 @@ FAMILIES = {
         VAE_SMALL,
         lambda config, sizes: {"latent_sample": torch.randn(1, 4, sizes.latent, sizes.latent)},
         call=lambda model, latent_sample: model.decode(latent_sample, return_dict=False)[0],
-    ),
+    ),    "clip": Family(build_clip, {}, text_inputs, call=encode),
+    "t5": Family(build_t5, {}, text_inputs, call=encode),
+    "qwen3": Family(build_qwen3, {}, text_inputs, call=encode),
 }
