@@ -116,9 +116,7 @@ class Parts {
   #push({ op, inputs, attributes = [], domain = '' }: Operation, outputs: number): readonly string[] {
     const name = this.#fresh(op);
     const output = Array.from({ length: outputs }, (_, i) => (outputs === 1 ? name : `${name}.${i}`));
-    this.nodes.push(
-      createNode({ name, opType: op, domain, input: [...inputs], output, attribute: [...attributes] }),
-    );
+    this.nodes.push(createNode({ name, opType: op, domain, input: [...inputs], output, attribute: [...attributes] }));
     return output;
   }
 
@@ -158,8 +156,7 @@ const groupNorm = (parts: Parts, x: string, gamma: string, beta: string): string
   const epsilon = floatAttribute('epsilon', parts.float('epsilon', 1e-5));
   const normed = parts.add('InstanceNormalization', [grouped, ones ?? '', zeros ?? ''], epsilon);
   const back = parts.add('Reshape', [normed, parts.add('Shape', [image])]);
-  const perChannel = (weight: string) =>
-    parts.add('Reshape', [parts.like(weight, x), parts.ints([1, -1, 1, 1])]);
+  const perChannel = (weight: string) => parts.add('Reshape', [parts.like(weight, x), parts.ints([1, -1, 1, 1])]);
   const scaled = parts.add('Mul', [back, perChannel(gamma)]);
   const shifted = parts.add('Add', [scaled, perChannel(beta)]);
   const isSilu = parts.int('activation', 0) === 1;
@@ -173,7 +170,11 @@ const asImage = (parts: Parts, skip: string): string => {
   const slice = (from: string, start: number, end: number) =>
     parts.add('Slice', [from, parts.ints([start]), parts.ints([end])]);
   const padded = parts.add('Concat', [slice(shape, 1, -1), parts.ints([1, 1])], intAttribute('axis', 0));
-  const sizes = [slice(shape, 0, 1), slice(padded, 0, 2), parts.add('Slice', [shape, parts.ints([-1]), parts.ints([9])])];
+  const sizes = [
+    slice(shape, 0, 1),
+    slice(padded, 0, 2),
+    parts.add('Slice', [shape, parts.ints([-1]), parts.ints([9])]),
+  ];
   return parts.add('Reshape', [skip, parts.add('Concat', sizes, intAttribute('axis', 0))]);
 };
 

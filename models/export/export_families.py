@@ -63,12 +63,7 @@ SMALL = [
 ]
 HALF = [Export("sdxl", 17, half=True), Export("sd35", 18, True, half=True), Export("flux", 23, True, half=True)]
 REAL = [Export(name, 18, True, real=True) for name, family in FAMILIES.items() if family.real]
-FUSED = [
-    Export("sdxl", 17, fused="unet"),
-    Export("sd35", 17, fused="mmdit"),
-    Export("vae", 17, fused="vae"),
-    Export("clip", 14, fused="clip"),
-]
+FUSED = [Export("sd35", 17, fused="mmdit")]
 EXPORTS = (*SMALL, *HALF, *REAL, *FUSED)
 
 

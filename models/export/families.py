@@ -117,8 +117,8 @@ SD3_SMALL = dict(
     pos_embed_max_size=16,
 )
 SD35_SMALL = SD3_SMALL | dict(qk_norm="rms_norm", dual_attention_layers=(0, 1))
-# stabilityai/stable-diffusion-3-medium and stable-diffusion-3.5-medium, transformer/config.json
-SD3_REAL = dict(
+# stabilityai/stable-diffusion-3.5-medium, transformer/config.json
+SD35_REAL = dict(
     sample_size=128,
     in_channels=16,
     out_channels=16,
@@ -128,9 +128,10 @@ SD3_REAL = dict(
     joint_attention_dim=4096,
     caption_projection_dim=1536,
     pooled_projection_dim=2048,
-    pos_embed_max_size=192,
+    pos_embed_max_size=384,
+    qk_norm="rms_norm",
+    dual_attention_layers=tuple(range(13)),
 )
-SD35_REAL = SD3_REAL | dict(pos_embed_max_size=384, qk_norm="rms_norm", dual_attention_layers=tuple(range(13)))
 
 
 def sd3_inputs(config, sizes):
@@ -275,7 +276,7 @@ VAE_SMALL = dict(
 
 FAMILIES = {
     "sdxl": Family(UNet2DConditionModel, SDXL_SMALL, sdxl_inputs, call=sdxl_call),
-    "sd3": Family(SD3Transformer2DModel, SD3_SMALL, sd3_inputs, SD3_REAL, real_sizes=Sizes(1, 128, 333)),
+    "sd3": Family(SD3Transformer2DModel, SD3_SMALL, sd3_inputs),
     "sd35": Family(SD3Transformer2DModel, SD35_SMALL, sd3_inputs, SD35_REAL, real_sizes=Sizes(1, 128, 333)),
     "flux": Family(FluxTransformer2DModel, FLUX_SMALL, flux_inputs, FLUX_REAL, real_sizes=Sizes(1, 128, 512)),
     "pixart": Family(PixArtTransformer2DModel, PIXART_SMALL, pixart_inputs, PIXART_REAL, real_sizes=Sizes(1, 128, 300)),

@@ -6,8 +6,7 @@
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { type PlanReport, plan } from '#tandem/partition/index.js';
-import { isHalf, REAL_MODELS, SMALL_EXPORTS } from '../fixtures/families.js';
-import { FUSED_EXPORTS } from '../fixtures/fused.js';
+import { isHalf, REAL_MODELS, type RealModel, SMALL_EXPORTS } from '../fixtures/families.js';
 import { graphOnly, materialise } from '../fixtures/materialise.js';
 import { runSplit } from '../partition/small-model.js';
 import { inDirectory } from '../partition/stages.js';
@@ -17,10 +16,11 @@ const REAL_RANKS = [2, 4, 8] as const;
 
 type Row = readonly (string | number)[];
 
-const printTable = (head: Row, rows: readonly Row[]): void => {
-  const line = (cells: Row) => `| ${cells.join(' | ')} |`;
-  console.log(['', line(head), line(head.map(() => '---')), ...rows.map(line), ''].join('\n'));
-};
+const line = (cells: Row): string => `| ${cells.join(' | ')} |`;
+
+/** Rows follow one by one, as they are measured. */
+const printHead = (head: Row): void => console.log(`\n${line(head)}\n${line(head.map(() => '---'))}`);
+const printRow = (row: Row): void => console.log(line(row));
 
 const percent = (share: number): string => `${(share * 100).toFixed(1)} %`;
 const mebibytes = (bytes: number): string => (bytes / 2 ** 20).toFixed(0);
@@ -59,47 +59,41 @@ const measureExport = (name: string): Promise<Row> =>
     return [name.replace('families/', ''), ...errors, ...shares];
   });
 
-it('prints max_rel_error of each small export', async () => {
-  const rows: Row[] = [];
-  for (const name of [...SMALL_EXPORTS, ...FUSED_EXPORTS]) rows.push(await measureExport(name));
-  printTable(['export', ...RANKS.map((n) => `${n} ranks`), 'weights split', 'operations split'], rows);
-});
+const describePlan = ({ name, byHand, blocks }: RealModel, worldSize: number, { report, seconds }: Planned): Row => [
+  name,
+  worldSize,
+  percent(report.sharded_weight_fraction),
+  percent(report.sharded_flop_fraction),
+  `${count(report, 'all-reduce')} (${byHand} = ${blocks})`,
+  count(report, 'all-gather'),
+  mebibytes(report.wire_bytes_per_step),
+  mebibytes(Math.max(...report.ranks.map(({ weight_bytes }) => weight_bytes))),
+  mebibytes(Math.max(...report.ranks.map(({ activation_peak_bytes }) => activation_peak_bytes))),
+  `${seconds.toFixed(1)} s`,
+];
 
 it('prints the plans of the published configurations', async () => {
-  const rows: Row[] = [];
-  for (const { name, skeleton, byHand, blocks } of REAL_MODELS) {
+  printHead([
+    'model',
+    'ranks',
+    'weights split',
+    'operations split',
+    'all-reduces (by hand)',
+    'all-gathers',
+    'sent per step, MiB',
+    'weights of a rank, MiB',
+    'activations, MiB',
+    'planned in',
+  ]);
+  for (const model of REAL_MODELS) {
     await inDirectory(async (directory) => {
-      const path = await graphOnly(skeleton, directory);
-      for (const worldSize of REAL_RANKS) {
-        const { report, seconds } = await planFor(path, worldSize);
-        rows.push([
-          name,
-          worldSize,
-          percent(report.sharded_weight_fraction),
-          percent(report.sharded_flop_fraction),
-          `${count(report, 'all-reduce')} (${byHand} = ${blocks})`,
-          count(report, 'all-gather'),
-          mebibytes(report.wire_bytes_per_step),
-          mebibytes(Math.max(...report.ranks.map(({ weight_bytes }) => weight_bytes))),
-          mebibytes(Math.max(...report.ranks.map(({ activation_peak_bytes }) => activation_peak_bytes))),
-          `${seconds.toFixed(1)} s`,
-        ]);
-      }
+      const path = await graphOnly(model.skeleton, directory);
+      for (const worldSize of REAL_RANKS) printRow(describePlan(model, worldSize, await planFor(path, worldSize)));
     });
   }
-  printTable(
-    [
-      'model',
-      'ranks',
-      'weights split',
-      'operations split',
-      'all-reduces (by hand)',
-      'all-gathers',
-      'sent per step, MiB',
-      'weights of a rank, MiB',
-      'activations, MiB',
-      'planned in',
-    ],
-    rows,
-  );
+});
+
+it('prints max_rel_error of each small export', async () => {
+  printHead(['export', ...RANKS.map((n) => `${n} ranks`), 'weights split', 'operations split']);
+  for (const name of SMALL_EXPORTS) printRow(await measureExport(name));
 });

@@ -94,7 +94,11 @@ it('refuses an output whose size depends on data', async () => {
     planSmall({
       inputs: { x: [3, 16] },
       weights: { w: [16, 36] },
-      nodes: [node('MatMul', ['x', 'w'], 'p'), node('NonZero', ['p'], 'n'), node('Cast', ['n'], 'y', castTo('float32'))],
+      nodes: [
+        node('MatMul', ['x', 'w'], 'p'),
+        node('NonZero', ['p'], 'n'),
+        node('Cast', ['n'], 'y', castTo('float32')),
+      ],
       outputs: ['y'],
     }),
   );

@@ -1,9 +1,8 @@
 /** ONNX Runtime's fused operators are taken apart: what they give on shards is what they give whole. */
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { gunzipSync } from 'node:zlib';
-import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { gunzipSync } from 'node:zlib';
 import { expect, it } from 'vitest';
 import { compareOutputs } from '#tandem/coordinator/verify/compare.js';
 import { randomInputs } from '#tandem/coordinator/verify/random-inputs.js';
@@ -14,7 +13,12 @@ import { runShards } from './run-shards.js';
 import { node, runSmallModel, type SmallModel, type SmallNode, weightBytes } from './small-model.js';
 import { inDirectory } from './stages.js';
 
-const contrib = (op: string, inputs: readonly string[], output: string, ...attributes: SmallNode['attributes'] & object) => ({
+const contrib = (
+  op: string,
+  inputs: readonly string[],
+  output: string,
+  ...attributes: SmallNode['attributes'] & object
+) => ({
   ...node(op, inputs, output, ...attributes),
   domain: 'com.microsoft',
 });
