@@ -20,7 +20,7 @@ const RANKS: Readonly<Record<string, number>> = { 'SD3.5 medium': 2, 'FLUX.1': 2
 it.each(
   REAL_MODELS.flatMap((model) => (RANKS[model.name] ? [[model.name, RANKS[model.name] ?? 1, model] as const] : [])),
 )(
-  '%s on %i ranks is split by at least 95 %% and sends no more often than by hand',
+  '%s on %i ranks is split almost wholly and sends no more often than by hand',
   async (_, worldSize, { skeleton, byHand }) => {
     const report = await inDirectory(async (directory) =>
       plan(await graphOnly(skeleton, directory), {
