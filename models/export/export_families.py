@@ -61,7 +61,8 @@ SMALL = [
     for opset, dynamo in ((14, False), (17, False), (18, True), (23, True))
     if dynamo or family != "qwen3"
 ]
-HALF = [Export("sdxl", 17, half=True), Export("sd35", 18, True, half=True), Export("flux", 23, True, half=True)]
+# FLUX at half precision overflows on random inputs (timestep times 1000), so it would prove nothing.
+HALF = [Export("sdxl", 17, half=True), Export("sd35", 18, True, half=True)]
 REAL = [Export(name, 18, True, real=True) for name, family in FAMILIES.items() if family.real]
 FUSED = [Export("sd35", 17, fused="mmdit")]
 EXPORTS = (*SMALL, *HALF, *REAL, *FUSED)

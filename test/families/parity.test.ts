@@ -19,7 +19,7 @@ const CASES: readonly (readonly [name: string, speeds: readonly number[]])[] = [
   ['sd3-ts14', [1, 1, 1]],
   ['sd35-dynamo23', [1, 1, 1, 1]],
   ['flux-ts17', [2, 1]],
-  ['flux-dynamo23-fp16', [1, 1]],
+  ['sd35-dynamo18-fp16', [1, 1]],
   ['pixart-dynamo18', [1, 1, 1, 1]],
   ['dit-dynamo23', [1, 1]],
   ['zimage-ts17', [1, 1, 1]],
