@@ -1,7 +1,7 @@
 /**
  * From an exporter's graph to a clean static one. ONNX Runtime is the constant folder and the shape inference:
  *
- * 1. symbolic dims get their fixed sizes, and every big weight becomes a graph input, so that none is read;
+ * 1. fused operators are taken apart, symbolic dims get their fixed sizes, and every big weight becomes a graph input, so that none is read;
  * 2. a session with basic optimisations folds all shape arithmetic and saves what is left;
  * 3. a session on that, with every tensor marked as an output, tells all types and shapes.
  */
@@ -24,6 +24,7 @@ import {
 import { openSession, type Session, type TensorMetadata } from './onnxruntime.js';
 import { type SourceModel, tensorBytes } from './read.js';
 import { DTYPES, type DType } from './tensor.js';
+import { unfuse } from './unfuse.js';
 
 /** Sizes by the names of symbolic dims. */
 export type Dims = Readonly<Record<string, number>>;
@@ -128,7 +129,7 @@ const freezeInputs = (model: ModelProto, dims: Dims): ValueInfoProto[] => {
 /** The model with fixed dims and its big weights as inputs; declared shapes inside are dropped, for they may be symbolic. */
 const makeFoldable = (source: SourceModel, dims: Dims): ModelProto => {
   const { model } = source;
-  const graph = model.graph ?? createGraph({});
+  const graph = unfuse(model);
   const weightInputs = [...source.weights.values()].map((weight) =>
     createValueInfo(weight.name, DTYPES[weight.dtype].code, weight.shape),
   );

@@ -12,7 +12,7 @@ import { cut } from './cut.js';
 import { type EmittedSegment, emitRank } from './emit.js';
 import { TandemError } from './errors.js';
 import { type Dims, declaredInputs, declaredOutputs, fold } from './fold.js';
-import type { Graph } from './graph.js';
+import type { Graph, Node } from './graph.js';
 import { FORMAT_VERSION, type Manifest, type PreparedFor, type Profile, type Quantize } from './manifest.js';
 import type { Provider, TensorMetadata } from './onnxruntime.js';
 import { place } from './place.js';
@@ -21,6 +21,7 @@ import { findTarget, isPreparable } from './prepare/target.js';
 import { quantizePrograms } from './quantize.js';
 import { type ReadOptions, readModel, type SourceModel } from './read.js';
 import { type Decided, makeReport, type PlanReport, planRates, sentBytes } from './report.js';
+import { operatorKey } from './rules/index.js';
 import type { TensorSpec } from './tensor.js';
 import { TOOL_VERSION } from './version.js';
 import type { RankContent } from './write.js';
@@ -71,7 +72,9 @@ const decide = async (source: SourceModel, dims: Dims, options: PartitionOptions
   };
   const speeds = devices.map(({ speed }) => speed);
   enter('fold');
-  const graph = canonicalise(await fold(source, dims));
+  const folded = await fold(source, dims);
+  checkStraight(folded);
+  const graph = canonicalise(folded);
   checkRepeatable(graph, devices.length);
   enter('place');
   const placements = place(graph, { speeds });
@@ -112,6 +115,19 @@ const checkQuantizable = (options: PartitionOptions): void => {
       'int8 weights are made when segments are prepared, which was switched off. Let them be prepared, or leave int8 out.',
     );
   }
+};
+
+/** A subgraph reads tensors of the graph around it that its node does not list, so no stage after this one knows of them. */
+const checkStraight = ({ nodes }: Graph): void => {
+  const hasSubgraph = (node: Node) =>
+    [...node.attributes.values()].some(({ g, graphs }) => g !== undefined || graphs.length > 0);
+  const branches = nodes.filter(hasSubgraph);
+  if (branches.length === 0) return;
+  throw new TandemError(
+    'MODEL_CONTROL_FLOW',
+    'The model decides at run time what it computes, so it cannot be split beforehand. Export it with fixed sizes, so that its branches are decided and its loops unrolled:',
+    { problems: branches.map((node) => `node "${node.name}" is ${operatorKey(node)}`) },
+  );
 };
 
 const RANDOM = new Set([
@@ -219,7 +235,7 @@ const toRankContent = (
 /**
  * The dry run: what partitioning would do. Needs the graph only; the weights' file may be missing.
  * @param modelPath an `.onnx` file
- * @throws TandemError of the reader and of `fold`; PLAN_MEMORY where a rank's limit is too small
+ * @throws TandemError of the reader and of `fold`; MODEL_CONTROL_FLOW, MODEL_RANDOM; PLAN_MEMORY where a rank's limit is too small
  */
 export const plan = async (modelPath: string, options: PartitionOptions): Promise<PlanReport> => {
   const source = await readModel(modelPath, { requireWeights: false });

@@ -19,7 +19,7 @@ from onnx.external_data_helper import ExternalDataInfo
 WEIGHTS_FILE = "weights.bin"
 ALIGNMENT = 4096
 MIN_BYTES = 1024
-DTYPES = {onnx.TensorProto.FLOAT: ("float32", 4)}
+DTYPES = {onnx.TensorProto.FLOAT: ("float32", 4), onnx.TensorProto.FLOAT16: ("float16", 2)}
 
 
 def tensors_of(graph):
@@ -38,17 +38,17 @@ def byte_length(tensor):
     return int(np.prod(tensor.dims, dtype=np.int64)) * DTYPES[tensor.data_type][1]
 
 
-def is_large(tensor):
-    return tensor.data_type in DTYPES and byte_length(tensor) >= MIN_BYTES
+def is_large(tensor, min_bytes):
+    return tensor.data_type in DTYPES and byte_length(tensor) >= min_bytes
 
 
 def read_values(tensor, folder):
-    """The tensor's float32 values, mapped rather than read where they lie in a file of their own."""
+    """The tensor's values, mapped rather than read where they lie in a file of their own."""
     if tensor.data_location != onnx.TensorProto.EXTERNAL:
         return numpy_helper.to_array(tensor)
     info = ExternalDataInfo(tensor)
     return np.memmap(
-        Path(folder, info.location), dtype="<f4", mode="r", offset=info.offset or 0, shape=tuple(tensor.dims)
+        Path(folder, info.location), dtype=f"<f{DTYPES[tensor.data_type][1]}", mode="r", offset=info.offset or 0, shape=tuple(tensor.dims)
     )
 
 
@@ -91,11 +91,12 @@ def strip_metadata(model):
     del model.metadata_props[:]
 
 
-def make_skeleton(exported, statistics=None, weights_file=None):
+def make_skeleton(exported, statistics=None, weights_file=None, min_bytes=MIN_BYTES):
     """Loads the exported file and leaves its large tensors out.
 
     `statistics(values)` gives (mean, std) where they are not those of the values themselves. `weights_file` is where
-    the real weights are written, at the offsets that the skeleton states; None to write none.
+    the real weights are written, at the offsets that the skeleton states; None to write none. Smaller tensors than
+    `min_bytes` stay in the graph.
     Returns the model and its list of weights.
     """
     folder = os.path.dirname(exported)
@@ -105,7 +106,7 @@ def make_skeleton(exported, statistics=None, weights_file=None):
     weights, offset = [], 0
     output = open(weights_file, "wb") if weights_file else None
     for name, tensor in tensors_of(model.graph):
-        if not is_large(tensor):
+        if not is_large(tensor, min_bytes):
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
                 inline(tensor, folder)
             continue
@@ -126,17 +127,27 @@ def write_gzip(path, data):
     Path(path).write_bytes(gzip.compress(data, 9, mtime=0))
 
 
+def write_weights_list(weights, path):
+    lines = ",\n".join(json.dumps(entry, separators=(",", ":")) for entry in weights)
+    write_gzip(path, f"[\n{lines}\n]\n".encode())
+    return path.stat().st_size
+
+
+def count_values(model):
+    """Of the tensors that were left out."""
+    external = [tensor for _, tensor in tensors_of(model.graph) if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    return sum(byte_length(tensor) // DTYPES[tensor.data_type][1] for tensor in external)
+
+
 def write_skeleton(model, weights, folder, name):
-    """Writes `<name>.onnx.gz` and `<name>.weights.json.gz`, and prints what they contain."""
+    """Writes `<name>.onnx.gz` and, where there are any, `<name>.weights.json.gz`, and prints what they contain."""
     graph_bytes = model.SerializeToString(deterministic=True)
     graph_file = Path(folder, f"{name}.onnx.gz")
     write_gzip(graph_file, graph_bytes)
-    lines = ",\n".join(json.dumps(entry, separators=(",", ":")) for entry in weights)
-    list_file = Path(folder, f"{name}.weights.json.gz")
-    write_gzip(list_file, f"[\n{lines}\n]\n".encode())
+    stored = graph_file.stat().st_size
+    if weights is not None:
+        stored += write_weights_list(weights, Path(folder, f"{name}.weights.json.gz"))
     histogram = Counter(node.op_type for node in model.graph.node)
-    parameters = sum(entry["length"] for entry in weights) // 4
-    stored = graph_file.stat().st_size + list_file.stat().st_size
-    print(f"{name}: {len(model.graph.node)} nodes, {len(weights)} external tensors, {parameters / 1e6:.2f} M values,")
+    print(f"{name}: {len(model.graph.node)} nodes, {count_values(model) / 1e6:.2f} M values outside,")
     print(f"  graph {len(graph_bytes)} bytes, stored {stored} bytes, opset {model.opset_import[0].version}")
     print("  " + ", ".join(f"{op} {count}" for op, count in histogram.most_common()), flush=True)

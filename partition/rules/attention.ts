@@ -47,15 +47,20 @@ const headCounts =
   };
 
 /**
- * `com.microsoft::MultiHeadAttention` with separate query, key and value `[batch, sequence, hidden]`; bias is of the three
- * concatenated and is left to the all-replicate row, as are the packed forms and the caches.
+ * `com.microsoft::MultiHeadAttention` with separate query, key and value `[batch, sequence, hidden]` and perhaps an added
+ * mask; `unfuse` brings packed forms and those with a bias into this one. Padding masks and caches are left whole.
  */
 const multiHead = (node: Node): Signature | undefined => {
-  const [query, key, value, ...others] = node.inputs;
-  if (![query, key, value].every((input) => shapeOf(input).length === 3) || others.some((input) => input))
-    return undefined;
+  const [query, key, value, bias, padding, added, ...caches] = node.inputs;
+  if (![query, key, value].every((input) => shapeOf(input).length === 3)) return undefined;
+  if ([bias, padding, ...caches].some((input) => input)) return undefined;
   const factors: Factors = ['b', null, 'h'];
-  return { inputs: [factors, factors, factors], outputs: [factors], units: { h: intAttribute(node, 'num_heads', 1) } };
+  const mask = added ? [[], [], maskFactors(node, 5)] : [];
+  return {
+    inputs: [factors, factors, factors, ...mask],
+    outputs: [factors],
+    units: { h: intAttribute(node, 'num_heads', 1) },
+  };
 };
 
 export const ATTENTION = {

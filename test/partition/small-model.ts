@@ -37,6 +37,8 @@ export interface SmallModel {
   readonly nodes: readonly SmallNode[];
   readonly outputs: readonly string[];
   readonly opset?: number;
+  /** Domains of operators that are neither ONNX's own nor ONNX Runtime's. */
+  readonly domains?: readonly string[];
   readonly irVersion?: number;
   /** Initializers that are declared as inputs too, as IR versions before 4 want. */
   readonly declared?: readonly string[];
@@ -82,7 +84,7 @@ export const writeSmallModel = (directory: string, model: SmallModel): string =>
       irVersion: BigInt(model.irVersion ?? 8),
       opsetImport: [
         { domain: '', version: BigInt(model.opset ?? 17) },
-        { domain: 'com.microsoft', version: 1n },
+        ...['com.microsoft', ...(model.domains ?? [])].map((domain) => ({ domain, version: 1n })),
       ],
       graph: createGraph({
         name: 'small',

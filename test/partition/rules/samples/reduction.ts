@@ -127,13 +127,14 @@ const attention3d = (variant: string, { q = 6, kv = q, attributes = {}, mask }: 
     { variant, opset: 23, attributes: { q_num_heads: q, kv_num_heads: kv, ...attributes } },
   );
 
-const multiHead = (variant: string, numHeads: number, attributes = {}): Sample =>
+const multiHead = (variant: string, numHeads: number, attributes = {}, mask?: ReturnType<typeof normal>): Sample =>
   sample(
     'com.microsoft::MultiHeadAttention',
     [
       normal([BATCH, QUERIES, numHeads * SIZE]),
       normal([BATCH, KEYS, numHeads * SIZE]),
       normal([BATCH, KEYS, numHeads * VALUE_SIZE]),
+      ...(mask ? [undefined, undefined, mask] : []),
     ],
     { variant, attributes: { num_heads: numHeads, ...attributes } },
   );
@@ -157,6 +158,9 @@ const ATTENTION = [
   multiHead('', 6),
   multiHead('of 5 heads', 5),
   multiHead('with its own scale', 4, { scale: { float: 0.25 } }),
+  multiHead('with a mask for all', 6, {}, normal([1, 1, QUERIES, KEYS])),
+  multiHead('with a mask per head', 6, {}, normal([1, 6, QUERIES, KEYS])),
+  multiHead('with a mask per image', 6, {}, normal([BATCH, 1, QUERIES, KEYS])),
 ];
 
 export const REDUCTION_SAMPLES: readonly Sample[] = [

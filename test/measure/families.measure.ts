@@ -1,0 +1,99 @@
+/**
+ * The model families: every small export split and run against the whole, and the plans of the published configurations:
+ * `npm run measure -- families`. Prints two Markdown tables. Ranks run in turns in one process (`runSplit`), the graphs being
+ * those that workers run; what a plan took is processor time, which other processes do not change.
+ */
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { type PlanReport, plan } from '#tandem/partition/index.js';
+import { isHalf, REAL_MODELS, type RealModel, SMALL_EXPORTS } from '../fixtures/families.js';
+import { graphOnly, materialise } from '../fixtures/materialise.js';
+import { runSplit } from '../partition/small-model.js';
+import { inDirectory } from '../partition/stages.js';
+
+const RANKS = [2, 3, 4] as const;
+const REAL_RANKS = [2, 4, 8] as const;
+
+type Row = readonly (string | number)[];
+
+const line = (cells: Row): string => `| ${cells.join(' | ')} |`;
+
+/** Rows follow one by one, as they are measured. */
+const printHead = (head: Row): void => console.log(`\n${line(head)}\n${line(head.map(() => '---'))}`);
+const printRow = (row: Row): void => console.log(line(row));
+
+const percent = (share: number): string => `${(share * 100).toFixed(1)} %`;
+const mebibytes = (bytes: number): string => (bytes / 2 ** 20).toFixed(0);
+
+interface Planned {
+  readonly report: PlanReport;
+  /** Processor time. */
+  readonly seconds: number;
+}
+
+const planFor = async (path: string, worldSize: number): Promise<Planned> => {
+  const start = process.cpuUsage();
+  const devices = Array.from({ length: worldSize }, () => ({ provider: 'cpu', deviceId: 0, speed: 1 }) as const);
+  const report = await plan(path, { devices, profiles: [{}], wireDtype: 'fp32' });
+  const { user, system } = process.cpuUsage(start);
+  return { report, seconds: (user + system) / 1e6 };
+};
+
+const count = ({ collectives }: PlanReport, kind: string): number =>
+  collectives.filter((collective) => collective.kind === kind).length;
+
+/** One export: its error on each number of ranks, and the smallest shares that are split. */
+const measureExport = (name: string): Promise<Row> =>
+  inDirectory(async (directory) => {
+    const path = await materialise(name, join(directory, 'model'));
+    const errors: string[] = [];
+    const reports: PlanReport[] = [];
+    for (const worldSize of RANKS) {
+      const { error } = await runSplit(path, join(directory, `shards-${worldSize}`), Array(worldSize).fill(1));
+      expect(error, `${name} on ${worldSize} ranks`).toBeLessThanOrEqual(isHalf(name) ? 1e-2 : 1e-4);
+      errors.push(error.toExponential(1));
+      reports.push((await planFor(path, worldSize)).report);
+    }
+    const least = (share: (report: PlanReport) => number) => percent(Math.min(...reports.map(share)));
+    const shares = [least((one) => one.sharded_weight_fraction), least((one) => one.sharded_flop_fraction)];
+    return [name.replace('families/', ''), ...errors, ...shares];
+  });
+
+const describePlan = ({ name, byHand, blocks }: RealModel, worldSize: number, { report, seconds }: Planned): Row => [
+  name,
+  worldSize,
+  percent(report.sharded_weight_fraction),
+  percent(report.sharded_flop_fraction),
+  `${count(report, 'all-reduce')} (${byHand} = ${blocks})`,
+  count(report, 'all-gather'),
+  mebibytes(report.wire_bytes_per_step),
+  mebibytes(Math.max(...report.ranks.map(({ weight_bytes }) => weight_bytes))),
+  mebibytes(Math.max(...report.ranks.map(({ activation_peak_bytes }) => activation_peak_bytes))),
+  `${seconds.toFixed(1)} s`,
+];
+
+it('prints the plans of the published configurations', async () => {
+  printHead([
+    'model',
+    'ranks',
+    'weights split',
+    'operations split',
+    'all-reduces (by hand)',
+    'all-gathers',
+    'sent per step, MiB',
+    'weights of a rank, MiB',
+    'activations, MiB',
+    'planned in',
+  ]);
+  for (const model of REAL_MODELS) {
+    await inDirectory(async (directory) => {
+      const path = await graphOnly(model.skeleton, directory);
+      for (const worldSize of REAL_RANKS) printRow(describePlan(model, worldSize, await planFor(path, worldSize)));
+    });
+  }
+});
+
+it('prints max_rel_error of each small export', async () => {
+  printHead(['export', ...RANKS.map((n) => `${n} ranks`), 'weights split', 'operations split']);
+  for (const name of SMALL_EXPORTS) printRow(await measureExport(name));
+});

@@ -1,0 +1,112 @@
+/** Models that cannot be split are named and refused; what cannot be split in a model runs whole, with a reason. */
+import { expect, it } from 'vitest';
+import { TandemError } from '#tandem/partition/errors.js';
+import { type PlanReport, plan } from '#tandem/partition/index.js';
+import {
+  type AttributeProto,
+  AttributeType,
+  createGraph,
+  createNode,
+  createValueInfo,
+  intAttribute,
+} from '#tandem/partition/onnx/index.js';
+import { DTYPES, type DType } from '#tandem/partition/tensor.js';
+import { node, runSmallModel, type SmallModel, writeSmallModel } from './small-model.js';
+import { inDirectory } from './stages.js';
+
+const planSmall = (model: SmallModel): Promise<PlanReport> =>
+  inDirectory((directory) =>
+    plan(writeSmallModel(directory, model), {
+      devices: [1, 1].map((speed) => ({ provider: 'cpu', deviceId: 0, speed })),
+      profiles: [{}],
+      wireDtype: 'fp32',
+    }),
+  );
+
+const errorOf = async (promise: Promise<unknown>): Promise<TandemError> => {
+  const error = await promise.then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  if (error instanceof TandemError) return error;
+  throw new Error(`Expected a TandemError, found ${String(error)}.`);
+};
+
+const castTo = (dtype: DType): AttributeProto => intAttribute('to', DTYPES[dtype].code);
+
+/** A graph attribute that gives a tensor of the graph around it out. */
+const branch = (name: string, outer: string): AttributeProto => {
+  const result = `${name}-result`;
+  const copy = createNode({ name: `${name}-copy`, opType: 'Identity', input: [outer], output: [result] });
+  const output = createValueInfo(result, DTYPES.float32.code, undefined);
+  const graph = createGraph({ name, node: [copy], output: [output] });
+  const [attribute] = createNode({ attribute: [{ name, type: AttributeType.GRAPH, g: graph }] }).attribute;
+  if (attribute) return attribute;
+  throw new Error('the node has lost its attribute');
+};
+
+const BRANCHING: SmallModel = {
+  inputs: { x: [3, 16] },
+  weights: { w: [16, 36], v: [16, 36] },
+  nodes: [
+    node('MatMul', ['x', 'w'], 'p'),
+    node('MatMul', ['x', 'v'], 'q'),
+    node('ReduceMax', ['x'], 'most'),
+    node('Cast', ['most'], 'flag', castTo('bool')),
+    node('Squeeze', ['flag'], 'condition'),
+    node('If', ['condition'], 'y', branch('then_branch', 'p'), branch('else_branch', 'q')),
+  ],
+  outputs: ['y'],
+};
+
+it('refuses a model that branches at run time, and names the branch', async () => {
+  const error = await errorOf(planSmall(BRANCHING));
+  expect(error.code).toBe('MODEL_CONTROL_FLOW');
+  expect(error.problems).toEqual(['node "If-5" is If']);
+});
+
+it('refuses an operator that ONNX Runtime does not know, and names it', async () => {
+  const error = await errorOf(
+    planSmall({
+      inputs: { x: [3, 16] },
+      weights: { w: [16, 36] },
+      nodes: [node('MatMul', ['x', 'w'], 'p'), { ...node('Swirl', ['p'], 'y'), domain: 'com.example' }],
+      outputs: ['y'],
+      domains: ['com.example'],
+    }),
+  );
+  expect(error.code).toBe('MODEL_REFUSED');
+  expect(error.message).toContain('com.example:Swirl');
+});
+
+it('runs an operator without a rule whole, and says so', async () => {
+  const model: SmallModel = {
+    inputs: { x: [3, 16] },
+    weights: { w1: [16, 36], w2: [36, 20] },
+    nodes: [node('MatMul', ['x', 'w1'], 'h'), node('Hardmax', ['h'], 'r'), node('MatMul', ['r', 'w2'], 'y')],
+    outputs: ['y'],
+  };
+  const { replicated } = await planSmall(model);
+  expect(replicated.map(({ op, reason }) => [op, reason])).toContainEqual(['Hardmax', 'no rule for operator Hardmax']);
+  expect((await runSmallModel(model, [1, 1])).error).toBeLessThan(1e-5);
+});
+
+it('refuses an output whose size depends on data', async () => {
+  const error = await errorOf(
+    runSmallModel(
+      {
+        inputs: { x: [3, 16] },
+        weights: { w: [16, 36] },
+        nodes: [
+          node('MatMul', ['x', 'w'], 'p'),
+          node('NonZero', ['p'], 'n'),
+          node('Cast', ['n'], 'y', castTo('float32')),
+        ],
+        outputs: ['y'],
+      },
+      [1, 1],
+    ),
+  );
+  expect(error.code).toBe('MODEL_SHAPE');
+  expect(error.message).toContain('"y"');
+});
