@@ -20,6 +20,7 @@ import { divideLargeSegments } from './prepare/divide.js';
 import { findTarget, isPreparable } from './prepare/target.js';
 import { readModel, type SourceModel } from './read.js';
 import { type Decided, makeReport, type PlanReport, planRates, sentBytes } from './report.js';
+import { findScopes } from './scopes.js';
 import type { TensorSpec } from './tensor.js';
 import type { RankContent } from './write.js';
 import { writeShardDirectory } from './write.js';
@@ -85,7 +86,7 @@ const decide = async (source: SourceModel, dims: Dims, options: PartitionOptions
   const programs = devices.some((device) => isPrepared(device, options))
     ? divideLargeSegments(emitted, options.segmentWeightsLimit)
     : emitted;
-  const decided = { graph, plan, cut: sections, programs, devices, wireDtype };
+  const decided = { graph, scopes: findScopes(graph, source.model), plan, cut: sections, programs, devices, wireDtype };
   checkMemory(makeReport(decided), devices);
   onProgress?.('plan', STAGES.length, STAGES.length);
   return decided;

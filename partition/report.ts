@@ -1,4 +1,5 @@
 /** What `tandem plan` says of a plan; the JSON keys are a contract. */
+import { makeBlocks, type PlanBlock } from './blocks.js';
 import { type Plan, shardedShares, type WireDtype, wireType } from './choose.js';
 import { type CollectiveKind, sentElements } from './collective.js';
 import { nodeFlops, nodeMs, RATES, type Rates, workShare } from './cost.js';
@@ -8,8 +9,11 @@ import type { Graph, Node } from './graph.js';
 import type { DeviceSpec } from './index.js';
 import { whyWhole } from './place.js';
 import { operatorKey } from './rules/index.js';
+import type { Scope } from './scopes.js';
 import { sliceLayout } from './slice.js';
 import { DTYPES, type DType } from './tensor.js';
+
+export type { BlockWork, PlanBlock } from './blocks.js';
 
 export interface PlanReport {
   readonly world_size: number;
@@ -18,6 +22,8 @@ export interface PlanReport {
     readonly device: string;
     readonly weight_bytes: number;
     readonly activation_peak_bytes: number;
+    /** Absent where the device has none. */
+    readonly memory_limit_bytes?: number;
     /** Share of the model's floating-point operations that this rank runs, 0 to 1. */
     readonly flop_fraction: number;
   }[];
@@ -44,12 +50,15 @@ export interface PlanReport {
     readonly reason: string;
     readonly flop_fraction: number;
   }[];
+  /** The network's modules in the order in which they run. */
+  readonly blocks: readonly PlanBlock[];
   readonly predicted: { readonly single_step_ms: number; readonly step_ms: number; readonly speedup: number };
 }
 
 /** Everything that was decided, in one place. */
 export interface Decided {
   readonly graph: Graph;
+  readonly scopes: ReadonlyMap<Node, Scope>;
   readonly plan: Plan;
   readonly cut: Cut;
   /** Index is the rank. */
@@ -146,11 +155,12 @@ export const makeReport = (decided: Decided): PlanReport => {
   const collectives = collectiveRows(decided);
   return {
     world_size: devices.length,
-    ranks: devices.map(({ provider, deviceId }, rank) => ({
+    ranks: devices.map(({ provider, deviceId, memoryLimit }, rank) => ({
       rank,
       device: `${provider}:${deviceId}`,
       weight_bytes: weightBytes(programs[rank] ?? []),
       activation_peak_bytes: Math.max(0, ...(programs[rank] ?? []).map(({ peakBytes }) => peakBytes)),
+      ...(memoryLimit === undefined ? {} : { memory_limit_bytes: memoryLimit }),
       flop_fraction: flopsOfRank(decided, rank) / Math.max(1, total),
     })),
     sharded_weight_fraction: devices.length > 1 ? shares.weights : 0,
@@ -160,6 +170,7 @@ export const makeReport = (decided: Decided): PlanReport => {
     collective_count: collectives.length,
     wire_bytes_per_step: Math.max(...programs.map(sentBytes)),
     replicated: devices.length > 1 ? replicatedRows(decided, total) : [],
+    blocks: makeBlocks(decided),
     predicted: predict(decided),
   };
 };

@@ -1,7 +1,10 @@
-/** `tandem plan`: how a model would be split, without writing anything. */
+/** `tandem plan`: how a model would be split, without writing any shards. */
+import { writeFile } from 'node:fs/promises';
 import type { Command } from 'commander';
+import { TandemError } from '../../../partition/errors.js';
 import { inspect, type PlanReport, plan } from '../../../partition/index.js';
 import { formatBytes } from '../../config/bytes.js';
+import { drawPlanPage } from '../../plan-page/page.js';
 import { type Dims, requireDims } from '../../shards/dims.js';
 import { findDenoiserModel } from '../../shards/model.js';
 import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
@@ -20,13 +23,15 @@ import { formatMs, formatRatio, formatShare, formatTable } from '../table.js';
 
 interface PlanOptions extends DeviceOptions, CommonOptions {
   readonly dim: Dims;
+  readonly html?: string;
 }
 
 const HELP = `
-Only the graph is read: weights may be missing. --json prints ranks, fractions, collectives and predicted times.
+Only the graph is read: weights may be missing. --json prints ranks, fractions, collectives, blocks and predicted times;
+--html draws them.
 
 Examples:
-  $ tandem plan unet.onnx --tensor-parallel-size 2
+  $ tandem plan unet.onnx --tensor-parallel-size 2 --html plan.html
   $ tandem plan models/tiny-sd --config configs/dual-cpu.yaml --dim batch_size=2 --dim height=8 --dim width=8 --dim sequence_length=77`;
 
 /** Rows of the replicated table that are shown; the JSON has all. */
@@ -87,6 +92,14 @@ export const planText = (report: PlanReport): string => {
   ].join('\n');
 };
 
+const writePage = async (file: string, page: string): Promise<void> => {
+  await writeFile(file, page).catch((cause: NodeJS.ErrnoException) => {
+    throw new TandemError('PAGE_UNWRITABLE', `Expected to write the plan's page to ${file}: ${cause.message}.`, {
+      cause,
+    });
+  });
+};
+
 export const addPlan = (program: Command, outer: ProcessContext): void => {
   program
     .command('plan <MODEL>')
@@ -97,12 +110,13 @@ export const addPlan = (program: Command, outer: ProcessContext): void => {
     .addOption(providerOption())
     .addOption(threadsOption())
     .addOption(wireOption())
+    .option('--html <file>', 'draw the plan as a page that needs nothing but a browser')
     .addOption(jsonOption())
     .addOption(verboseOption())
     .addHelpText('after', HELP)
     .action((model: string, options: PlanOptions, command: Command) =>
       withContext(outer, options, async (context) => {
-        const { path } = findDenoiserModel(model);
+        const { path, name } = findDenoiserModel(model);
         const cluster = await clusterFromOptions(options, command);
         const { inputs } = await inspect(path);
         const report = await plan(path, {
@@ -111,6 +125,7 @@ export const addPlan = (program: Command, outer: ProcessContext): void => {
           wireDtype: cluster.wire.dtype,
           onProgress: context.onProgress,
         });
+        if (options.html !== undefined) await writePage(options.html, drawPlanPage(report, name));
         context.print(report, () => planText(report));
       }),
     );
