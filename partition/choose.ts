@@ -4,10 +4,11 @@
  * collective makes of them), which the exact solver minimises.
  */
 import { type CollectiveKind, collectiveFor, sentElements, serves } from './collective.js';
-import { heldBytes, nodeFlops, nodeMs, type Rates, valueBytes, workShare } from './cost.js';
+import { copyMs, heldBytes, nodeFlops, nodeMs, rankMs, valueBytes } from './cost.js';
 import type { Graph, Node, Value } from './graph.js';
 import { findConstants, type Placements } from './place.js';
 import { type Placement, placementKey, REPLICATE, samePlacement } from './placement.js';
+import type { Rates } from './rates.js';
 import type { Row } from './rules/rule.js';
 import { type CostGraph, minimise, type PairCost } from './solve/eliminate.js';
 import { DTYPES, type DType } from './tensor.js';
@@ -27,9 +28,8 @@ export interface Plan {
 }
 
 export interface ChooseOptions {
-  /** Relative speed per rank. */
-  readonly speeds: readonly number[];
-  readonly rates: Rates;
+  /** Index is the rank. */
+  readonly rates: readonly Rates[];
   readonly wireDtype: WireDtype;
 }
 
@@ -107,7 +107,7 @@ class Problem {
   }
 
   get #worldSize(): number {
-    return this.#options.speeds.length;
+    return this.#options.rates.length;
   }
 
   /** Made as one of its producer's rows says, and left so or made whole. */
@@ -144,13 +144,10 @@ class Problem {
 
   #addNode(node: Node): void {
     const isConstant = node.outputs.every((output) => !output || this.#placements.constants.has(output));
-    const time = isConstant ? 0 : nodeMs(node, this.#options.rates);
+    const slowest = (row: Row) => Math.max(...this.#options.rates.map((rates, rank) => rankMs(node, row, rank, rates)));
     this.#add(
       node,
-      this.#rows(node).map((row) => {
-        const slowest = Math.max(...this.#options.speeds.map((speed, rank) => workShare(node, row, rank) / speed));
-        return time * slowest + this.#weightCost(node, row);
-      }),
+      this.#rows(node).map((row) => (isConstant ? 0 : slowest(row)) + this.#weightCost(node, row)),
     );
   }
 
@@ -165,7 +162,7 @@ class Problem {
     const { shape } = value;
     if (!collective || !shape) return 0;
     const elements = Math.max(
-      ...this.#options.speeds.map((_, rank) => sentElements(shape, made, rank, this.#worldSize)),
+      ...this.#options.rates.map((_, rank) => sentElements(shape, made, rank, this.#worldSize)),
     );
     const bytes = elements * wireElementBytes(value.dtype, this.#options.wireDtype);
     return this.#prices.perExchange + bytes * this.#prices.perWireByte;
@@ -196,7 +193,8 @@ class Problem {
   #useCost(value: Value, wanted: Placement, { made, collective }: TensorState): number {
     if (samePlacement(made, wanted) || (collective && wanted.kind === 'replicate')) return 0;
     if (!serves(made, wanted) && !(collective && serves(REPLICATE, wanted))) return Number.POSITIVE_INFINITY;
-    return (heldBytes(value, wanted, this.#worldSize) * 2) / this.#options.rates.bytesPerMs;
+    const bytes = heldBytes(value, wanted, this.#worldSize);
+    return Math.max(...this.#options.rates.map((rates) => copyMs(bytes, rates)));
   }
 }
 
@@ -231,13 +229,14 @@ export const shardedShares = (graph: Graph, plan: Plan): Shares => {
 const priceList = (graph: Graph, { rates }: ChooseOptions, discount: number): Prices => {
   const constants = findConstants(graph);
   const isRun = (node: Node) => !node.outputs.every((output) => !output || constants.has(output));
-  const stepMs = graph.nodes.filter(isRun).reduce((sum, node) => sum + nodeMs(node, rates), 0);
+  const stepOf = (one: Rates) => graph.nodes.filter(isRun).reduce((sum, node) => sum + nodeMs(node, one), 0);
+  const stepMs = Math.max(...rates.map(stepOf));
   const weights = new Set(graph.nodes.flatMap((node) => node.inputs.filter((value) => value?.constant !== undefined)));
   const bytes = [...weights].reduce((sum, value) => sum + (value ? valueBytes(value) : 0), 0);
   return {
     perWeightByte: (WHOLE_WEIGHTS_PRICE * stepMs) / Math.max(1, bytes),
     perExchange: (EXCHANGE_PRICE * stepMs) / discount,
-    perWireByte: 1 / rates.wireBytesPerMs / discount,
+    perWireByte: Math.max(...rates.map(({ wireBytesPerMs }) => 1 / wireBytesPerMs)) / discount,
   };
 };
 
@@ -252,7 +251,7 @@ export const choose = (graph: Graph, placements: Placements, options: ChooseOpti
     const { weights, flops } = shardedShares(graph, plan);
     return { plan, share: Math.min(weights, flops) };
   };
-  const isEnough = ({ share }: { readonly share: number }) => share >= WANTED_SHARE || options.speeds.length === 1;
+  const isEnough = ({ share }: { readonly share: number }) => share >= WANTED_SHARE || options.rates.length === 1;
   const undiscounted = attempt(0);
   if (isEnough(undiscounted)) return undiscounted.plan;
   let best = attempt(DISCOUNT_STEPS);

@@ -8,18 +8,20 @@ import { readFileSync } from 'node:fs';
 import { basename, posix } from 'node:path';
 import { canonicalise } from './canonicalise.js';
 import { choose, type WireDtype } from './choose.js';
+import { nodeMs } from './cost.js';
 import { cut } from './cut.js';
 import { type EmittedSegment, emitRank } from './emit.js';
 import { TandemError } from './errors.js';
 import { type Dims, declaredInputs, declaredOutputs, fold } from './fold.js';
 import type { Graph } from './graph.js';
 import { FORMAT_VERSION, type Manifest, type PreparedFor, type Profile } from './manifest.js';
-import type { Provider, TensorMetadata } from './onnxruntime.js';
+import type { TensorMetadata } from './onnxruntime.js';
 import { place } from './place.js';
 import { divideLargeSegments } from './prepare/divide.js';
 import { findTarget, isPreparable } from './prepare/target.js';
+import { type RatedDevice, ratesOf } from './rates.js';
 import { readModel, type SourceModel } from './read.js';
-import { type Decided, makeReport, type PlanReport, planRates, sentBytes } from './report.js';
+import { type Decided, makeReport, type PlanReport, sentBytes } from './report.js';
 import { findScopes } from './scopes.js';
 import type { TensorSpec } from './tensor.js';
 import type { RankContent } from './write.js';
@@ -29,11 +31,13 @@ export { checkPrepared, findPreparedMismatch } from './prepare/target.js';
 export type { Manifest, PlanReport };
 
 /** A device of the cluster as the planner sees it; index in the list is the rank. */
-export interface DeviceSpec {
-  readonly provider: Provider;
+export interface DeviceSpec extends RatedDevice {
   readonly deviceId: number;
-  /** Speed relative to the others; a rank of speed 2 gets twice the share of one of speed 1. */
-  readonly speed: number;
+  /**
+   * Speed relative to the others; a rank of speed 2 gets twice the share of one of speed 1. Where absent: as measured on this
+   * model's operators, or 1 where nothing was measured.
+   */
+  readonly speed?: number;
   /** Bytes of weights and activations that fit; unlimited where absent. */
   readonly memoryLimit?: number;
 }
@@ -63,6 +67,12 @@ export const TOOL_VERSION: string = JSON.parse(
 
 const STAGES = ['fold', 'place', 'choose', 'emit'] as const;
 
+/** Relative speeds: as given, else what the whole model would take on each device alone. */
+const speedsOf = (graph: Graph, devices: readonly DeviceSpec[]): readonly number[] =>
+  devices.every(({ speed, rates }) => speed === undefined && rates !== undefined)
+    ? devices.map(ratesOf).map((rates) => 1 / graph.nodes.reduce((sum, node) => sum + nodeMs(node, rates), 0))
+    : devices.map(({ speed }) => speed ?? 1);
+
 /** Decides everything for one profile. */
 const decide = async (source: SourceModel, dims: Dims, options: PartitionOptions): Promise<Decided> => {
   const { devices, wireDtype, onProgress, signal } = options;
@@ -70,14 +80,14 @@ const decide = async (source: SourceModel, dims: Dims, options: PartitionOptions
     signal?.throwIfAborted();
     onProgress?.('plan', STAGES.indexOf(stage), STAGES.length);
   };
-  const speeds = devices.map(({ speed }) => speed);
   enter('fold');
   const graph = canonicalise(await fold(source, dims));
   checkRepeatable(graph, devices.length);
+  const rates = devices.map(ratesOf);
   enter('place');
-  const placements = place(graph, { speeds });
+  const placements = place(graph, { speeds: speedsOf(graph, devices) });
   enter('choose');
-  const plan = choose(graph, placements, { speeds, rates: planRates(devices), wireDtype });
+  const plan = choose(graph, placements, { rates, wireDtype });
   enter('emit');
   const sections = cut(graph, plan);
   const emitted = devices.map((_, rank) =>
