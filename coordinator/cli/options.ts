@@ -3,13 +3,16 @@ import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { TandemError } from '../../partition/errors.js';
 import { PROVIDERS, type Provider } from '../../partition/onnxruntime.js';
+import { withCalibration } from '../calibration/index.js';
 import { DEFAULT_TIMEOUTS } from '../cluster/index.js';
 import {
+  type ClusterConfig,
   type DeviceConfig,
+  defaultCalibrationFile,
   defaultShardsDirectory,
   defaultThreads,
   defaultTransport,
-  readClusterConfig,
+  readUncalibratedConfig,
 } from '../config/index.js';
 import type { Dims } from '../shards/dims.js';
 import type { ClusterSettings } from '../start-cluster.js';
@@ -92,17 +95,20 @@ export const uniformDevices = (worldSize: number, provider: Provider, threads?: 
     provider,
     deviceId: isNumbered(provider) ? rank : 0,
     threads: threads ?? defaultThreads(kinds, provider),
-    speed: 1,
   }));
 };
+
+/** A cluster with the file that its devices' rates come from. */
+export type CalibratedSettings = ClusterSettings & Pick<ClusterConfig, 'calibration'>;
 
 export const uniformCluster = (
   worldSize: number,
   options: Pick<DeviceOptions, 'provider' | 'threads' | 'wireDtype' | 'shards'>,
-): ClusterSettings => ({
+): CalibratedSettings => ({
   devices: uniformDevices(worldSize, options.provider, options.threads),
   wire: { dtype: options.wireDtype, transport: defaultTransport() },
   shards: options.shards === undefined ? defaultShardsDirectory() : resolve(options.shards),
+  calibration: defaultCalibrationFile(),
   timeouts: DEFAULT_TIMEOUTS,
 });
 
@@ -122,7 +128,10 @@ export const refuseMixed = (command: Command): void => {
  * The cluster that a command's options describe: a config's, or `--tensor-parallel-size` devices of one provider.
  * @throws TandemError `USAGE` where both or neither say how many devices there are
  */
-export const clusterFromOptions = async (options: DeviceOptions, command: Command): Promise<ClusterSettings> => {
+export const uncalibratedFromOptions = async (
+  options: DeviceOptions,
+  command: Command,
+): Promise<CalibratedSettings> => {
   if (options.config === undefined) {
     if (options.tensorParallelSize === undefined) {
       throw usageError('Expected --tensor-parallel-size N (how many devices share the model) or --config FILE.');
@@ -130,10 +139,17 @@ export const clusterFromOptions = async (options: DeviceOptions, command: Comman
     return uniformCluster(options.tensorParallelSize, options);
   }
   refuseMixed(command);
-  const config = await readClusterConfig(options.config);
+  const config = await readUncalibratedConfig(options.config);
   if (options.tensorParallelSize !== undefined && options.tensorParallelSize !== config.devices.length) {
     const message = `Expected --tensor-parallel-size ${config.devices.length}, the number of devices in ${options.config}; found ${options.tensorParallelSize}.`;
     throw usageError(message);
   }
   return options.shards === undefined ? config : { ...config, shards: resolve(options.shards) };
 };
+
+/**
+ * As `uncalibratedFromOptions`, with the rates that were measured.
+ * @throws TandemError also as `withCalibration` does
+ */
+export const clusterFromOptions = async (options: DeviceOptions, command: Command): Promise<CalibratedSettings> =>
+  withCalibration(await uncalibratedFromOptions(options, command));

@@ -5,6 +5,8 @@ import { dirname, join, resolve } from 'node:path';
 import { LineCounter, parseDocument } from 'yaml';
 import { TandemError } from '../../partition/errors.js';
 import type { Provider } from '../../partition/onnxruntime.js';
+import type { Rates } from '../../partition/rates.js';
+import { withCalibration } from '../calibration/index.js';
 import type { SchedulerName } from '../pipeline/index.js';
 import { parseBytes } from './bytes.js';
 import { describeProblems, problemsOf, type Source } from './problems.js';
@@ -19,10 +21,12 @@ export interface DeviceConfig {
   readonly provider: Provider;
   readonly deviceId: number;
   readonly threads: number;
-  /** Relative to the other devices. */
-  readonly speed: number;
+  /** Relative to the other devices; as calibrated, else 1, where absent. */
+  readonly speed?: number;
   /** bytes; unlimited where absent */
   readonly memoryLimit?: number;
+  /** Measured on this machine; see `calibration/`. */
+  readonly rates?: Rates;
 }
 
 /** A checked cluster config: defaults filled in, paths absolute. */
@@ -36,6 +40,8 @@ export interface ClusterConfig {
   readonly wire: { readonly dtype: 'fp32' | 'fp16'; readonly transport: 'ipc' | 'tcp' };
   /** Where prepared shard directories are kept, absolute. */
   readonly shards: string;
+  /** The calibration file, absolute; it may be missing. */
+  readonly calibration: string;
   /** ms */
   readonly timeouts: {
     readonly startMs: number;
@@ -77,12 +83,17 @@ export interface ServerConfig {
  * Where shards go when a config names no place: the user's cache. They are derived data, named by what they were made
  * from, so every config and every clone can share them, and a read-only model directory does no harm.
  */
-export const defaultShardsDirectory = (): string => {
+export const defaultShardsDirectory = (): string => join(cacheDirectory(), 'shards');
+
+/** Beside the shards: measurements belong to the machine. */
+export const defaultCalibrationFile = (): string => join(cacheDirectory(), 'calibration.json');
+
+const cacheDirectory = (): string => {
   const cache =
     process.env.XDG_CACHE_HOME ??
     (process.platform === 'win32' ? process.env.LOCALAPPDATA : undefined) ??
     (process.platform === 'darwin' ? join(homedir(), 'Library', 'Caches') : join(homedir(), '.cache'));
-  return join(cache, 'tandem', 'shards');
+  return join(cache, 'tandem');
 };
 
 /** Cores shared out equally among the cpu devices; other providers need one thread to feed their device. */
@@ -100,7 +111,7 @@ const toDevice = (device: ClusterParsed['devices'][number], all: ClusterParsed['
     provider: device.provider,
     deviceId: device.device_id,
     threads: device.threads ?? defaultThreads(all, device.provider),
-    speed: device.speed,
+    ...(device.speed === undefined ? {} : { speed: device.speed }),
     ...(limit === undefined ? {} : { memoryLimit: limit }),
   };
 };
@@ -136,6 +147,7 @@ const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
   devices: parsed.devices.map((device) => toDevice(device, parsed.devices)),
   wire: { dtype: parsed.wire.dtype, transport: parsed.wire.transport ?? defaultTransport() },
   shards: parsed.shards === undefined ? defaultShardsDirectory() : resolve(dirname(file), parsed.shards),
+  calibration: parsed.calibration === undefined ? defaultCalibrationFile() : resolve(dirname(file), parsed.calibration),
   timeouts: {
     startMs: parsed.timeouts.start_s * 1000,
     loadMs: parsed.timeouts.load_s * 1000,
@@ -183,10 +195,17 @@ export const parseClusterConfig = (text: string, file: string): ClusterConfig =>
 };
 
 /**
- * Reads and checks a config file.
- * @throws TandemError `CONFIG_MISSING` where it cannot be read, `CONFIG_INVALID` as `parseClusterConfig`
+ * Reads and checks a config file, and gives its devices the rates that were measured.
+ * @throws TandemError `CONFIG_MISSING` where it cannot be read, `CONFIG_INVALID` as `parseClusterConfig`; as `withCalibration` does
  */
-export const readClusterConfig = async (file: string): Promise<ClusterConfig> => {
+export const readClusterConfig = async (file: string): Promise<ClusterConfig> =>
+  withCalibration(await readUncalibratedConfig(file));
+
+/**
+ * As `readClusterConfig`, without rates: for those who are about to measure them.
+ * @throws TandemError `CONFIG_MISSING`, `CONFIG_INVALID`
+ */
+export const readUncalibratedConfig = async (file: string): Promise<ClusterConfig> => {
   const text = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
     const why = cause.code === 'ENOENT' ? 'there is no such file' : cause.message;
     const message = `Expected a cluster config at ${file}; ${why}. configs/ holds examples that run as they are.`;

@@ -39,7 +39,12 @@ const partitionerDigest = async (): Promise<string> => {
 };
 
 /** What the planner looks at; threads and device numbers do not change a plan. */
-const planned = ({ provider, speed, memoryLimit }: DeviceConfig): readonly unknown[] => [provider, speed, memoryLimit];
+const planned = ({ provider, speed, memoryLimit, rates }: DeviceConfig): readonly unknown[] => [
+  provider,
+  speed,
+  memoryLimit,
+  rates,
+];
 
 /**
  * 16 hex digits that change with the model's files, the split, the sizes, the wire type and Tandem itself. What the segments

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { inspect } from '../../../partition/index.js';
 import { type BenchReport, type BenchRunReport, bench, compareRuns } from '../../bench/bench.js';
 import type { ColdPicture, ColdRun } from '../../bench/cold-contestant.js';
+import { withCalibration } from '../../calibration/index.js';
 import { formatBytes } from '../../config/bytes.js';
 import { type ClusterConfig, readClusterConfig } from '../../config/index.js';
 import { planDenoiser, planPicture } from '../../generate/picture.js';
@@ -29,6 +30,7 @@ import {
 } from '../options.js';
 import { formatMs, formatRatio, formatTable } from '../table.js';
 import { type ColdOptions, chartOption, coldOption, pageCacheOption, runBenchCold } from './bench-cold.js';
+import { UNCALIBRATED } from './plan.js';
 
 interface BenchOptions extends Omit<DeviceOptions, 'tensorParallelSize' | 'config'>, CommonOptions, ColdOptions {
   readonly config?: readonly string[];
@@ -73,12 +75,14 @@ const modelRuns = async (model: string, options: BenchOptions): Promise<readonly
   const denoiser = findDenoiserModel(model);
   const { inputs } = await inspect(denoiser.path);
   const dims = requireDims(inputs, options.dim);
-  return (options.tensorParallelSize ?? [1, 2]).map((size) => ({
-    name: `tensor-parallel-${size}`,
-    model: denoiser,
-    dims,
-    ...uniformCluster(size, options),
-  }));
+  return Promise.all(
+    (options.tensorParallelSize ?? [1, 2]).map(async (size) => ({
+      ...(await withCalibration(uniformCluster(size, options))),
+      name: `tensor-parallel-${size}`,
+      model: denoiser,
+      dims,
+    })),
+  );
 };
 
 /** @throws TandemError `USAGE` where it is not clear what to compare */
@@ -111,6 +115,7 @@ const runRow = (run: BenchRunReport, baseline: BenchRunReport): readonly string[
     formatMs(run.load_ms),
     formatMs(run.step_ms.p50),
     formatMs(run.step_ms.p99),
+    run.predicted ? formatMs(run.predicted.step_ms) : '',
     formatRatio(step),
     formatBytes(largest),
     formatRatio(memory),
@@ -138,6 +143,7 @@ const benchText = (report: BenchReport): string => {
     right('load'),
     right('step p50'),
     right('step p99'),
+    right('predicted'),
     right('speedup'),
     right('largest worker'),
     right('less memory'),
@@ -152,6 +158,7 @@ const benchText = (report: BenchReport): string => {
     formatTable(phases, all.map(phaseRow)),
     '',
     `${baseline.step_ms.samples} steps each, in turns. "largest worker" is peak private memory; speedup and memory are against ${baseline.name}.`,
+    ...(report.runs.some(({ predicted }) => predicted?.calibrated === false) ? [UNCALIBRATED] : []),
   ].join('\n');
 };
 

@@ -3,12 +3,14 @@ import { writeFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { TandemError } from '../../../partition/errors.js';
 import { inspect, type PlanReport, plan } from '../../../partition/index.js';
+import { calibrate, withCalibration } from '../../calibration/index.js';
 import { formatBytes } from '../../config/bytes.js';
 import { drawPlanPage } from '../../plan-page/page.js';
 import { type Dims, requireDims } from '../../shards/dims.js';
-import { findDenoiserModel } from '../../shards/model.js';
-import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
+import { type DenoiserModel, findDenoiserModel } from '../../shards/model.js';
+import { type CommandContext, type CommonOptions, type ProcessContext, withContext } from '../context.js';
 import {
+  type CalibratedSettings,
   clusterFromOptions,
   type DeviceOptions,
   dimOption,
@@ -16,6 +18,7 @@ import {
   positiveInteger,
   providerOption,
   threadsOption,
+  uncalibratedFromOptions,
   verboseOption,
   wireOption,
 } from '../options.js';
@@ -24,6 +27,7 @@ import { formatMs, formatRatio, formatShare, formatTable } from '../table.js';
 interface PlanOptions extends DeviceOptions, CommonOptions {
   readonly dim: Dims;
   readonly html?: string;
+  readonly calibrate?: boolean;
 }
 
 const HELP = `
@@ -77,12 +81,17 @@ const replicatedTable = (report: PlanReport): string => {
   return `${table}${more}`;
 };
 
+/** Said where times rest on typical rates. */
+export const UNCALIBRATED =
+  'Predicted with typical rates: measure this machine with `tandem plan MODEL --calibrate` for better ones.';
+
 /** The report for people. */
 export const planText = (report: PlanReport): string => {
   const { predicted } = report;
   return [
     `${formatShare(report.sharded_weight_fraction)} of the weights and ${formatShare(report.sharded_flop_fraction)} of the work are split over ${report.world_size} ranks.`,
     `Predicted step: ${formatMs(predicted.step_ms)}, against ${formatMs(predicted.single_step_ms)} on one device (${formatRatio(predicted.speedup)}).`,
+    ...(predicted.calibrated ? [] : [UNCALIBRATED]),
     `${report.segments} segments a rank; ${report.collective_count} collectives; ${formatBytes(report.wire_bytes_per_step)} sent a step.`,
     '',
     ranksTable(report),
@@ -90,6 +99,22 @@ export const planText = (report: PlanReport): string => {
     '',
     replicatedTable(report),
   ].join('\n');
+};
+
+/** The cluster to plan for, measured first where that was asked for. */
+const plannedCluster = async (
+  model: DenoiserModel,
+  dims: Dims,
+  options: PlanOptions,
+  command: Command,
+  context: CommandContext,
+): Promise<CalibratedSettings> => {
+  if (!options.calibrate) return clusterFromOptions(options, command);
+  const cluster = await uncalibratedFromOptions(options, command);
+  const { onProgress, signal } = context;
+  await calibrate({ model, dims, cluster, onProgress, signal });
+  context.onNotice(`Wrote what was measured to ${cluster.calibration}.`);
+  return withCalibration(cluster);
 };
 
 const writePage = async (file: string, page: string): Promise<void> => {
@@ -110,18 +135,21 @@ export const addPlan = (program: Command, outer: ProcessContext): void => {
     .addOption(providerOption())
     .addOption(threadsOption())
     .addOption(wireOption())
+    .option('--calibrate', "first measure this machine: the model's operators on each device, and exchanges")
     .option('--html <file>', 'draw the plan as a page that needs nothing but a browser')
     .addOption(jsonOption())
     .addOption(verboseOption())
     .addHelpText('after', HELP)
     .action((model: string, options: PlanOptions, command: Command) =>
       withContext(outer, options, async (context) => {
-        const { path, name } = findDenoiserModel(model);
-        const cluster = await clusterFromOptions(options, command);
+        const found = findDenoiserModel(model);
+        const { path, name } = found;
         const { inputs } = await inspect(path);
+        const dims = requireDims(inputs, options.dim);
+        const cluster = await plannedCluster(found, dims, options, command, context);
         const report = await plan(path, {
           devices: cluster.devices,
-          profiles: [requireDims(inputs, options.dim)],
+          profiles: [dims],
           wireDtype: cluster.wire.dtype,
           onProgress: context.onProgress,
         });
