@@ -39,6 +39,7 @@ export const launch = async (request: LaunchConfigRequest): Promise<Launched> =>
     dims,
     wireDtype: config.wire.dtype,
     root: config.shards,
+    split: config.split,
   });
   return { model, shards, ...(await startCluster(shards, { ...request, ...config, ...residency(config) })) };
 };

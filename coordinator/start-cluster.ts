@@ -5,7 +5,8 @@ import { checkCancelled, type Hooks } from './hooks.js';
 import type { PreparedShards } from './shards/prepare.js';
 
 /** Everything about a cluster but its model. */
-export type ClusterSettings = Pick<ClusterConfig, 'devices' | 'wire' | 'shards' | 'timeouts'>;
+export type ClusterSettings = Pick<ClusterConfig, 'devices' | 'wire' | 'shards' | 'timeouts'> &
+  Partial<Pick<ClusterConfig, 'split'>>;
 
 /** What sets a resident cluster apart from a one-shot command's. */
 export type Residency = Pick<LaunchOptions, 'restart' | 'detached'>;

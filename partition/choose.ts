@@ -31,6 +31,11 @@ export interface ChooseOptions {
   /** Index is the rank. */
   readonly rates: readonly Rates[];
   readonly wireDtype: WireDtype;
+  /**
+   * `memory`: each rank is to hold a part of the weights, at the price of exchanges. `time`: the shortest step, whoever holds
+   * what. `memory` where absent.
+   */
+  readonly goal?: 'memory' | 'time';
 }
 
 /**
@@ -226,6 +231,12 @@ export const shardedShares = (graph: Graph, plan: Plan): Shares => {
   return { weights: all === 0 ? 0 : split / all, flops: flops === 0 ? 0 : splitFlops / flops };
 };
 
+const timePrices = (rates: readonly Rates[]): Prices => ({
+  perWeightByte: 0,
+  perExchange: Math.max(...rates.map(({ latencyMs, segmentMs }) => latencyMs + segmentMs)),
+  perWireByte: Math.max(...rates.map(({ wireBytesPerMs }) => 1 / wireBytesPerMs)),
+});
+
 const priceList = (graph: Graph, { rates }: ChooseOptions, discount: number): Prices => {
   const constants = findConstants(graph);
   const isRun = (node: Node) => !node.outputs.every((output) => !output || constants.has(output));
@@ -246,6 +257,7 @@ const priceList = (graph: Graph, { rates }: ChooseOptions, discount: number): Pr
  * @throws TandemError PLAN_TOO_WIDE when the graph is too entangled for the exact solver
  */
 export const choose = (graph: Graph, placements: Placements, options: ChooseOptions): Plan => {
+  if (options.goal === 'time') return new Problem(graph, placements, options, timePrices(options.rates)).solve();
   const attempt = (step: number) => {
     const plan = new Problem(graph, placements, options, priceList(graph, options, DISCOUNT ** step)).solve();
     const { weights, flops } = shardedShares(graph, plan);

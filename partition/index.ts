@@ -1,25 +1,24 @@
 /**
- * The folder's public functions: ONNX file in, plan or shard directory out. `decide` reads as the table of contents:
+ * The folder's public functions: ONNX file in, plan or shard directory out. In short:
  *
  *     read -> fold (dims, constants, shapes) -> canonicalise -> place -> choose -> cut -> emit (localise, divide) -> write (prepare)
  */
 
 import { readFileSync } from 'node:fs';
 import { basename, posix } from 'node:path';
+import { findAlternatives, recommend } from './alternatives.js';
 import { canonicalise } from './canonicalise.js';
-import { choose, type WireDtype } from './choose.js';
-import { nodeMs } from './cost.js';
-import { cut } from './cut.js';
-import { type EmittedSegment, emitRank } from './emit.js';
+import type { WireDtype } from './choose.js';
+import { type DecideOptions, decide, type Split } from './decide.js';
+import type { EmittedSegment } from './emit.js';
 import { TandemError } from './errors.js';
 import { type Dims, declaredInputs, declaredOutputs, fold } from './fold.js';
 import type { Graph } from './graph.js';
 import { FORMAT_VERSION, type Manifest, type PreparedFor, type Profile } from './manifest.js';
 import type { TensorMetadata } from './onnxruntime.js';
-import { place } from './place.js';
 import { divideLargeSegments } from './prepare/divide.js';
 import { findTarget, isPreparable } from './prepare/target.js';
-import { type RatedDevice, ratesOf } from './rates.js';
+import type { RatedDevice } from './rates.js';
 import { readModel, type SourceModel } from './read.js';
 import { type Decided, makeReport, type PlanReport, sentBytes } from './report.js';
 import { findScopes } from './scopes.js';
@@ -28,7 +27,7 @@ import type { RankContent } from './write.js';
 import { writeShardDirectory } from './write.js';
 
 export { checkPrepared, findPreparedMismatch } from './prepare/target.js';
-export type { Manifest, PlanReport };
+export type { Manifest, PlanReport, Split };
 
 /** A device of the cluster as the planner sees it; index in the list is the rank. */
 export interface DeviceSpec extends RatedDevice {
@@ -48,6 +47,8 @@ export interface PartitionOptions {
   /** Sizes for the symbolic dims of each profile; `[{}]` for a static model. */
   readonly profiles: readonly Dims[];
   readonly wireDtype: WireDtype;
+  /** `tensor` where absent. */
+  readonly split?: Split;
   /**
    * Whether to optimise each rank's segments for its provider on this machine; true where absent. Otherwise every worker
    * does that at every start, and the shard directory serves other machines too.
@@ -67,15 +68,9 @@ export const TOOL_VERSION: string = JSON.parse(
 
 const STAGES = ['fold', 'place', 'choose', 'emit'] as const;
 
-/** Relative speeds: as given, else what the whole model would take on each device alone. */
-const speedsOf = (graph: Graph, devices: readonly DeviceSpec[]): readonly number[] =>
-  devices.every(({ speed, rates }) => speed === undefined && rates !== undefined)
-    ? devices.map(ratesOf).map((rates) => 1 / graph.nodes.reduce((sum, node) => sum + nodeMs(node, rates), 0))
-    : devices.map(({ speed }) => speed ?? 1);
-
-/** Decides everything for one profile. */
-const decide = async (source: SourceModel, dims: Dims, options: PartitionOptions): Promise<Decided> => {
-  const { devices, wireDtype, onProgress, signal } = options;
+/** A profile's graph, checked, and how to decide about it. */
+const prepare = async (source: SourceModel, dims: Dims, options: PartitionOptions) => {
+  const { devices, wireDtype, split = 'tensor', onProgress, signal } = options;
   const enter = (stage: (typeof STAGES)[number]) => {
     signal?.throwIfAborted();
     onProgress?.('plan', STAGES.indexOf(stage), STAGES.length);
@@ -83,22 +78,19 @@ const decide = async (source: SourceModel, dims: Dims, options: PartitionOptions
   enter('fold');
   const graph = canonicalise(await fold(source, dims));
   checkRepeatable(graph, devices.length);
-  const rates = devices.map(ratesOf);
-  enter('place');
-  const placements = place(graph, { speeds: speedsOf(graph, devices) });
-  enter('choose');
-  const plan = choose(graph, placements, { rates, wireDtype });
-  enter('emit');
-  const sections = cut(graph, plan);
-  const emitted = devices.map((_, rank) =>
-    emitRank(graph, plan, sections, rank, { worldSize: devices.length, wireDtype }),
-  );
-  const programs = devices.some((device) => isPrepared(device, options))
-    ? divideLargeSegments(emitted, options.segmentWeightsLimit)
-    : emitted;
-  const decided = { graph, scopes: findScopes(graph, source.model), plan, cut: sections, programs, devices, wireDtype };
-  checkMemory(makeReport(decided), devices);
-  onProgress?.('plan', STAGES.length, STAGES.length);
+  const divide: DecideOptions['divide'] = (programs) =>
+    devices.some((device) => isPrepared(device, options))
+      ? divideLargeSegments(programs, options.segmentWeightsLimit)
+      : programs;
+  const scopes = findScopes(graph, source.model);
+  return { graph, how: { devices, wireDtype, split, scopes, divide, onStage: enter } satisfies DecideOptions };
+};
+
+/** Decides everything for one profile. */
+const decideProfile = async (source: SourceModel, dims: Dims, options: PartitionOptions): Promise<Decided> => {
+  const { graph, how } = await prepare(source, dims, options);
+  const decided = decide(graph, how);
+  options.onProgress?.('plan', STAGES.length, STAGES.length);
   return decided;
 };
 
@@ -121,25 +113,6 @@ const checkRepeatable = ({ nodes }: Graph, worldSize: number): void => {
     { problems: random.map(({ name, op }) => `node "${name}" is ${op}`) },
   );
 };
-
-const checkMemory = (report: PlanReport, devices: readonly DeviceSpec[]): void => {
-  const problems = report.ranks.flatMap(({ rank, device, weight_bytes, activation_peak_bytes }) => {
-    const limit = devices[rank]?.memoryLimit;
-    const needed = weight_bytes + activation_peak_bytes;
-    if (limit === undefined || needed <= limit) return [];
-    return [
-      `rank ${rank} (${device}) needs ${mebibytes(needed)} for weights and activations and may use ${mebibytes(limit)}`,
-    ];
-  });
-  if (problems.length === 0) return;
-  throw new TandemError(
-    'PLAN_MEMORY',
-    'The model does not fit the devices. Add devices, raise memory_limit, or give the rank a lower speed:',
-    { problems },
-  );
-};
-
-const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
 
 const toSpec = ({
   name,
@@ -204,7 +177,11 @@ const toRankContent = (
  */
 export const plan = async (modelPath: string, options: PartitionOptions): Promise<PlanReport> => {
   const source = await readModel(modelPath, { requireWeights: false });
-  return makeReport(await decide(source, options.profiles[0] ?? {}, options));
+  const { graph, how } = await prepare(source, options.profiles[0] ?? {}, options);
+  const decided = decide(graph, how);
+  const alternatives = findAlternatives(decided, { ...how, onStage: () => options.signal?.throwIfAborted() });
+  options.onProgress?.('plan', STAGES.length, STAGES.length);
+  return { ...makeReport(decided), alternatives, recommendation: recommend(alternatives) ?? null };
 };
 
 const isPrepared = ({ provider }: DeviceSpec, { prepare = true }: PartitionOptions): boolean =>
@@ -221,7 +198,7 @@ const findTargets = (options: PartitionOptions): Promise<readonly (PreparedFor |
 export const partition = async (modelPath: string, out: string, options: PartitionOptions): Promise<Manifest> => {
   const source = await readModel(modelPath, { requireWeights: true });
   const decided: Decided[] = [];
-  for (const dims of options.profiles) decided.push(await decide(source, dims, options));
+  for (const dims of options.profiles) decided.push(await decideProfile(source, dims, options));
   const signal = options.signal ? { signal: options.signal } : {};
   const sha256 = await source.digest({
     ...signal,

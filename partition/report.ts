@@ -1,4 +1,5 @@
 /** What `tandem plan` says of a plan; the JSON keys are a contract. */
+import type { Alternative } from './alternatives.js';
 import { makeBlocks, type PlanBlock } from './blocks.js';
 import { type Plan, shardedShares, type WireDtype, wireType } from './choose.js';
 import { type CollectiveKind, sentElements } from './collective.js';
@@ -14,9 +15,19 @@ import type { Scope } from './scopes.js';
 import { sliceLayout } from './slice.js';
 import { DTYPES, type DType } from './tensor.js';
 
+export type { Alternative } from './alternatives.js';
 export type { BlockWork, PlanBlock } from './blocks.js';
 
-export interface PlanReport {
+/** A plan with what could be done instead. */
+export interface PlanReport extends MadeReport {
+  /** The plan itself and the other ways to use the same devices. */
+  readonly alternatives: readonly Alternative[];
+  /** One line where another way is faster; null where none is. */
+  readonly recommendation: string | null;
+}
+
+/** What is said of one plan. */
+export interface MadeReport {
   readonly world_size: number;
   readonly ranks: readonly {
     readonly rank: number;
@@ -174,7 +185,7 @@ const predict = (decided: Decided): PlanReport['predicted'] => {
   };
 };
 
-export const makeReport = (decided: Decided): PlanReport => {
+export const makeReport = (decided: Decided): MadeReport => {
   const { graph, plan, programs, devices } = decided;
   const shares = shardedShares(graph, plan);
   const total = sum(runNodes(decided).map(nodeFlops));

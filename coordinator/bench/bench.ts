@@ -165,8 +165,13 @@ const weightBytesOf = async (path: string): Promise<number> => {
   return [...weights.values()].reduce((sum, { bytes }) => sum + bytes, 0);
 };
 
-const predictionOf = async ({ model, devices, dims, wire }: BenchRun): Promise<PlanReport['predicted']> => {
-  const { predicted } = await plan(model.path, { devices, profiles: [dims], wireDtype: wire.dtype });
+const predictionOf = async ({ model, devices, dims, wire, split }: BenchRun): Promise<PlanReport['predicted']> => {
+  const { predicted } = await plan(model.path, {
+    devices,
+    profiles: [dims],
+    wireDtype: wire.dtype,
+    ...(split ? { split } : {}),
+  });
   return predicted;
 };
 

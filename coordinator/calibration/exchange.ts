@@ -23,8 +23,10 @@ const PROBES: readonly ProbeShape[] = [
   { elements: 64 * 1024, exchanges: 24 },
   { elements: 1024 * 1024, exchanges: 12 },
 ];
-/** Steps of each; the shortest counts. */
-const STEPS = 25;
+/** Steps of each: until the budget is spent, but not fewer than the least. The shortest counts. */
+const MOST_STEPS = 25;
+const LEAST_STEPS = 5;
+const BUDGET_MS = 1500;
 
 interface Timed extends ProbeShape {
   /** Of a step, without what its operators took. */
@@ -52,7 +54,9 @@ const timeProbe = async (shape: ProbeShape, settings: Probed, hooks: Hooks): Pro
     return await withCluster(shards, { ...settings, ...(signal ? { signal } : {}) }, async ({ cluster }) => {
       const inputs = { x: zeros(shape.elements) };
       let best: Timed | undefined;
-      for (let step = 0; step < STEPS; step++) {
+      const begun = performance.now();
+      const isSpent = (steps: number) => steps >= LEAST_STEPS && performance.now() - begun > BUDGET_MS;
+      for (let step = 0; step < MOST_STEPS && !isSpent(step); step++) {
         const start = performance.now();
         const { ranks } = await cluster.stepAll(inputs);
         const wall = performance.now() - start;

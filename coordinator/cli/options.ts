@@ -2,6 +2,7 @@
 import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { TandemError } from '../../partition/errors.js';
+import type { Split } from '../../partition/index.js';
 import { PROVIDERS, type Provider } from '../../partition/onnxruntime.js';
 import { withCalibration } from '../calibration/index.js';
 import { DEFAULT_TIMEOUTS } from '../cluster/index.js';
@@ -68,6 +69,14 @@ export const wireOption = (): Option =>
     .choices(['fp32', 'fp16'])
     .default('fp32');
 
+export const splitOption = (): Option =>
+  new Option(
+    '--split <what>',
+    "tensor: a part of the weights per rank; batch: all of them, and a part of the batch's work",
+  )
+    .choices(['tensor', 'batch'])
+    .default('tensor');
+
 export const shardsOption = (): Option =>
   new Option('--shards <dir>', "where prepared shard directories are kept (default: the user's cache)");
 
@@ -81,6 +90,7 @@ export interface DeviceOptions {
   readonly provider: Provider;
   readonly threads?: number;
   readonly wireDtype: 'fp32' | 'fp16';
+  readonly split: Split;
   readonly config?: string;
   readonly shards?: string;
 }
@@ -103,17 +113,18 @@ export type CalibratedSettings = ClusterSettings & Pick<ClusterConfig, 'calibrat
 
 export const uniformCluster = (
   worldSize: number,
-  options: Pick<DeviceOptions, 'provider' | 'threads' | 'wireDtype' | 'shards'>,
+  options: Pick<DeviceOptions, 'provider' | 'threads' | 'wireDtype' | 'split' | 'shards'>,
 ): CalibratedSettings => ({
   devices: uniformDevices(worldSize, options.provider, options.threads),
   wire: { dtype: options.wireDtype, transport: defaultTransport() },
   shards: options.shards === undefined ? defaultShardsDirectory() : resolve(options.shards),
+  split: options.split,
   calibration: defaultCalibrationFile(),
   timeouts: DEFAULT_TIMEOUTS,
 });
 
 /** Options that a config file decides; on the command line beside one they are an error, not ignored. */
-const CONFIG_DECIDES = ['provider', 'threads', 'wireDtype'] as const;
+const CONFIG_DECIDES = ['provider', 'threads', 'wireDtype', 'split'] as const;
 
 export const refuseMixed = (command: Command): void => {
   for (const name of CONFIG_DECIDES) {

@@ -4,6 +4,7 @@ import { availableParallelism, homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { LineCounter, parseDocument } from 'yaml';
 import { TandemError } from '../../partition/errors.js';
+import type { Split } from '../../partition/index.js';
 import type { Provider } from '../../partition/onnxruntime.js';
 import type { Rates } from '../../partition/rates.js';
 import { withCalibration } from '../calibration/index.js';
@@ -38,6 +39,8 @@ export interface ClusterConfig {
   /** Index is the rank. */
   readonly devices: readonly DeviceConfig[];
   readonly wire: { readonly dtype: 'fp32' | 'fp16'; readonly transport: 'ipc' | 'tcp' };
+  /** What is divided among the devices; see `partition/decide.ts`. */
+  readonly split: Split;
   /** Where prepared shard directories are kept, absolute. */
   readonly shards: string;
   /** The calibration file, absolute; it may be missing. */
@@ -146,6 +149,7 @@ const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
   model: resolve(dirname(file), parsed.model),
   devices: parsed.devices.map((device) => toDevice(device, parsed.devices)),
   wire: { dtype: parsed.wire.dtype, transport: parsed.wire.transport ?? defaultTransport() },
+  split: parsed.split,
   shards: parsed.shards === undefined ? defaultShardsDirectory() : resolve(dirname(file), parsed.shards),
   calibration: parsed.calibration === undefined ? defaultCalibrationFile() : resolve(dirname(file), parsed.calibration),
   timeouts: {

@@ -96,6 +96,12 @@ export const clusterSchema = z
       .describe('Ranks that the model is split over; when given, it must equal the number of devices'),
     devices: z.array(device).min(1).describe('One worker each; the place in the list is the rank'),
     wire: wire.prefault({}).describe('How workers exchange activations'),
+    split: z
+      .enum(['tensor', 'batch'])
+      .default('tensor')
+      .describe(
+        'tensor: each device holds a part of the weights. batch: each holds all and computes a part of the batch, such as one half of guidance',
+      ),
     shards: z
       .string()
       .min(1)

@@ -136,6 +136,7 @@ export const generate = async (request: GenerateRequest): Promise<GenerateReport
     dims: picture.dims,
     wireDtype: config.wire.dtype,
     root: config.shards,
+    split: config.split,
   });
   const hooks = { ...request, devices: config.devices, wire: config.wire, timeouts: config.timeouts };
   return withCluster(shards, hooks, async ({ cluster, loadMs }) => {

@@ -92,6 +92,29 @@ const MEMORY_LEGEND = div(
   swatch('var(--activations)', 'activations at their peak during a step'),
 );
 
+const NAMES: Readonly<Record<PlanReport['alternatives'][number]['name'], string>> = {
+  'tensor-parallel': 'split the tensors',
+  'single-device': 'do not split',
+  'guidance-batch': 'split the guidance batch',
+};
+
+const drawAlternatives = ({ alternatives, recommendation, predicted }: PlanReport): string => {
+  if (alternatives.length < 2) return '';
+  const rows = alternatives.map((one, index) => [
+    index === 0 ? `${NAMES[one.name]} (this plan)` : NAMES[one.name],
+    ms(one.step_ms),
+    formatBytes(Math.max(...one.weight_bytes_per_rank)),
+    formatBytes(one.wire_bytes_per_step),
+    one.fits ? 'yes' : 'no',
+  ]);
+  const basis = predicted.calibrated ? 'Times rest on rates measured on this machine.' : 'Times rest on typical rates.';
+  return [
+    element('h2', {}, 'What else these devices could do'),
+    table(['plan', 'step', 'weights of a rank', 'sent a step', 'fits'], rows),
+    element('p', {}, escapeText([recommendation, basis].filter((line) => line !== null).join(' '))),
+  ].join('');
+};
+
 /** Rows of the table of what stays whole. */
 const SHOWN = 15;
 
@@ -123,6 +146,7 @@ export const drawPlanPage = (report: PlanReport, name: string): string => {
     element('h2', {}, 'Memory and work of each rank'),
     MEMORY_LEGEND,
     drawRanks(report),
+    drawAlternatives(report),
     element('h2', {}, 'The network, in the order in which it runs'),
     drawLegend(meanings),
     drawNetwork(report, meanings),

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
+import type { Split } from '../../partition/index.js';
 import { FORMAT_VERSION } from '../../partition/manifest.js';
 import { readModel } from '../../partition/read.js';
 import type { DeviceConfig } from '../config/index.js';
@@ -14,6 +15,7 @@ export interface FingerprintRequest {
   readonly devices: readonly DeviceConfig[];
   readonly dims: Dims;
   readonly wireDtype: 'fp32' | 'fp16';
+  readonly split?: Split;
 }
 
 /** Path, size and time of change stand for a file's content: a digest of 3.4 GB would cost seconds at every start. */
@@ -58,6 +60,7 @@ export const fingerprint = async (request: FingerprintRequest): Promise<string> 
     devices: request.devices.map(planned),
     dims: Object.entries(request.dims).sort(([a], [b]) => a.localeCompare(b)),
     wire: request.wireDtype,
+    split: request.split ?? 'tensor',
   };
   return createHash('sha256').update(JSON.stringify(identity)).digest('hex').slice(0, 16);
 };

@@ -3,7 +3,7 @@ import { statSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TandemError } from '../../partition/errors.js';
-import { findPreparedMismatch, partition } from '../../partition/index.js';
+import { findPreparedMismatch, partition, type Split } from '../../partition/index.js';
 import { type Manifest, type Profile, readManifest } from '../../partition/manifest.js';
 import type { DeviceConfig } from '../config/index.js';
 import { checkCancelled, type Hooks } from '../hooks.js';
@@ -18,6 +18,8 @@ export interface ShardRequest extends Hooks {
   /** A size for every symbolic dim. */
   readonly dims: Dims;
   readonly wireDtype: 'fp32' | 'fp16';
+  /** `tensor` where absent. */
+  readonly split?: Split;
   /** Where shard directories are kept; made where it is missing. */
   readonly root: string;
 }
@@ -69,6 +71,7 @@ const makeShards = async (request: ShardRequest, directory: string): Promise<Man
     devices: request.devices,
     profiles: [request.dims],
     wireDtype: request.wireDtype,
+    ...(request.split ? { split: request.split } : {}),
     ...(request.onProgress ? { onProgress: request.onProgress } : {}),
     ...(request.signal ? { signal: request.signal } : {}),
   });

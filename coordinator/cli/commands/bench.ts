@@ -22,6 +22,7 @@ import {
   providerOption,
   refuseMixed,
   shardsOption,
+  splitOption,
   threadsOption,
   uniformCluster,
   usageError,
@@ -64,11 +65,11 @@ const pictureOf = async (config: ClusterConfig, options: BenchOptions): Promise<
 
 const configRun = async (file: string, options: BenchOptions): Promise<ColdRun> => {
   const config = await readClusterConfig(file);
-  const { devices, wire, shards, timeouts } = config;
+  const { devices, wire, split, shards, timeouts } = config;
   const { model, dims } = await planDenoiser(config, options.dim);
   const picture = await pictureOf(config, options);
   const name = basename(file).replace(/\.ya?ml$/, '');
-  return { name, model, dims, devices, wire, shards, timeouts, ...(picture ? { picture } : {}) };
+  return { name, model, dims, devices, wire, split, shards, timeouts, ...(picture ? { picture } : {}) };
 };
 
 const modelRuns = async (model: string, options: BenchOptions): Promise<readonly ColdRun[]> => {
@@ -172,6 +173,7 @@ export const addBench = (program: Command, outer: ProcessContext): void => {
     .addOption(providerOption())
     .addOption(threadsOption())
     .addOption(wireOption())
+    .addOption(splitOption())
     .addOption(shardsOption())
     .option('--steps <n>', 'measured steps of each run', positiveInteger, 5)
     .option('--seed <n>', 'seed of the random inputs', nonNegativeInteger, 0)

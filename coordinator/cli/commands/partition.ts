@@ -13,6 +13,7 @@ import {
   jsonOption,
   positiveInteger,
   providerOption,
+  splitOption,
   threadsOption,
   verboseOption,
   wireOption,
@@ -88,6 +89,7 @@ export const addPartition = (program: Command, outer: ProcessContext): void => {
     .addOption(providerOption())
     .addOption(threadsOption())
     .addOption(wireOption())
+    .addOption(splitOption())
     .addOption(jsonOption())
     .addOption(verboseOption())
     .addHelpText('after', HELP)
@@ -100,6 +102,7 @@ export const addPartition = (program: Command, outer: ProcessContext): void => {
           devices: cluster.devices,
           profiles: [requireDims(inputs, options.dim)],
           wireDtype: cluster.wire.dtype,
+          ...(cluster.split ? { split: cluster.split } : {}),
           prepare: options.prepare,
           onProgress: context.onProgress,
           signal: context.signal,

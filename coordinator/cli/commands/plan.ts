@@ -17,6 +17,7 @@ import {
   jsonOption,
   positiveInteger,
   providerOption,
+  splitOption,
   threadsOption,
   uncalibratedFromOptions,
   verboseOption,
@@ -81,6 +82,32 @@ const replicatedTable = (report: PlanReport): string => {
   return `${table}${more}`;
 };
 
+const NAMES: Readonly<Record<PlanReport['alternatives'][number]['name'], string>> = {
+  'tensor-parallel': 'split the tensors',
+  'single-device': 'do not split',
+  'guidance-batch': 'split the guidance batch',
+};
+
+const alternativesTable = ({ alternatives, recommendation }: PlanReport): string => {
+  const table = formatTable(
+    [
+      { title: 'plan' },
+      { title: 'step', align: 'right' },
+      { title: 'weights of a rank', align: 'right' },
+      { title: 'sent a step', align: 'right' },
+      { title: 'fits' },
+    ],
+    alternatives.map(({ name, step_ms, weight_bytes_per_rank, wire_bytes_per_step, fits }, index) => [
+      index === 0 ? `${NAMES[name]} (this plan)` : NAMES[name],
+      formatMs(step_ms),
+      formatBytes(Math.max(...weight_bytes_per_rank)),
+      formatBytes(wire_bytes_per_step),
+      fits ? 'yes' : 'no',
+    ]),
+  );
+  return recommendation === null ? table : `${table}\n${recommendation}`;
+};
+
 /** Said where times rest on typical rates. */
 export const UNCALIBRATED =
   'Predicted with typical rates: measure this machine with `tandem plan MODEL --calibrate` for better ones.';
@@ -95,6 +122,7 @@ export const planText = (report: PlanReport): string => {
     `${report.segments} segments a rank; ${report.collective_count} collectives; ${formatBytes(report.wire_bytes_per_step)} sent a step.`,
     '',
     ranksTable(report),
+    ...(report.alternatives.length > 1 ? ['', alternativesTable(report)] : []),
     ...(report.collectives.length > 0 ? ['', collectivesTable(report)] : []),
     '',
     replicatedTable(report),
@@ -135,6 +163,7 @@ export const addPlan = (program: Command, outer: ProcessContext): void => {
     .addOption(providerOption())
     .addOption(threadsOption())
     .addOption(wireOption())
+    .addOption(splitOption())
     .option('--calibrate', "first measure this machine: the model's operators on each device, and exchanges")
     .option('--html <file>', 'draw the plan as a page that needs nothing but a browser')
     .addOption(jsonOption())
@@ -151,6 +180,7 @@ export const addPlan = (program: Command, outer: ProcessContext): void => {
           devices: cluster.devices,
           profiles: [dims],
           wireDtype: cluster.wire.dtype,
+          ...(cluster.split ? { split: cluster.split } : {}),
           onProgress: context.onProgress,
         });
         if (options.html !== undefined) await writePage(options.html, drawPlanPage(report, name));

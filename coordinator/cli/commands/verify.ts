@@ -16,6 +16,7 @@ import {
   positiveInteger,
   providerOption,
   shardsOption,
+  splitOption,
   threadsOption,
   verboseOption,
   wireOption,
@@ -58,6 +59,7 @@ export const addVerify = (program: Command, outer: ProcessContext): void => {
     .addOption(providerOption())
     .addOption(threadsOption())
     .addOption(wireOption())
+    .addOption(splitOption())
     .addOption(shardsOption())
     .option('--seed <n>', 'seed of the random inputs', nonNegativeInteger, 0)
     .option('--rounds <n>', 'steps to compare, each on other inputs', positiveInteger, 1)
