@@ -9,10 +9,12 @@ export {
   type PlanReport,
   partition,
   plan,
+  type Split,
 } from '../partition/index.js';
 export { PROVIDERS, type Provider } from '../partition/onnxruntime.js';
 export type { DType, HostTensor, TensorSpec } from '../partition/tensor.js';
 export { type BenchReport, type BenchRequest, type BenchRun, type BenchRunReport, bench } from './bench/bench.js';
+export { type CalibrateRequest, calibrate, withCalibration } from './calibration/index.js';
 export { type Cluster, launchCluster } from './cluster/index.js';
 export {
   type ClusterConfig,
@@ -25,5 +27,6 @@ export type { Denoiser } from './denoiser.js';
 export { type GenerateReport, type GenerateRequest, generate } from './generate/generate.js';
 export type { Hooks } from './hooks.js';
 export { type LaunchConfigRequest, type Launched, launch } from './launch.js';
+export { drawPlanPage } from './plan-page/page.js';
 export { type DenoiserModel, findDenoiserModel } from './shards/model.js';
 export { type VerifyReport, type VerifyRequest, verify } from './verify/verify.js';

@@ -92,9 +92,12 @@ class Problem {
     for (const node of graph.nodes) this.#addPairs(node);
   }
 
+  get costs(): CostGraph {
+    return { domains: this.#domains, unary: this.#unary, pairs: this.#pairs };
+  }
+
   solve(): Plan {
-    const problem: CostGraph = { domains: this.#domains, unary: this.#unary, pairs: this.#pairs };
-    const { choice } = minimise(problem);
+    const { choice } = minimise(this.costs);
     const chosen = <T>(key: Node | Value, options: readonly T[]): T => {
       const option = options[choice[this.#index.get(key) ?? 0] ?? 0];
       if (option === undefined) throw new RangeError('The solver chose a state that does not exist.');
@@ -250,6 +253,10 @@ const priceList = (graph: Graph, { rates }: ChooseOptions, discount: number): Pr
     perWireByte: Math.max(...rates.map(({ wireBytesPerMs }) => 1 / wireBytesPerMs)) / discount,
   };
 };
+
+/** The problem whose solution is the cheapest plan, before any discount: for those who want to solve it themselves. */
+export const costGraphOf = (graph: Graph, placements: Placements, options: ChooseOptions): CostGraph =>
+  new Problem(graph, placements, options, priceList(graph, options, 1)).costs;
 
 /**
  * The cheapest plan. Where it would leave more than a twentieth of the weights or of the work whole, exchanges are made just

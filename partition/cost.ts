@@ -55,8 +55,17 @@ const FLOPS_PER_ELEMENT = 16;
 
 const isTensor = (value: Value | undefined): boolean => value !== undefined && value.constant === undefined;
 
+/** A plan asks for the class of every node in every row; a node never changes. */
+const classes = new WeakMap<Node, { readonly kind: OperatorClass | undefined }>();
+
 /** The class of an operator; undefined for those that take no time to speak of. */
 export const classOf = (node: Node): OperatorClass | undefined => {
+  const known = classes.get(node) ?? { kind: findClass(node) };
+  classes.set(node, known);
+  return known.kind;
+};
+
+const findClass = (node: Node): OperatorClass | undefined => {
   const { op } = node;
   if (VIEW.has(op)) return undefined;
   if (CONV.has(op)) return 'conv';

@@ -32,7 +32,8 @@ interface PlanOptions extends DeviceOptions, CommonOptions {
 }
 
 const HELP = `
-Only the graph is read: weights may be missing. --json prints ranks, fractions, collectives, blocks and predicted times;
+Only the graph is read: weights may be missing. Times are typical ones until --calibrate has measured this machine, on this
+model's operators; bench then shows predicted beside measured, and the planner divides by what was measured. --json prints ranks, fractions, collectives, blocks and predicted times;
 --html draws them.
 
 Examples:
