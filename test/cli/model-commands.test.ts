@@ -46,7 +46,7 @@ describe('tandem plan', () => {
     const { status, stdout } = await run('plan', ...MODEL, ...TINY_SD_DIMS, '--html', page);
     expect(status).toBe(0);
     expect(stdout).toMatch(/typical rates: measure this machine with `tandem plan MODEL --calibrate`/);
-    expect(stdout).toMatch(/split the tensors \(this plan\)[^]*do not split[^]*split the guidance batch/);
+    expect(stdout).toMatch(/split the tensors \(this plan\)[\s\S]*do not split[\s\S]*split the guidance batch/);
     expect(readFileSync(page, 'utf8')).toContain('<h1>tiny-sd on 2 devices</h1>');
   });
 
