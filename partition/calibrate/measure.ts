@@ -53,16 +53,33 @@ const LEAST_MS = 0.0005;
 /** More than a processor's caches hold, in bytes. */
 const CACHES_BYTES = 96 * 1024 * 1024;
 
-/** @param before each run, untimed */
-const shortest = async (session: Session, feeds: OperatorModel['feeds'], before: () => void): Promise<number> => {
+/** Time that this process has computed, in ms. */
+const computedMs = (): number => {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
+};
+
+/**
+ * Shortest time of a run, in ms. On one thread of the cpu that is the time it computed, where that is less than the time it
+ * took: what it waited while other processes ran is not its own.
+ * @param before each run, untimed
+ */
+const shortest = async (
+  session: Session,
+  { feeds }: OperatorModel,
+  { provider, threads }: MeasuredDevice,
+  before: () => void,
+): Promise<number> => {
+  const isAlone = provider === 'cpu' && threads === 1;
   await session.run(feeds);
   let best = Number.POSITIVE_INFINITY;
   const start = performance.now();
   for (let runs = 0; runs < LEAST_RUNS || performance.now() - start < BUDGET_MS; runs++) {
     before();
-    const begun = performance.now();
+    const [begun, computed] = [performance.now(), computedMs()];
     await session.run(feeds);
-    best = Math.min(best, performance.now() - begun);
+    const took = performance.now() - begun;
+    best = Math.min(best, isAlone ? Math.min(took, computedMs() - computed) : took);
   }
   return best;
 };
@@ -80,14 +97,14 @@ const OPTIMISED = {
 
 /** Shortest time of a run, in ms. */
 const timeModel = async (
-  { bytes, feeds }: OperatorModel,
+  model: OperatorModel,
   device: MeasuredDevice,
   how: typeof AS_IT_STANDS | typeof OPTIMISED,
   before: () => void = () => undefined,
 ): Promise<number> => {
-  const session = await openSession(bytes, { ...device, ...how });
+  const session = await openSession(model.bytes, { ...device, ...how });
   try {
-    return await shortest(session, feeds, before);
+    return await shortest(session, model, device, before);
   } finally {
     await session.dispose();
   }
