@@ -11,7 +11,6 @@ import { type DenoiserModel, findDenoiserModel } from '../../shards/model.js';
 import { type CommandContext, type CommonOptions, type ProcessContext, withContext } from '../context.js';
 import {
   type CalibratedSettings,
-  clusterFromOptions,
   type DeviceOptions,
   dimOption,
   jsonOption,
@@ -130,19 +129,19 @@ export const planText = (report: PlanReport): string => {
   ].join('\n');
 };
 
-/** The cluster to plan for, measured first where that was asked for. */
-const plannedCluster = async (
+/** The cluster with measured rates; they are measured first where that was asked for. */
+const withRates = async (
+  cluster: CalibratedSettings,
   model: DenoiserModel,
   dims: Dims,
   options: PlanOptions,
-  command: Command,
   context: CommandContext,
 ): Promise<CalibratedSettings> => {
-  if (!options.calibrate) return clusterFromOptions(options, command);
-  const cluster = await uncalibratedFromOptions(options, command);
   const { onProgress, signal } = context;
-  await calibrate({ model, dims, cluster, onProgress, signal });
-  context.onNotice(`Wrote what was measured to ${cluster.calibration}.`);
+  if (options.calibrate) {
+    await calibrate({ model, dims, cluster, onProgress, signal });
+    context.onNotice(`Wrote what was measured to ${cluster.calibration}.`);
+  }
   return withCalibration(cluster);
 };
 
@@ -174,9 +173,10 @@ export const addPlan = (program: Command, outer: ProcessContext): void => {
       withContext(outer, options, async (context) => {
         const found = findDenoiserModel(model);
         const { path, name } = found;
+        const described = await uncalibratedFromOptions(options, command);
         const { inputs } = await inspect(path);
         const dims = requireDims(inputs, options.dim);
-        const cluster = await plannedCluster(found, dims, options, command, context);
+        const cluster = await withRates(described, found, dims, options, context);
         const report = await plan(path, {
           devices: cluster.devices,
           profiles: [dims],
