@@ -10,10 +10,12 @@ export {
   partition,
   plan,
   type Quantize,
+  type Split,
 } from '../partition/index.js';
 export { PROVIDERS, type Provider } from '../partition/onnxruntime.js';
 export type { DType, HostTensor, TensorSpec } from '../partition/tensor.js';
 export { type BenchReport, type BenchRequest, type BenchRun, type BenchRunReport, bench } from './bench/bench.js';
+export { type CalibrateRequest, calibrate, withCalibration } from './calibration/index.js';
 export { type Cluster, launchCluster } from './cluster/index.js';
 export {
   type ClusterConfig,
@@ -26,6 +28,7 @@ export type { Denoiser } from './denoiser.js';
 export { type GenerateReport, type GenerateRequest, generate } from './generate/generate.js';
 export { cancelled, type Hooks, terminated } from './hooks.js';
 export { type LaunchConfigRequest, type Launched, launch } from './launch.js';
+export { drawPlanPage } from './plan-page/page.js';
 export { type Ready, type ServeRequest, type SwapOutcome, serve } from './server/index.js';
 export { type DenoiserModel, findDenoiserModel } from './shards/model.js';
 export { type VerifyReport, type VerifyRequest, verify } from './verify/verify.js';

@@ -40,6 +40,7 @@ export const launch = async (request: LaunchConfigRequest): Promise<Launched> =>
     wireDtype: config.wire.dtype,
     quantize: config.quantize,
     root: config.shards,
+    split: config.split,
   });
   return { model, shards, ...(await startCluster(shards, { ...request, ...config, ...residency(config) })) };
 };

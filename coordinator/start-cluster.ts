@@ -6,7 +6,7 @@ import type { PreparedShards } from './shards/prepare.js';
 
 /** Everything about a cluster but its model. */
 export type ClusterSettings = Pick<ClusterConfig, 'devices' | 'wire' | 'quantize' | 'shards' | 'timeouts'> &
-  Partial<Pick<ClusterConfig, 'loader'>>;
+  Partial<Pick<ClusterConfig, 'loader' | 'split'>>;
 
 /** What sets a resident cluster apart from a one-shot command's. */
 export type Residency = Pick<LaunchOptions, 'restart' | 'detached'>;

@@ -4,10 +4,11 @@
  * collective makes of them), which the exact solver minimises.
  */
 import { type CollectiveKind, collectiveFor, sentElements, serves } from './collective.js';
-import { heldBytes, nodeFlops, nodeMs, type Rates, valueBytes, workShare } from './cost.js';
+import { copyMs, heldBytes, nodeFlops, nodeMs, rankMs, valueBytes } from './cost.js';
 import type { Graph, Node, Value } from './graph.js';
 import { findConstants, type Placements } from './place.js';
 import { type Placement, placementKey, REPLICATE, samePlacement } from './placement.js';
+import type { Rates } from './rates.js';
 import type { Row } from './rules/rule.js';
 import { type CostGraph, minimise, type PairCost } from './solve/eliminate.js';
 import { DTYPES, type DType } from './tensor.js';
@@ -27,10 +28,14 @@ export interface Plan {
 }
 
 export interface ChooseOptions {
-  /** Relative speed per rank. */
-  readonly speeds: readonly number[];
-  readonly rates: Rates;
+  /** Index is the rank. */
+  readonly rates: readonly Rates[];
   readonly wireDtype: WireDtype;
+  /**
+   * `memory`: each rank is to hold a part of the weights, at the price of exchanges. `time`: the shortest step, whoever holds
+   * what. `memory` where absent.
+   */
+  readonly goal?: 'memory' | 'time';
 }
 
 /**
@@ -87,9 +92,12 @@ class Problem {
     for (const node of graph.nodes) this.#addPairs(node);
   }
 
+  get costs(): CostGraph {
+    return { domains: this.#domains, unary: this.#unary, pairs: this.#pairs };
+  }
+
   solve(): Plan {
-    const problem: CostGraph = { domains: this.#domains, unary: this.#unary, pairs: this.#pairs };
-    const { choice } = minimise(problem);
+    const { choice } = minimise(this.costs);
     const chosen = <T>(key: Node | Value, options: readonly T[]): T => {
       const option = options[choice[this.#index.get(key) ?? 0] ?? 0];
       if (option === undefined) throw new RangeError('The solver chose a state that does not exist.');
@@ -107,7 +115,7 @@ class Problem {
   }
 
   get #worldSize(): number {
-    return this.#options.speeds.length;
+    return this.#options.rates.length;
   }
 
   /** Made as one of its producer's rows says, and left so or made whole. */
@@ -144,13 +152,10 @@ class Problem {
 
   #addNode(node: Node): void {
     const isConstant = node.outputs.every((output) => !output || this.#placements.constants.has(output));
-    const time = isConstant ? 0 : nodeMs(node, this.#options.rates);
+    const slowest = (row: Row) => Math.max(...this.#options.rates.map((rates, rank) => rankMs(node, row, rank, rates)));
     this.#add(
       node,
-      this.#rows(node).map((row) => {
-        const slowest = Math.max(...this.#options.speeds.map((speed, rank) => workShare(node, row, rank) / speed));
-        return time * slowest + this.#weightCost(node, row);
-      }),
+      this.#rows(node).map((row) => (isConstant ? 0 : slowest(row)) + this.#weightCost(node, row)),
     );
   }
 
@@ -165,7 +170,7 @@ class Problem {
     const { shape } = value;
     if (!collective || !shape) return 0;
     const elements = Math.max(
-      ...this.#options.speeds.map((_, rank) => sentElements(shape, made, rank, this.#worldSize)),
+      ...this.#options.rates.map((_, rank) => sentElements(shape, made, rank, this.#worldSize)),
     );
     const bytes = elements * wireElementBytes(value.dtype, this.#options.wireDtype);
     return this.#prices.perExchange + bytes * this.#prices.perWireByte;
@@ -196,7 +201,8 @@ class Problem {
   #useCost(value: Value, wanted: Placement, { made, collective }: TensorState): number {
     if (samePlacement(made, wanted) || (collective && wanted.kind === 'replicate')) return 0;
     if (!serves(made, wanted) && !(collective && serves(REPLICATE, wanted))) return Number.POSITIVE_INFINITY;
-    return (heldBytes(value, wanted, this.#worldSize) * 2) / this.#options.rates.bytesPerMs;
+    const bytes = heldBytes(value, wanted, this.#worldSize);
+    return Math.max(...this.#options.rates.map((rates) => copyMs(bytes, rates)));
   }
 }
 
@@ -228,18 +234,29 @@ export const shardedShares = (graph: Graph, plan: Plan): Shares => {
   return { weights: all === 0 ? 0 : split / all, flops: flops === 0 ? 0 : splitFlops / flops };
 };
 
+const timePrices = (rates: readonly Rates[]): Prices => ({
+  perWeightByte: 0,
+  perExchange: Math.max(...rates.map(({ latencyMs, segmentMs }) => latencyMs + segmentMs)),
+  perWireByte: Math.max(...rates.map(({ wireBytesPerMs }) => 1 / wireBytesPerMs)),
+});
+
 const priceList = (graph: Graph, { rates }: ChooseOptions, discount: number): Prices => {
   const constants = findConstants(graph);
   const isRun = (node: Node) => !node.outputs.every((output) => !output || constants.has(output));
-  const stepMs = graph.nodes.filter(isRun).reduce((sum, node) => sum + nodeMs(node, rates), 0);
+  const stepOf = (one: Rates) => graph.nodes.filter(isRun).reduce((sum, node) => sum + nodeMs(node, one), 0);
+  const stepMs = Math.max(...rates.map(stepOf));
   const weights = new Set(graph.nodes.flatMap((node) => node.inputs.filter((value) => value?.constant !== undefined)));
   const bytes = [...weights].reduce((sum, value) => sum + (value ? valueBytes(value) : 0), 0);
   return {
     perWeightByte: (WHOLE_WEIGHTS_PRICE * stepMs) / Math.max(1, bytes),
     perExchange: (EXCHANGE_PRICE * stepMs) / discount,
-    perWireByte: 1 / rates.wireBytesPerMs / discount,
+    perWireByte: Math.max(...rates.map(({ wireBytesPerMs }) => 1 / wireBytesPerMs)) / discount,
   };
 };
+
+/** The problem whose solution is the cheapest plan, before any discount: for those who want to solve it themselves. */
+export const costGraphOf = (graph: Graph, placements: Placements, options: ChooseOptions): CostGraph =>
+  new Problem(graph, placements, options, priceList(graph, options, 1)).costs;
 
 /**
  * The cheapest plan. Where it would leave more than a twentieth of the weights or of the work whole, exchanges are made just
@@ -247,12 +264,13 @@ const priceList = (graph: Graph, { rates }: ChooseOptions, discount: number): Pr
  * @throws TandemError PLAN_TOO_WIDE when the graph is too entangled for the exact solver
  */
 export const choose = (graph: Graph, placements: Placements, options: ChooseOptions): Plan => {
+  if (options.goal === 'time') return new Problem(graph, placements, options, timePrices(options.rates)).solve();
   const attempt = (step: number) => {
     const plan = new Problem(graph, placements, options, priceList(graph, options, DISCOUNT ** step)).solve();
     const { weights, flops } = shardedShares(graph, plan);
     return { plan, share: Math.min(weights, flops) };
   };
-  const isEnough = ({ share }: { readonly share: number }) => share >= WANTED_SHARE || options.speeds.length === 1;
+  const isEnough = ({ share }: { readonly share: number }) => share >= WANTED_SHARE || options.rates.length === 1;
   const undiscounted = attempt(0);
   if (isEnough(undiscounted)) return undiscounted.plan;
   let best = attempt(DISCOUNT_STEPS);

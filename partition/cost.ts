@@ -1,32 +1,10 @@
 /** What a plan costs: time to compute, to move data in memory, and to send it, per rank. */
 import type { Node, Value } from './graph.js';
-import type { Provider } from './onnxruntime.js';
 import { localElements, type Placement, REPLICATE } from './placement.js';
-import { findRule } from './rules/index.js';
+import type { ClassRates, OperatorClass, Rates } from './rates.js';
+import { findRule, operatorKey } from './rules/index.js';
 import type { Row } from './rules/rule.js';
 import { byteLength, DTYPES, elementCount } from './tensor.js';
-
-/** Rates of one device of speed 1 and of the links between ranks. */
-export interface Rates {
-  readonly flopsPerMs: number;
-  /** Memory traffic of operators that compute little. */
-  readonly bytesPerMs: number;
-  readonly wireBytesPerMs: number;
-  /** Of one exchange. */
-  readonly latencyMs: number;
-}
-
-/**
- * Typical rates. CPU: one core with AVX-512, read off a full-size UNet's step (`tandem bench`, 803 GFLOP in 4.7 s); its wire: two
- * processes on one host, copies in and out included. The others are data-sheet orders of magnitude.
- */
-export const RATES: Readonly<Record<Provider, Rates>> = {
-  cpu: { flopsPerMs: 170e6, bytesPerMs: 25e6, wireBytesPerMs: 0.5e6, latencyMs: 0.7 },
-  cuda: { flopsPerMs: 15e9, bytesPerMs: 800e6, wireBytesPerMs: 1e6, latencyMs: 0.3 },
-  webgpu: { flopsPerMs: 4e9, bytesPerMs: 300e6, wireBytesPerMs: 1e6, latencyMs: 0.5 },
-  dml: { flopsPerMs: 8e9, bytesPerMs: 400e6, wireBytesPerMs: 1e6, latencyMs: 0.5 },
-  coreml: { flopsPerMs: 2e9, bytesPerMs: 100e6, wireBytesPerMs: 1e6, latencyMs: 0.5 },
-};
 
 export const nodeFlops = (node: Node): number => {
   if (node.outputs.some((output) => output && !output.shape)) return 0;
@@ -49,18 +27,108 @@ export const workShare = (node: Node, row: Row, rank: number): number =>
 export const valueBytes = (value: Value): number =>
   value.shape ? byteLength({ dtype: value.dtype, shape: value.shape }) : 0;
 
+const localBytes = (value: Value, placement: Placement | undefined, rank: number): number =>
+  value.shape ? localElements(value.shape, placement ?? REPLICATE, rank) * DTYPES[value.dtype].bytes : 0;
+
 /** Bytes of a constant that the rank with the largest part holds. */
-export const heldBytes = (value: Value, placement: Placement, worldSize: number): number => {
-  const { shape } = value;
-  if (!shape) return 0;
-  const elements = Array.from({ length: worldSize }, (_, rank) => localElements(shape, placement, rank));
-  return Math.max(...elements) * DTYPES[value.dtype].bytes;
+export const heldBytes = (value: Value, placement: Placement, worldSize: number): number =>
+  Math.max(...Array.from({ length: worldSize }, (_, rank) => localBytes(value, placement, rank)));
+
+const PRODUCT = new Set(['MatMul', 'Gemm', 'FusedMatMul', 'Einsum']);
+const CONV = new Set(['Conv', 'ConvTranspose']);
+const NORM = new Set(
+  'LayerNormalization SimplifiedLayerNormalization RMSNormalization InstanceNormalization GroupNormalization GroupNorm SkipLayerNormalization SkipSimplifiedLayerNormalization SkipGroupNorm BatchNormalization LpNormalization'.split(
+    ' ',
+  ),
+);
+const MOVE = new Set(
+  'Transpose Concat Split Slice Gather GatherElements GatherND Expand Tile Pad Resize Upsample DepthToSpace SpaceToDepth ScatterND'.split(
+    ' ',
+  ),
+);
+/** Only the shape changes: ONNX Runtime hands the same memory on. */
+const VIEW = new Set(['Reshape', 'Flatten', 'Squeeze', 'Unsqueeze', 'Identity', 'Dropout']);
+const QUANTISED = /Integer|QLinear|Quantize|NBits|QGemm/;
+const ATTENTION = /Attention/;
+/** An operator that nobody listed and that does more per element than this multiplies matrices. */
+const FLOPS_PER_ELEMENT = 16;
+
+const isTensor = (value: Value | undefined): boolean => value !== undefined && value.constant === undefined;
+
+/** A plan asks for the class of every node in every row; a node never changes. */
+const classes = new WeakMap<Node, { readonly kind: OperatorClass | undefined }>();
+
+/** The class of an operator; undefined for those that take no time to speak of. */
+export const classOf = (node: Node): OperatorClass | undefined => {
+  const known = classes.get(node) ?? { kind: findClass(node) };
+  classes.set(node, known);
+  return known.kind;
 };
 
-/** Bytes of activations that a node reads and writes. */
-export const traffic = (node: Node): number =>
-  [...node.inputs, ...node.outputs].reduce((sum, value) => sum + (value && !value.constant ? valueBytes(value) : 0), 0);
+const findClass = (node: Node): OperatorClass | undefined => {
+  const { op } = node;
+  if (VIEW.has(op)) return undefined;
+  if (CONV.has(op)) return 'conv';
+  if (QUANTISED.test(op)) return 'quantised';
+  if (ATTENTION.test(op)) return 'attention';
+  if (op.endsWith('Softmax')) return 'softmax';
+  if (NORM.has(op)) return 'norm';
+  if (MOVE.has(op)) return 'move';
+  const elements = elementCount(node.outputs[0]?.shape ?? []);
+  if (!PRODUCT.has(op) && nodeFlops(node) <= FLOPS_PER_ELEMENT * elements) return 'elementwise';
+  return isTensor(node.inputs[0]) && isTensor(node.inputs[1]) ? 'attention' : 'matmul';
+};
 
-/** Time of a node on one device of speed 1, in ms: what it computes or what it moves, whichever takes longer (roofline). */
-export const nodeMs = (node: Node, rates: Rates): number =>
-  Math.max(nodeFlops(node) / rates.flopsPerMs, traffic(node) / rates.bytesPerMs);
+/** Operators with the same rates: by operator, but a product with weights is another thing than one of two activations. */
+export const rateKey = (node: Node): string => {
+  const isAttention = PRODUCT.has(node.op) && classOf(node) === 'attention';
+  return isAttention ? `${operatorKey(node)} of activations` : operatorKey(node);
+};
+
+/** What an operator has to do on one rank. */
+export interface Load {
+  readonly flops: number;
+  readonly readBytes: number;
+  readonly writtenBytes: number;
+}
+
+/** All of a node's work; weights are read as well. */
+export const wholeLoad = (node: Node): Load => ({
+  flops: nodeFlops(node),
+  readBytes: node.inputs.reduce((sum, value) => sum + (value ? valueBytes(value) : 0), 0),
+  writtenBytes: node.outputs.reduce((sum, value) => sum + (value ? valueBytes(value) : 0), 0),
+});
+
+const rankLoad = (node: Node, row: Row, rank: number): Load => ({
+  flops: nodeFlops(node) * workShare(node, row, rank),
+  readBytes: node.inputs.reduce((sum, value, i) => sum + (value ? localBytes(value, row.inputs[i], rank) : 0), 0),
+  writtenBytes: node.outputs.reduce((sum, value, i) => sum + (value ? localBytes(value, row.outputs[i], rank) : 0), 0),
+});
+
+/** ms */
+export const loadMs = ({ flops, readBytes, writtenBytes }: Load, rates: ClassRates): number =>
+  rates.overheadMs + flops / rates.flopsPerMs + readBytes / rates.readBytesPerMs + writtenBytes / rates.writeBytesPerMs;
+
+/** Time of what an operator has to do, in ms. */
+export const workMs = (
+  { kind, key, ...load }: Load & { readonly kind?: OperatorClass | undefined; readonly key: string },
+  { classes, operators }: Rates,
+): number => (kind === undefined ? classes.move.overheadMs : loadMs(load, operators[key] ?? classes[kind]));
+
+const timeOf = (node: Node, load: Load, rates: Rates): number =>
+  workMs({ ...load, kind: classOf(node), key: rateKey(node) }, rates);
+
+/** Time of a whole node on one device, in ms. */
+export const nodeMs = (node: Node, rates: Rates): number => timeOf(node, wholeLoad(node), rates);
+
+/** Time of a rank's part of a node, in ms. */
+export const rankMs = (node: Node, row: Row, rank: number, rates: Rates): number =>
+  timeOf(node, rankLoad(node, row, rank), rates);
+
+/** Time to copy bytes in memory, in ms. */
+export const copyMs = (bytes: number, { classes: { move } }: Rates): number =>
+  loadMs({ flops: 0, readBytes: bytes, writtenBytes: bytes }, move);
+
+/** Time to add two tensors of this size, in ms. */
+export const addMs = (bytes: number, { classes: { elementwise } }: Rates): number =>
+  loadMs({ flops: 0, readBytes: 2 * bytes, writtenBytes: bytes }, elementwise);

@@ -1,41 +1,45 @@
 /**
- * The folder's public functions: ONNX file in, plan or shard directory out. `decide` reads as the table of contents:
+ * The folder's public functions: ONNX file in, plan or shard directory out. In short:
  *
  *     read -> fold (dims, constants, shapes) -> canonicalise -> place -> choose -> cut -> emit (localise, divide, quantize)
  *     -> write (prepare)
  */
 
 import { basename, posix } from 'node:path';
+import { findAlternatives, recommend } from './alternatives.js';
 import { canonicalise } from './canonicalise.js';
-import { choose, type WireDtype } from './choose.js';
-import { cut } from './cut.js';
-import { type EmittedSegment, emitRank } from './emit.js';
+import type { WireDtype } from './choose.js';
+import { type DecideOptions, decide, type Programs, type Split } from './decide.js';
+import type { EmittedSegment } from './emit.js';
 import { TandemError } from './errors.js';
 import { type Dims, declaredInputs, declaredOutputs, fold } from './fold.js';
 import type { Graph, Node } from './graph.js';
 import { FORMAT_VERSION, type Manifest, type PreparedFor, type Profile, type Quantize } from './manifest.js';
-import type { Provider, TensorMetadata } from './onnxruntime.js';
-import { place } from './place.js';
+import type { TensorMetadata } from './onnxruntime.js';
 import { divideLargeSegments } from './prepare/divide.js';
 import { findTarget, isPreparable } from './prepare/target.js';
 import { quantizePrograms } from './quantize.js';
+import type { RatedDevice } from './rates.js';
 import { type ReadOptions, readModel, type SourceModel } from './read.js';
-import { type Decided, makeReport, type PlanReport, planRates, sentBytes } from './report.js';
+import { type Decided, makeReport, type PlanReport, sentBytes } from './report.js';
 import { operatorKey } from './rules/index.js';
+import { findScopes } from './scopes.js';
 import type { TensorSpec } from './tensor.js';
 import { TOOL_VERSION } from './version.js';
 import type { RankContent } from './write.js';
 import { writeShardDirectory } from './write.js';
 
 export { checkPrepared, findPreparedMismatch } from './prepare/target.js';
-export type { Manifest, PlanReport, Quantize };
+export type { Manifest, PlanReport, Quantize, Split };
 
 /** A device of the cluster as the planner sees it; index in the list is the rank. */
-export interface DeviceSpec {
-  readonly provider: Provider;
+export interface DeviceSpec extends RatedDevice {
   readonly deviceId: number;
-  /** Speed relative to the others; a rank of speed 2 gets twice the share of one of speed 1. */
-  readonly speed: number;
+  /**
+   * Speed relative to the others; a rank of speed 2 gets twice the share of one of speed 1. Where absent: as measured on this
+   * model's operators, or 1 where nothing was measured.
+   */
+  readonly speed?: number;
   /** Bytes of weights and activations that fit; unlimited where absent. */
   readonly memoryLimit?: number;
 }
@@ -48,6 +52,8 @@ export interface PartitionOptions {
   readonly wireDtype: WireDtype;
   /** What to make of the weights; `none` where absent. `int8` needs devices whose segments are prepared. */
   readonly quantize?: Quantize;
+  /** `tensor` where absent. */
+  readonly split?: Split;
   /**
    * Whether to optimise each rank's segments for its provider on this machine; true where absent. Otherwise every worker
    * does that at every start, and the shard directory serves other machines too.
@@ -62,40 +68,34 @@ export interface PartitionOptions {
 
 const STAGES = ['fold', 'place', 'choose', 'emit'] as const;
 
-/** Decides everything for one profile. */
-const decide = async (source: SourceModel, dims: Dims, options: PartitionOptions): Promise<Decided> => {
+/** A profile's graph, checked, and how to decide about it. */
+const prepare = async (source: SourceModel, dims: Dims, options: PartitionOptions) => {
   checkQuantizable(options);
-  const { devices, wireDtype, onProgress, signal } = options;
+  const { devices, wireDtype, split = 'tensor', quantize, onProgress, signal } = options;
   const enter = (stage: (typeof STAGES)[number]) => {
     signal?.throwIfAborted();
     onProgress?.('plan', STAGES.indexOf(stage), STAGES.length);
   };
-  const speeds = devices.map(({ speed }) => speed);
   enter('fold');
   const folded = await fold(source, dims);
   checkStraight(folded);
   const graph = canonicalise(folded);
   checkRepeatable(graph, devices.length);
-  enter('place');
-  const placements = place(graph, { speeds });
-  enter('choose');
-  const plan = choose(graph, placements, { speeds, rates: planRates(devices), wireDtype });
-  enter('emit');
-  const sections = cut(graph, plan);
-  const emitted = devices.map(({ provider }, rank) =>
-    emitRank(graph, plan, sections, rank, {
-      worldSize: devices.length,
-      wireDtype,
-      fuseAttention: provider === 'cpu',
-    }),
-  );
-  const divided = devices.some((device) => isPrepared(device, options))
-    ? divideLargeSegments(emitted, options.segmentWeightsLimit)
-    : emitted;
-  const programs = options.quantize === 'int8' ? quantizePrograms(divided) : divided;
-  const decided = { graph, plan, cut: sections, programs, devices, wireDtype };
-  checkMemory(makeReport(decided), devices);
-  onProgress?.('plan', STAGES.length, STAGES.length);
+  const divide = (programs: Programs): Programs =>
+    devices.some((device) => isPrepared(device, options))
+      ? divideLargeSegments(programs, options.segmentWeightsLimit)
+      : programs;
+  const finish = (programs: Programs): Programs =>
+    quantize === 'int8' ? quantizePrograms(divide(programs)) : divide(programs);
+  const scopes = findScopes(graph, source.model);
+  return { graph, how: { devices, wireDtype, split, scopes, finish, onStage: enter } satisfies DecideOptions };
+};
+
+/** Decides everything for one profile. */
+const decideProfile = async (source: SourceModel, dims: Dims, options: PartitionOptions): Promise<Decided> => {
+  const { graph, how } = await prepare(source, dims, options);
+  const decided = decide(graph, how);
+  options.onProgress?.('plan', STAGES.length, STAGES.length);
   return decided;
 };
 
@@ -149,25 +149,6 @@ const checkRepeatable = ({ nodes }: Graph, worldSize: number): void => {
     { problems: random.map(({ name, op }) => `node "${name}" is ${op}`) },
   );
 };
-
-const checkMemory = (report: PlanReport, devices: readonly DeviceSpec[]): void => {
-  const problems = report.ranks.flatMap(({ rank, device, weight_bytes, activation_peak_bytes }) => {
-    const limit = devices[rank]?.memoryLimit;
-    const needed = weight_bytes + activation_peak_bytes;
-    if (limit === undefined || needed <= limit) return [];
-    return [
-      `rank ${rank} (${device}) needs ${mebibytes(needed)} for weights and activations and may use ${mebibytes(limit)}`,
-    ];
-  });
-  if (problems.length === 0) return;
-  throw new TandemError(
-    'PLAN_MEMORY',
-    'The model does not fit the devices. Add devices, raise memory_limit, or give the rank a lower speed:',
-    { problems },
-  );
-};
-
-const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
 
 const toSpec = ({
   name,
@@ -239,7 +220,11 @@ const toRankContent = (
  */
 export const plan = async (modelPath: string, options: PartitionOptions): Promise<PlanReport> => {
   const source = await readModel(modelPath, { requireWeights: false });
-  return makeReport(await decide(source, options.profiles[0] ?? {}, options));
+  const { graph, how } = await prepare(source, options.profiles[0] ?? {}, options);
+  const decided = decide(graph, how);
+  const alternatives = findAlternatives(decided, { ...how, onStage: () => options.signal?.throwIfAborted() });
+  options.onProgress?.('plan', STAGES.length, STAGES.length);
+  return { ...makeReport(decided), alternatives, recommendation: recommend(alternatives) ?? null };
 };
 
 const isPrepared = ({ provider }: DeviceSpec, { prepare = true }: PartitionOptions): boolean =>
@@ -256,7 +241,7 @@ const findTargets = (options: PartitionOptions): Promise<readonly (PreparedFor |
 export const partition = async (modelPath: string, out: string, options: PartitionOptions): Promise<Manifest> => {
   const source = await readModel(modelPath, { requireWeights: true });
   const decided: Decided[] = [];
-  for (const dims of options.profiles) decided.push(await decide(source, dims, options));
+  for (const dims of options.profiles) decided.push(await decideProfile(source, dims, options));
   const signal = options.signal ? { signal: options.signal } : {};
   const sha256 = await source.digest({
     ...signal,

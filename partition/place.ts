@@ -5,6 +5,7 @@
  * followed to the neighbours for as long as rules allow. Where an operator would accept a split at other places (whole
  * heads, whole groups), that split is tried too, so head sizes and group counts find their way to the weights by themselves.
  */
+import { TandemError } from './errors.js';
 import { findUses, type Graph, type Node, type Value } from './graph.js';
 import { apportion, PARTIAL, type Placement, placementKey, REPLICATE, type Shard } from './placement.js';
 import { findRule, operatorKey } from './rules/index.js';
@@ -43,7 +44,18 @@ export const findConstants = (graph: Graph): ReadonlySet<Value> => {
   return constants;
 };
 
-export const place = (graph: Graph, context: PlaceContext): Placements => new Search(graph, context).run();
+/**
+ * @param seeds where splits start: at the weights (`tensor`), or at the model's inputs, along their batch (`batch`)
+ * @throws TandemError PLAN_BATCH where the batch has fewer parts than there are ranks
+ */
+export const place = (graph: Graph, context: PlaceContext, seeds: 'tensor' | 'batch' = 'tensor'): Placements =>
+  new Search(graph, context).run(seeds);
+
+const batchTooSmall = (batch: number, ranks: number): TandemError =>
+  new TandemError(
+    'PLAN_BATCH',
+    `Expected a batch of at least ${ranks}, one for each rank, to split the batch; found ${batch}. Split the tensors instead (--split tensor), or give fewer devices.`,
+  );
 
 class Search {
   readonly #graph: Graph;
@@ -65,13 +77,38 @@ class Search {
     }
   }
 
-  run(): Placements {
-    if (this.#context.speeds.length > 1) for (const node of this.#graph.nodes) this.#seed(node);
+  run(seeds: 'tensor' | 'batch'): Placements {
+    if (this.#context.speeds.length > 1) this.#seedAll(seeds);
     for (let next = this.#queue.shift(); next; next = this.#queue.shift()) this.#spread(next.value, next.placement);
     return {
       rows: new Map([...this.#rows].map(([node, rows]) => [node, [...rows.values()]])),
       constants: this.#constants,
     };
+  }
+
+  #seedAll(seeds: 'tensor' | 'batch'): void {
+    switch (seeds) {
+      case 'tensor':
+        for (const node of this.#graph.nodes) this.#seed(node);
+        return;
+      case 'batch':
+        this.#seedBatch();
+        return;
+      default:
+        seeds satisfies never;
+    }
+  }
+
+  /** The batch is the first axis of the model's largest input, and of those inputs that have as many. */
+  #seedBatch(): void {
+    const sizes = this.#graph.inputs.map(({ shape = [] }) => elementCount(shape));
+    const largest = this.#graph.inputs[sizes.indexOf(Math.max(...sizes))];
+    const batch = largest?.shape?.[0] ?? 1;
+    const piece = apportion(batch, batch, this.#context.speeds);
+    if (!piece) throw batchTooSmall(batch, this.#context.speeds.length);
+    for (const input of this.#graph.inputs) {
+      if (input.shape?.[0] === batch) this.#suggest(input, { kind: 'shard', axis: 0, pieces: [piece] });
+    }
   }
 
   #seed(node: Node): void {

@@ -1,23 +1,41 @@
 /** What `tandem plan` says of a plan; the JSON keys are a contract. */
+import type { Alternative } from './alternatives.js';
+import { makeBlocks, type PlanBlock } from './blocks.js';
 import { type Plan, shardedShares, type WireDtype, wireType } from './choose.js';
 import { type CollectiveKind, sentElements } from './collective.js';
-import { nodeFlops, nodeMs, RATES, type Rates, workShare } from './cost.js';
+import { addMs, nodeFlops, nodeMs, rankMs, valueBytes, workShare } from './cost.js';
 import type { Cut } from './cut.js';
 import type { EmittedSegment } from './emit.js';
 import type { Graph, Node } from './graph.js';
 import type { DeviceSpec } from './index.js';
 import { whyWhole } from './place.js';
+import { type Rates, ratesOf } from './rates.js';
 import { operatorKey } from './rules/index.js';
+import type { Scope } from './scopes.js';
 import { sliceLayout } from './slice.js';
 import { DTYPES, type DType } from './tensor.js';
 
-export interface PlanReport {
+export type { Alternative } from './alternatives.js';
+export type { BlockWork, PlanBlock } from './blocks.js';
+
+/** A plan with what could be done instead. */
+export interface PlanReport extends MadeReport {
+  /** The plan itself and the other ways to use the same devices. */
+  readonly alternatives: readonly Alternative[];
+  /** One line where another way is faster; null where none is. */
+  readonly recommendation: string | null;
+}
+
+/** What is said of one plan. */
+export interface MadeReport {
   readonly world_size: number;
   readonly ranks: readonly {
     readonly rank: number;
     readonly device: string;
     readonly weight_bytes: number;
     readonly activation_peak_bytes: number;
+    /** Absent where the device has none. */
+    readonly memory_limit_bytes?: number;
     /** Share of the model's floating-point operations that this rank runs, 0 to 1. */
     readonly flop_fraction: number;
   }[];
@@ -44,12 +62,26 @@ export interface PlanReport {
     readonly reason: string;
     readonly flop_fraction: number;
   }[];
-  readonly predicted: { readonly single_step_ms: number; readonly step_ms: number; readonly speedup: number };
+  /** The network's modules in the order in which they run. */
+  readonly blocks: readonly PlanBlock[];
+  readonly predicted: {
+    /** The whole model on the fastest device. */
+    readonly single_step_ms: number;
+    readonly step_ms: number;
+    readonly speedup: number;
+    /** Of `step_ms`: the slowest rank's operators and segments. */
+    readonly compute_ms: number;
+    /** Of `step_ms`. */
+    readonly exchange_ms: number;
+    /** Whether the devices' rates were measured (`tandem plan --calibrate`) or are typical ones. */
+    readonly calibrated: boolean;
+  };
 }
 
 /** Everything that was decided, in one place. */
 export interface Decided {
   readonly graph: Graph;
+  readonly scopes: ReadonlyMap<Node, Scope>;
   readonly plan: Plan;
   readonly cut: Cut;
   /** Index is the rank. */
@@ -118,43 +150,58 @@ const replicatedRows = (decided: Decided, total: number): PlanReport['replicated
     .filter(({ flop_fraction, reason }) => flop_fraction > 0 || reason.startsWith('no rule'))
     .sort((a, b) => b.flop_fraction - a.flop_fraction);
 
-/** The slowest device's rates: exchanges wait for it. */
-const slowestRates = (devices: readonly DeviceSpec[]): Rates =>
-  devices.map(({ provider }) => RATES[provider]).reduce((a, b) => (a.flopsPerMs < b.flopsPerMs ? a : b));
-
-export const planRates = slowestRates;
-
-const predict = (decided: Decided): PlanReport['predicted'] => {
-  const rates = slowestRates(decided.devices);
-  const fastest = Math.max(...decided.devices.map(({ speed }) => speed));
-  const nodes = runNodes(decided);
-  const single = sum(nodes.map((node) => nodeMs(node, rates))) / fastest;
-  const compute = sum(
-    nodes.map((node) => {
-      const row = decided.plan.rows.get(node);
-      return (
-        nodeMs(node, rates) *
-        Math.max(...decided.devices.map(({ speed }, rank) => (row ? workShare(node, row, rank) : 1) / speed))
-      );
-    }),
-  );
-  const wire = Math.max(...decided.programs.map(sentBytes));
-  const exchange = (decided.cut.segmentCount - 1) * rates.latencyMs + wire / rates.wireBytesPerMs;
-  return { single_step_ms: single, step_ms: compute + exchange, speedup: single / (compute + exchange) };
+/** Time that a rank computes in a step, sums of what arrives included. */
+const computeMs = (decided: Decided, rank: number, rates: Rates): number => {
+  const { plan, cut, devices } = decided;
+  const nodes = runNodes(decided).map((node) => {
+    const row = plan.rows.get(node);
+    return row ? rankMs(node, row, rank, rates) : nodeMs(node, rates);
+  });
+  const sums = cut.collectives
+    .filter(({ kind }) => kind === 'all-reduce')
+    .map(({ value }) => (devices.length - 1) * addMs(valueBytes(value), rates));
+  return sum(nodes) + sum(sums);
 };
 
-export const makeReport = (decided: Decided): PlanReport => {
+const slowest = (devices: readonly DeviceSpec[], ms: (rates: Rates, rank: number) => number): number =>
+  Math.max(...devices.map((device, rank) => ms(ratesOf(device), rank)));
+
+const predict = (decided: Decided): PlanReport['predicted'] => {
+  const { devices, programs, cut } = decided;
+  const nodes = runNodes(decided);
+  const whole = devices
+    .map(ratesOf)
+    .map((rates) => sum(nodes.map((node) => nodeMs(node, rates))) + rates.segmentMs + rates.stepMs);
+  const single = Math.min(...whole);
+  const segments = programs[0]?.length ?? 1;
+  const compute = slowest(devices, (rates, rank) => computeMs(decided, rank, rates) + segments * rates.segmentMs);
+  const exchange = (cut.segmentCount - 1) * slowest(devices, ({ latencyMs }) => latencyMs);
+  const wire = slowest(devices, ({ wireBytesPerMs }, rank) => sentBytes(programs[rank] ?? []) / wireBytesPerMs);
+  const control = slowest(devices, ({ stepMs }) => stepMs);
+  const step = compute + exchange + wire + control;
+  return {
+    single_step_ms: single,
+    step_ms: step,
+    speedup: single / step,
+    compute_ms: compute,
+    exchange_ms: exchange + wire,
+    calibrated: devices.every(({ rates }) => rates !== undefined),
+  };
+};
+
+export const makeReport = (decided: Decided): MadeReport => {
   const { graph, plan, programs, devices } = decided;
   const shares = shardedShares(graph, plan);
   const total = sum(runNodes(decided).map(nodeFlops));
   const collectives = collectiveRows(decided);
   return {
     world_size: devices.length,
-    ranks: devices.map(({ provider, deviceId }, rank) => ({
+    ranks: devices.map(({ provider, deviceId, memoryLimit }, rank) => ({
       rank,
       device: `${provider}:${deviceId}`,
       weight_bytes: weightBytes(programs[rank] ?? []),
       activation_peak_bytes: Math.max(0, ...(programs[rank] ?? []).map(({ peakBytes }) => peakBytes)),
+      ...(memoryLimit === undefined ? {} : { memory_limit_bytes: memoryLimit }),
       flop_fraction: flopsOfRank(decided, rank) / Math.max(1, total),
     })),
     sharded_weight_fraction: devices.length > 1 ? shares.weights : 0,
@@ -164,6 +211,7 @@ export const makeReport = (decided: Decided): PlanReport => {
     collective_count: collectives.length,
     wire_bytes_per_step: Math.max(...programs.map(sentBytes)),
     replicated: devices.length > 1 ? replicatedRows(decided, total) : [],
+    blocks: makeBlocks(decided),
     predicted: predict(decided),
   };
 };

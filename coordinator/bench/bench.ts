@@ -1,6 +1,7 @@
 /** Measures runs against each other, step by step in turns, and against one plain ONNX Runtime session. */
 import { Bench, type Statistics } from 'tinybench';
 import { TandemError } from '../../partition/errors.js';
+import { type PlanReport, plan } from '../../partition/index.js';
 import { readModel } from '../../partition/read.js';
 import { checkCancelled, type Hooks } from '../hooks.js';
 import { type PreparedShards, prepareShards } from '../shards/prepare.js';
@@ -40,6 +41,8 @@ export interface BenchRunReport {
   /** Where a step's time goes: means over ranks and steps; `control` is the way to the workers and back. */
   readonly phases_ms: { readonly compute: number; readonly exchange: number; readonly control: number };
   readonly exchange_ms_per_step: number;
+  /** What `tandem plan` says of the same step; null for the plain session. */
+  readonly predicted: PlanReport['predicted'] | null;
   readonly wire_bytes_per_step: number;
   readonly workers: readonly {
     readonly rank: number;
@@ -141,6 +144,7 @@ const report = ({ contestant, latency, values, times }: Measured): BenchRunRepor
       control: Math.max(0, latency.mean - mean(ranks.map(({ total_ms }) => total_ms))),
     },
     exchange_ms_per_step: exchange,
+    predicted: contestant.predicted,
     wire_bytes_per_step: contestant.wireBytesPerStep,
     workers: contestant.workers(),
   };
@@ -161,6 +165,16 @@ const weightBytesOf = async (path: string): Promise<number> => {
   return [...weights.values()].reduce((sum, { bytes }) => sum + bytes, 0);
 };
 
+const predictionOf = async ({ model, devices, dims, wire, split }: BenchRun): Promise<PlanReport['predicted']> => {
+  const { predicted } = await plan(model.path, {
+    devices,
+    profiles: [dims],
+    wireDtype: wire.dtype,
+    ...(split ? { split } : {}),
+  });
+  return predicted;
+};
+
 const prepareAll = async (request: BenchRequest): Promise<readonly PreparedShards[]> => {
   const all: PreparedShards[] = [];
   for (const run of request.runs) {
@@ -175,7 +189,7 @@ const openAll = async (request: BenchRequest, last: BenchRun, opened: Contestant
   const seed = request.seed ?? 0;
   for (const [index, run] of request.runs.entries()) {
     const prepared = shards[index];
-    if (prepared) opened.push(await openCluster(run, prepared, seed, request));
+    if (prepared) opened.push(await openCluster(run, prepared, await predictionOf(run), seed, request));
   }
   const prepared = shards[0];
   if (request.plain === false || !prepared) return;

@@ -1,4 +1,5 @@
 /** What takes part in a benchmark: a cluster of workers, or the whole model in one session. */
+import type { PlanReport } from '../../partition/index.js';
 import type { StepTimes } from '../../shard-worker/protocol.js';
 import type { ClusterConfig, DeviceConfig } from '../config/index.js';
 import { reportWorkers, type WorkerReport } from '../generate/generate.js';
@@ -25,6 +26,8 @@ export interface Contestant {
   readonly threads: number;
   readonly loadMs: number;
   readonly wireBytesPerStep: number;
+  /** As planned; null where nothing was. */
+  readonly predicted: PlanReport['predicted'] | null;
   /** One step on the same inputs as everyone; resolves to what each rank spent its time on. */
   step(): Promise<readonly Pick<StepTimes, 'total_ms' | 'compute_ms' | 'exchange_ms'>[]>;
   workers(): readonly WorkerReport[];
@@ -38,6 +41,7 @@ export const totalThreads = (devices: readonly DeviceConfig[]): number =>
 export const openCluster = async (
   run: BenchRun,
   shards: PreparedShards,
+  predicted: PlanReport['predicted'],
   seed: number,
   hooks: Hooks,
 ): Promise<Contestant> => {
@@ -49,6 +53,7 @@ export const openCluster = async (
     threads: totalThreads(run.devices),
     loadMs,
     wireBytesPerStep: shards.profile.wire_bytes_per_step,
+    predicted,
     step: async () => (await cluster.stepAll(inputs)).ranks.map(({ times }) => times),
     workers: () => reportWorkers(cluster),
     close: () => cluster.close(),
@@ -85,6 +90,7 @@ export const openPlain = async (
     threads: plain.threads,
     loadMs: model.loadMs,
     wireBytesPerStep: 0,
+    predicted: null,
     step: async () => {
       const { computeMs } = await model.step(inputs, { wantOutputs: true });
       return [{ total_ms: computeMs, compute_ms: computeMs, exchange_ms: 0 }];

@@ -2,15 +2,19 @@
 import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { TandemError } from '../../partition/errors.js';
+import type { Split } from '../../partition/index.js';
 import { QUANTIZE, type Quantize } from '../../partition/manifest.js';
 import { PROVIDERS, type Provider } from '../../partition/onnxruntime.js';
+import { withCalibration } from '../calibration/apply.js';
 import { DEFAULT_TIMEOUTS } from '../cluster/index.js';
 import {
+  type ClusterConfig,
   type DeviceConfig,
+  defaultCalibrationFile,
   defaultShardsDirectory,
   defaultThreads,
   defaultTransport,
-  readClusterConfig,
+  readUncalibratedConfig,
 } from '../config/index.js';
 import type { Dims } from '../shards/dims.js';
 import type { ClusterSettings } from '../start-cluster.js';
@@ -71,6 +75,14 @@ export const quantizeOption = (): Option =>
     .choices([...QUANTIZE])
     .default('none');
 
+export const splitOption = (): Option =>
+  new Option(
+    '--split <what>',
+    "tensor: a part of the weights per rank; batch: all of them, and a part of the batch's work",
+  )
+    .choices(['tensor', 'batch'])
+    .default('tensor');
+
 export const shardsOption = (): Option =>
   new Option('--shards <dir>', "where prepared shard directories are kept (default: the user's cache)");
 
@@ -85,6 +97,7 @@ export interface DeviceOptions {
   readonly threads?: number;
   readonly wireDtype: 'fp32' | 'fp16';
   readonly quantize: Quantize;
+  readonly split: Split;
   readonly config?: string;
   readonly shards?: string;
 }
@@ -99,23 +112,27 @@ export const uniformDevices = (worldSize: number, provider: Provider, threads?: 
     provider,
     deviceId: isNumbered(provider) ? rank : 0,
     threads: threads ?? defaultThreads(kinds, provider),
-    speed: 1,
   }));
 };
 
+/** A cluster with the file that its devices' rates come from. */
+export type CalibratedSettings = ClusterSettings & Pick<ClusterConfig, 'calibration'>;
+
 export const uniformCluster = (
   worldSize: number,
-  options: Pick<DeviceOptions, 'provider' | 'threads' | 'wireDtype' | 'quantize' | 'shards'>,
-): ClusterSettings => ({
+  options: Pick<DeviceOptions, 'provider' | 'threads' | 'wireDtype' | 'quantize' | 'split' | 'shards'>,
+): CalibratedSettings => ({
   devices: uniformDevices(worldSize, options.provider, options.threads),
   wire: { dtype: options.wireDtype, transport: defaultTransport() },
   quantize: options.quantize,
   shards: options.shards === undefined ? defaultShardsDirectory() : resolve(options.shards),
+  split: options.split,
+  calibration: defaultCalibrationFile(),
   timeouts: DEFAULT_TIMEOUTS,
 });
 
 /** Options that a config file decides; on the command line beside one they are an error, not ignored. */
-const CONFIG_DECIDES = ['provider', 'threads', 'wireDtype', 'quantize'] as const;
+const CONFIG_DECIDES = ['provider', 'threads', 'wireDtype', 'quantize', 'split'] as const;
 
 export const refuseMixed = (command: Command): void => {
   for (const name of CONFIG_DECIDES) {
@@ -130,7 +147,10 @@ export const refuseMixed = (command: Command): void => {
  * The cluster that a command's options describe: a config's, or `--tensor-parallel-size` devices of one provider.
  * @throws TandemError `USAGE` where both or neither say how many devices there are
  */
-export const clusterFromOptions = async (options: DeviceOptions, command: Command): Promise<ClusterSettings> => {
+export const uncalibratedFromOptions = async (
+  options: DeviceOptions,
+  command: Command,
+): Promise<CalibratedSettings> => {
   if (options.config === undefined) {
     if (options.tensorParallelSize === undefined) {
       throw usageError('Expected --tensor-parallel-size N (how many devices share the model) or --config FILE.');
@@ -138,10 +158,17 @@ export const clusterFromOptions = async (options: DeviceOptions, command: Comman
     return uniformCluster(options.tensorParallelSize, options);
   }
   refuseMixed(command);
-  const config = await readClusterConfig(options.config);
+  const config = await readUncalibratedConfig(options.config);
   if (options.tensorParallelSize !== undefined && options.tensorParallelSize !== config.devices.length) {
     const message = `Expected --tensor-parallel-size ${config.devices.length}, the number of devices in ${options.config}; found ${options.tensorParallelSize}.`;
     throw usageError(message);
   }
   return options.shards === undefined ? config : { ...config, shards: resolve(options.shards) };
 };
+
+/**
+ * As `uncalibratedFromOptions`, with the rates that were measured.
+ * @throws TandemError also as `withCalibration` does
+ */
+export const clusterFromOptions = async (options: DeviceOptions, command: Command): Promise<CalibratedSettings> =>
+  withCalibration(await uncalibratedFromOptions(options, command));

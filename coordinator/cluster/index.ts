@@ -33,3 +33,4 @@ export { DEFAULT_RESTART, type RestartPolicy } from './restart.js';
 export { type Detached, runtimeDirectory } from './runtime.js';
 export type { ClusterState, RankStep, StepAllOptions, StepAllResult, WorkerDevice, WorkerInfo } from './types.js';
 export type { Timeouts } from './watch.js';
+export { KEEP_FREED_MEMORY } from './worker-process.js';

@@ -11,7 +11,7 @@ import { lastLines, lastLogLines, STDERR_CHARACTERS, type WorkerHandle } from '.
  * for the next operator, and ask for huge pages: a step of a full-size UNet took a quarter less time. Other C libraries ignore
  * these variables.
  */
-const KEEP_FREED_MEMORY = {
+export const KEEP_FREED_MEMORY = {
   GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1',
   MALLOC_ARENA_MAX: '1',
   MALLOC_MMAP_THRESHOLD_: '1073741824',

@@ -4,10 +4,13 @@ import { availableParallelism } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { LineCounter, parseDocument } from 'yaml';
 import { TandemError } from '../../partition/errors.js';
+import type { Split } from '../../partition/index.js';
 import type { Quantize } from '../../partition/manifest.js';
 import type { Provider } from '../../partition/onnxruntime.js';
+import type { Rates } from '../../partition/rates.js';
 import { userCache } from '../../partition/remembered.js';
 import type { LoaderChoice } from '../../shard-worker/loader.js';
+import { withCalibration } from '../calibration/apply.js';
 import type { SchedulerName } from '../pipeline/index.js';
 import { parseBytes } from './bytes.js';
 import { describeProblems, problemsOf, type Source } from './problems.js';
@@ -22,10 +25,12 @@ export interface DeviceConfig {
   readonly provider: Provider;
   readonly deviceId: number;
   readonly threads: number;
-  /** Relative to the other devices. */
-  readonly speed: number;
+  /** Relative to the other devices; as calibrated, else 1, where absent. */
+  readonly speed?: number;
   /** bytes; unlimited where absent */
   readonly memoryLimit?: number;
+  /** Measured on this machine; see `calibration/`. */
+  readonly rates?: Rates;
 }
 
 /** A checked cluster config: defaults filled in, paths absolute. */
@@ -38,12 +43,16 @@ export interface ClusterConfig {
   readonly devices: readonly DeviceConfig[];
   readonly wire: { readonly dtype: 'fp32' | 'fp16'; readonly transport: 'ipc' | 'tcp' };
   readonly quantize: Quantize;
+  /** What is divided among the devices; see `partition/decide.ts`. */
+  readonly split: Split;
   /** How weights come into memory; `auto` asks the file system. */
   readonly loader: LoaderChoice;
   /** Whether `launch` loads text encoder and VAE from the start on, or for the first picture. */
   readonly loadParts: 'ahead' | 'on-demand';
   /** Where prepared shard directories are kept, absolute. */
   readonly shards: string;
+  /** The calibration file, absolute; it may be missing. */
+  readonly calibration: string;
   /** ms */
   readonly timeouts: {
     readonly startMs: number;
@@ -88,6 +97,9 @@ export interface ServerConfig {
  */
 export const defaultShardsDirectory = (): string => join(userCache(), 'shards');
 
+/** Beside the shards: measurements belong to the machine. */
+export const defaultCalibrationFile = (): string => join(userCache(), 'calibration.json');
+
 /** Cores shared out equally among the cpu devices; other providers need one thread to feed their device. */
 export const defaultThreads = (devices: readonly { readonly provider: Provider }[], provider: Provider): number =>
   provider === 'cpu'
@@ -103,7 +115,7 @@ const toDevice = (device: ClusterParsed['devices'][number], all: ClusterParsed['
     provider: device.provider,
     deviceId: device.device_id,
     threads: device.threads ?? defaultThreads(all, device.provider),
-    speed: device.speed,
+    ...(device.speed === undefined ? {} : { speed: device.speed }),
     ...(limit === undefined ? {} : { memoryLimit: limit }),
   };
 };
@@ -139,9 +151,11 @@ const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
   devices: parsed.devices.map((device) => toDevice(device, parsed.devices)),
   wire: { dtype: parsed.wire.dtype, transport: parsed.wire.transport ?? defaultTransport() },
   quantize: parsed.quantize,
+  split: parsed.split,
   loader: parsed.loader,
   loadParts: parsed.load_parts,
   shards: parsed.shards === undefined ? defaultShardsDirectory() : resolve(dirname(file), parsed.shards),
+  calibration: parsed.calibration === undefined ? defaultCalibrationFile() : resolve(dirname(file), parsed.calibration),
   timeouts: {
     startMs: parsed.timeouts.start_s * 1000,
     loadMs: parsed.timeouts.load_s * 1000,
@@ -189,10 +203,17 @@ export const parseClusterConfig = (text: string, file: string): ClusterConfig =>
 };
 
 /**
- * Reads and checks a config file.
- * @throws TandemError `CONFIG_MISSING` where it cannot be read, `CONFIG_INVALID` as `parseClusterConfig`
+ * Reads and checks a config file, and gives its devices the rates that were measured.
+ * @throws TandemError `CONFIG_MISSING` where it cannot be read, `CONFIG_INVALID` as `parseClusterConfig`; as `withCalibration` does
  */
-export const readClusterConfig = async (file: string): Promise<ClusterConfig> => {
+export const readClusterConfig = async (file: string): Promise<ClusterConfig> =>
+  withCalibration(await readUncalibratedConfig(file));
+
+/**
+ * As `readClusterConfig`, without rates: for those who are about to measure them.
+ * @throws TandemError `CONFIG_MISSING`, `CONFIG_INVALID`
+ */
+export const readUncalibratedConfig = async (file: string): Promise<ClusterConfig> => {
   const text = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
     const why = cause.code === 'ENOENT' ? 'there is no such file' : cause.message;
     const message = `Expected a cluster config at ${file}; ${why}. configs/ holds examples that run as they are.`;

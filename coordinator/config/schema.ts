@@ -28,8 +28,10 @@ const device = z.strictObject({
   speed: z
     .number()
     .positive()
-    .default(1)
-    .describe('Speed relative to the other devices: twice the speed takes twice the share'),
+    .optional()
+    .describe(
+      'Speed relative to the other devices: twice the speed takes twice the share. Default: as calibrated, else 1',
+    ),
 });
 
 const wire = z.strictObject({
@@ -99,6 +101,12 @@ export const clusterSchema = z
       .describe('Ranks that the model is split over; when given, it must equal the number of devices'),
     devices: z.array(device).min(1).describe('One worker each; the place in the list is the rank'),
     wire: wire.prefault({}).describe('How workers exchange activations'),
+    split: z
+      .enum(['tensor', 'batch'])
+      .default('tensor')
+      .describe(
+        'tensor: each device holds a part of the weights. batch: each holds all and computes a part of the batch, such as one half of guidance',
+      ),
     quantize: z
       .enum(QUANTIZE)
       .default('none')
@@ -122,6 +130,13 @@ export const clusterSchema = z
       .min(1)
       .optional()
       .describe("Directory of prepared shards, relative to this config. Default: in the user's cache"),
+    calibration: z
+      .string()
+      .min(1)
+      .optional()
+      .describe(
+        "File with what `tandem plan --calibrate` measured, relative to this config. Default: in the user's cache",
+      ),
     timeouts: timeouts.prefault({}).describe('Seconds after which a wait ends with an error'),
     workers: workers.prefault({}).describe('What becomes of workers that outlive their coordinator or are lost'),
     defaults: defaults.prefault({}).describe('Used by `generate` where no option is given'),

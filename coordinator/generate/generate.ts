@@ -138,6 +138,7 @@ export const generate = async (request: GenerateRequest): Promise<GenerateReport
     wireDtype: config.wire.dtype,
     quantize: config.quantize,
     root: config.shards,
+    split: config.split,
   });
   const hooks = {
     ...request,

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import type { Split } from '../../partition/index.js';
 import type { Quantize } from '../../partition/manifest.js';
 import { FORMAT_VERSION } from '../../partition/manifest.js';
 import { TOOL_VERSION } from '../../partition/version.js';
@@ -18,6 +19,7 @@ export interface FingerprintRequest {
   readonly quantize: Quantize;
   /** Where shard directories are kept. */
   readonly root: string;
+  readonly split?: Split;
 }
 
 const PARTITIONER = fileURLToPath(new URL('../../partition/', import.meta.url));
@@ -31,7 +33,12 @@ const partitionerDigest = (): string => {
 };
 
 /** What the planner looks at; threads and device numbers do not change a plan. */
-const planned = ({ provider, speed, memoryLimit }: DeviceConfig): readonly unknown[] => [provider, speed, memoryLimit];
+const planned = ({ provider, speed, memoryLimit, rates }: DeviceConfig): readonly unknown[] => [
+  provider,
+  speed,
+  memoryLimit,
+  rates,
+];
 
 /**
  * 16 hex digits that change with the model's files, the split, the sizes, the wire type, the kind of weights and Tandem itself. What the segments
@@ -47,6 +54,7 @@ export const fingerprint = async (request: FingerprintRequest): Promise<string> 
     dims: Object.entries(request.dims).sort(([a], [b]) => a.localeCompare(b)),
     wire: request.wireDtype,
     quantize: request.quantize,
+    split: request.split ?? 'tensor',
   };
   return createHash('sha256').update(JSON.stringify(identity)).digest('hex').slice(0, 16);
 };

@@ -3,6 +3,7 @@ import { statSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TandemError } from '../../partition/errors.js';
+import type { Split } from '../../partition/index.js';
 import { type Manifest, type Profile, type Quantize, readManifest } from '../../partition/manifest.js';
 import { findPreparedMismatch } from '../../partition/prepare/target.js';
 import type { DeviceConfig } from '../config/index.js';
@@ -19,6 +20,8 @@ export interface ShardRequest extends Hooks {
   readonly dims: Dims;
   readonly wireDtype: 'fp32' | 'fp16';
   readonly quantize: Quantize;
+  /** `tensor` where absent. */
+  readonly split?: Split;
   /** Where shard directories are kept; made where it is missing. */
   readonly root: string;
 }
@@ -73,6 +76,7 @@ const makeShards = async (request: ShardRequest, directory: string): Promise<Man
     profiles: [request.dims],
     wireDtype: request.wireDtype,
     quantize: request.quantize,
+    ...(request.split ? { split: request.split } : {}),
     ...(request.onProgress ? { onProgress: request.onProgress } : {}),
     ...(request.signal ? { signal: request.signal } : {}),
   });

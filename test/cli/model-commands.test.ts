@@ -28,9 +28,26 @@ describe('tandem plan', () => {
         'collective_count',
         'wire_bytes_per_step',
         'replicated',
+        'blocks',
+        'alternatives',
+        'recommendation',
       ]),
     );
     expect(report.collectives).toHaveLength(report.collective_count);
+    expect(report.alternatives.map(({ name }: { name: string }) => name)).toEqual([
+      'tensor-parallel',
+      'single-device',
+      'guidance-batch',
+    ]);
+  });
+
+  it('draws the plan as a page beside its tables, and says which times are guesses', async () => {
+    const page = join(scratch.path, 'plan.html');
+    const { status, stdout } = await run('plan', ...MODEL, ...TINY_SD_DIMS, '--html', page);
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/typical rates: measure this machine with `tandem plan MODEL --calibrate`/);
+    expect(stdout).toMatch(/split the tensors \(this plan\)[\s\S]*do not split[\s\S]*split the guidance batch/);
+    expect(readFileSync(page, 'utf8')).toContain('<h1>tiny-sd on 2 devices</h1>');
   });
 
   it('prints tables for people', async () => {
@@ -133,7 +150,9 @@ describe('tandem bench', () => {
       { ...figures, name: 'tensor-parallel-1', world_size: 1, wire_bytes_per_step: 0, workers: [{ rank: 0 }] },
       { ...figures, name: 'tensor-parallel-2', world_size: 2, workers: [{ rank: 0 }, { rank: 1 }] },
     ]);
-    expect(plain).toMatchObject({ ...figures, name: 'plain', threads: 2 });
+    expect(plain).toMatchObject({ ...figures, name: 'plain', threads: 2, predicted: null });
+    for (const { predicted } of runs)
+      expect(predicted).toMatchObject({ step_ms: expect.any(Number), calibrated: false });
     expect(runs[1].wire_bytes_per_step).toBeGreaterThan(0);
     expect(runs[1].workers[0].weight_bytes).toBeLessThan(0.6 * runs[0].workers[0].weight_bytes);
     for (const value of Object.values(speedup)) expect(value).toBeGreaterThan(0);

@@ -2,7 +2,12 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { defaultShardsDirectory, parseClusterConfig, readClusterConfig } from '#tandem/coordinator/config/index.js';
+import {
+  defaultCalibrationFile,
+  defaultShardsDirectory,
+  parseClusterConfig,
+  readClusterConfig,
+} from '#tandem/coordinator/config/index.js';
 import { TandemError } from '#tandem/partition/errors.js';
 
 let directory = '';
@@ -36,10 +41,12 @@ describe('a cluster config', () => {
     expect(config).toMatchObject({
       file: file(),
       model: join(directory, 'model.onnx'),
-      devices: [{ provider: 'cpu', deviceId: 0, threads: availableParallelism(), speed: 1 }],
+      devices: [{ provider: 'cpu', deviceId: 0, threads: availableParallelism() }],
       wire: { dtype: 'fp32', transport: process.platform === 'win32' ? 'tcp' : 'ipc' },
       quantize: 'none',
+      split: 'tensor',
       shards: defaultShardsDirectory(),
+      calibration: defaultCalibrationFile(),
       timeouts: { startMs: 30_000, loadMs: 600_000, stepMs: 600_000, heartbeatMs: 3_000 },
       workers: { keepWarmMs: process.platform === 'win32' ? 0 : 600_000, maxRestarts: 5 },
       defaults: {},
@@ -54,17 +61,21 @@ devices:
   - { provider: cuda, device_id: 1, memory_limit: 1.5GiB, speed: 2 }
   - { provider: cpu, threads: 3, memory_limit: 1000 }
 wire: { dtype: fp16, transport: tcp }
+split: batch
 shards: made/here
+calibration: made/rates.json
 timeouts: { start_s: 1, load_s: 2, step_s: 3, heartbeat_s: 0.5 }
 defaults: { num_inference_steps: 4, guidance_scale: 1, width: 64, height: 72, scheduler: euler }
 `;
     expect(parseClusterConfig(text, file())).toMatchObject({
       devices: [
         { provider: 'cuda', deviceId: 1, threads: 1, memoryLimit: 1.5 * 2 ** 30, speed: 2 },
-        { provider: 'cpu', deviceId: 0, threads: 3, memoryLimit: 1000, speed: 1 },
+        { provider: 'cpu', deviceId: 0, threads: 3, memoryLimit: 1000 },
       ],
       wire: { dtype: 'fp16', transport: 'tcp' },
+      split: 'batch',
       shards: resolve(directory, 'made/here'),
+      calibration: resolve(directory, 'made/rates.json'),
       timeouts: { startMs: 1000, loadMs: 2000, stepMs: 3000, heartbeatMs: 500 },
       defaults: { numInferenceSteps: 4, guidanceScale: 1, width: 64, height: 72, scheduler: 'euler' },
     });

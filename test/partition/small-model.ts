@@ -5,7 +5,7 @@ import { createRandomStream } from '#tandem/coordinator/pipeline/random.js';
 import { compareOutputs } from '#tandem/coordinator/verify/compare.js';
 import { fromNumbers } from '#tandem/coordinator/verify/elements.js';
 import { randomInputs } from '#tandem/coordinator/verify/random-inputs.js';
-import { partition } from '#tandem/partition/index.js';
+import { partition, type Split } from '#tandem/partition/index.js';
 import {
   type AttributeProto,
   createGraph,
@@ -132,12 +132,18 @@ export const runSmallModel = (model: SmallModel, speeds: readonly number[]): Pro
   inDirectory(async (directory) => runSplit(writeSmallModel(directory, model), join(directory, 'shards'), speeds));
 
 /** Splits a model into `out`, unprepared, and does the same. */
-export const runSplit = async (modelPath: string, out: string, speeds: readonly number[]): Promise<Outcome> => {
+export const runSplit = async (
+  modelPath: string,
+  out: string,
+  speeds: readonly number[],
+  split: Split = 'tensor',
+): Promise<Outcome> => {
   const manifest = await partition(modelPath, out, {
     devices: speeds.map((speed) => ({ provider: 'cpu', deviceId: 0, speed })),
     profiles: [{}],
     wireDtype: 'fp32',
     prepare: false,
+    split,
   });
   const inputs = randomInputs(manifest.profiles[0]?.inputs ?? [], 7);
   const session = await openSession(modelPath, { provider: 'cpu', optimization: 'all' });

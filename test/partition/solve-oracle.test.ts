@@ -1,7 +1,10 @@
 /** The solver against HiGHS: the same problem as an integer program, solved by branch and bound. */
-import { createRequire } from 'node:module';
 import { describe, expect, it } from 'vitest';
-import { type CostGraph, minimise } from '#tandem/partition/solve/eliminate.js';
+import { costGraphOf } from '#tandem/partition/choose.js';
+import { place } from '#tandem/partition/place.js';
+import { ratesOf } from '#tandem/partition/rates.js';
+import { minimise } from '#tandem/partition/solve/eliminate.js';
+import { solveWithHighs } from './highs.js';
 import {
   type Costs,
   chain,
@@ -14,67 +17,7 @@ import {
   unetLadder,
   withCosts,
 } from './solve-problems.js';
-
-// The package's types describe its CommonJS form only: an ES import of it has no call signature.
-const { default: loadHighs } = createRequire(import.meta.url)('highs') as typeof import('highs');
-const highs = await loadHighs();
-
-interface Term {
-  readonly name: string;
-  readonly cost: number;
-}
-
-const stateName = (variable: number, state: number): string => `x${variable}_${state}`;
-
-const stateTerms = ({ unary }: CostGraph): Term[][] =>
-  unary.map((costs, variable) => [...costs].map((cost, state) => ({ name: stateName(variable, state), cost })));
-
-const isAllowed = ({ cost }: Term): boolean => cost !== Number.POSITIVE_INFINITY;
-
-const sum = (terms: readonly Term[]): string => terms.map(({ name }) => name).join(' + ') || '0 zero';
-
-/** One continuous variable for each allowed combination; along each row and column they sum to that state's variable. */
-const pairRows = ({ domains }: CostGraph, { a, b, cost }: CostGraph['pairs'][number], pair: number) => {
-  const columns = domains[b] ?? 0;
-  const terms = [...cost].map((value, index): Term => ({ name: `y${pair}_${index}`, cost: value }));
-  const margin = (variable: number, indexOf: (index: number) => number): string[] =>
-    Array.from({ length: domains[variable] ?? 0 }, (_, state) => {
-      const row = terms.filter((term, index) => indexOf(index) === state && isAllowed(term));
-      return `${sum(row)} - ${stateName(variable, state)} = 0`;
-    });
-  const rows = [...margin(a, (index) => Math.floor(index / columns)), ...margin(b, (index) => index % columns)];
-  return { terms: terms.filter(isAllowed), rows };
-};
-
-/** The problem in CPLEX LP format: exactly one state a variable, pairs linearised. */
-const toLp = (graph: CostGraph): string => {
-  const states = stateTerms(graph);
-  const pairs = graph.pairs.map((pair, index) => pairRows(graph, pair, index));
-  const terms = [...states.flat().filter(isAllowed), ...pairs.flatMap((pair) => pair.terms)];
-  const forbidden = states.flat().filter((term) => !isAllowed(term));
-  return [
-    'Minimize',
-    ` obj: ${terms.map(({ name, cost }) => `${cost} ${name}`).join('\n + ')}`,
-    'Subject To',
-    ...states.map((of) => ` ${sum(of)} = 1`),
-    ...pairs.flatMap(({ rows }) => rows.map((row) => ` ${row}`)),
-    'Bounds',
-    ' zero = 0',
-    ...forbidden.map(({ name }) => ` ${name} = 0`),
-    'Binary',
-    ...states.flat().map(({ name }) => ` ${name}`),
-    'End',
-  ].join('\n');
-};
-
-const solveWithHighs = (graph: CostGraph): number => {
-  const options = { mip_rel_gap: 0, mip_abs_gap: 0, time_limit: 50, output_flag: false };
-  const { Status, ObjectiveValue } = highs.solve(toLp(graph), options);
-  if (Status === 'Infeasible') return Number.POSITIVE_INFINITY;
-  expect(Status).toBe('Optimal');
-  // Costs are multiples of 1/8, so this takes HiGHS's tolerance off and nothing else.
-  return Math.round(ObjectiveValue * 8) / 8;
-};
+import { readFixture, TINY_EXPORTS } from './stages.js';
 
 /** Random costs over the edges, solved both ways. */
 const compare = (
@@ -87,7 +30,8 @@ const compare = (
   const random = seeded(seed);
   const domains = Array.from({ length: variables }, () => integer(random, 1, mostStates));
   const graph = withCosts(random, domains, edges, { ...costs, draw: eighths });
-  const optimum = solveWithHighs(graph);
+  // Costs are multiples of 1/8, so this takes HiGHS's tolerance off and nothing else.
+  const optimum = Math.round(solveWithHighs(graph) * 8) / 8;
   if (optimum === Number.POSITIVE_INFINITY) {
     expect(() => minimise(graph)).toThrowError(expect.objectContaining({ code: 'PLAN_IMPOSSIBLE' }));
     return;
@@ -113,5 +57,16 @@ describe('minimise against HiGHS', () => {
 
   it('agrees on which problems have no allowed choice', () => {
     for (const seed of [10, 11, 12, 13]) compare(seed, grid(4, 4), 16, 3, { forbidden: 0.4 });
+  });
+});
+
+describe('minimise against HiGHS on real graphs', () => {
+  it.each(TINY_EXPORTS)('is within 1 % of the optimum on %s', async (name, dims) => {
+    const graph = await readFixture(name, dims);
+    const rates = [1, 1].map((speed) => ratesOf({ provider: 'cpu', speed }));
+    const problem = costGraphOf(graph, place(graph, { speeds: [1, 1] }), { rates, wireDtype: 'fp32' });
+    const optimum = solveWithHighs(problem);
+    expect(optimum).toBeGreaterThan(0);
+    expect(minimise(problem).cost / optimum - 1).toBeLessThan(0.01);
   });
 });

@@ -4,12 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { canonicalise } from '#tandem/partition/canonicalise.js';
 import { choose, type Plan, type WireDtype } from '#tandem/partition/choose.js';
-import { RATES } from '#tandem/partition/cost.js';
 import { type Cut, cut } from '#tandem/partition/cut.js';
 import { type EmitOptions, type EmittedSegment, emitRank } from '#tandem/partition/emit.js';
 import { type Dims, fold } from '#tandem/partition/fold.js';
 import type { Graph } from '#tandem/partition/graph.js';
 import { type Placements, place } from '#tandem/partition/place.js';
+import { ratesOf } from '#tandem/partition/rates.js';
 import { readModel } from '#tandem/partition/read.js';
 import { graphOnly } from '../fixtures/materialise.js';
 
@@ -47,7 +47,10 @@ export const planGraph = (
   { fuseAttention = true }: { readonly fuseAttention?: boolean } = {},
 ): Planned => {
   const placements = place(graph, { speeds });
-  const plan = choose(graph, placements, { speeds, rates: RATES.cpu, wireDtype });
+  const plan = choose(graph, placements, {
+    rates: speeds.map((speed) => ratesOf({ provider: 'cpu', speed })),
+    wireDtype,
+  });
   const sections = cut(graph, plan);
   return {
     placements,

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { inspect } from '../../../partition/index.js';
 import { type BenchReport, type BenchRunReport, bench, compareRuns } from '../../bench/bench.js';
 import type { ColdPicture, ColdRun } from '../../bench/cold-contestant.js';
+import { withCalibration } from '../../calibration/index.js';
 import { formatBytes } from '../../config/bytes.js';
 import { type ClusterConfig, readClusterConfig } from '../../config/index.js';
 import { planDenoiser, planPicture } from '../../generate/picture.js';
@@ -22,6 +23,7 @@ import {
   quantizeOption,
   refuseMixed,
   shardsOption,
+  splitOption,
   threadsOption,
   uniformCluster,
   usageError,
@@ -30,6 +32,7 @@ import {
 } from '../options.js';
 import { formatMs, formatRatio, formatTable } from '../table.js';
 import { type ColdOptions, chartOption, coldOption, pageCacheOption, runBenchCold } from './bench-cold.js';
+import { UNCALIBRATED } from './plan.js';
 
 interface BenchOptions extends Omit<DeviceOptions, 'tensorParallelSize' | 'config'>, CommonOptions, ColdOptions {
   readonly config?: readonly string[];
@@ -63,23 +66,37 @@ const pictureOf = async (config: ClusterConfig, options: BenchOptions): Promise<
 
 const configRun = async (file: string, options: BenchOptions): Promise<ColdRun> => {
   const config = await readClusterConfig(file);
-  const { devices, wire, quantize, shards, loader, timeouts } = config;
+  const { devices, wire, quantize, split, shards, loader, timeouts } = config;
   const { model, dims } = await planDenoiser(config, options.dim);
   const picture = await pictureOf(config, options);
   const name = basename(file).replace(/\.ya?ml$/, '');
-  return { name, model, dims, devices, wire, quantize, shards, loader, timeouts, ...(picture ? { picture } : {}) };
+  return {
+    name,
+    model,
+    dims,
+    devices,
+    wire,
+    quantize,
+    split,
+    shards,
+    loader,
+    timeouts,
+    ...(picture ? { picture } : {}),
+  };
 };
 
 const modelRuns = async (model: string, options: BenchOptions): Promise<readonly ColdRun[]> => {
   const denoiser = findDenoiserModel(model);
   const { inputs } = await inspect(denoiser.path);
   const dims = requireDims(inputs, options.dim);
-  return (options.tensorParallelSize ?? [1, 2]).map((size) => ({
-    name: `tensor-parallel-${size}`,
-    model: denoiser,
-    dims,
-    ...uniformCluster(size, options),
-  }));
+  return Promise.all(
+    (options.tensorParallelSize ?? [1, 2]).map(async (size) => ({
+      ...(await withCalibration(uniformCluster(size, options))),
+      name: `tensor-parallel-${size}`,
+      model: denoiser,
+      dims,
+    })),
+  );
 };
 
 /** @throws TandemError `USAGE` where it is not clear what to compare */
@@ -112,6 +129,7 @@ const runRow = (run: BenchRunReport, baseline: BenchRunReport): readonly string[
     formatMs(run.load_ms),
     formatMs(run.step_ms.p50),
     formatMs(run.step_ms.p99),
+    run.predicted ? formatMs(run.predicted.step_ms) : '',
     formatRatio(step),
     formatBytes(largest),
     formatRatio(memory),
@@ -139,6 +157,7 @@ const benchText = (report: BenchReport): string => {
     right('load'),
     right('step p50'),
     right('step p99'),
+    right('predicted'),
     right('speedup'),
     right('largest worker'),
     right('less memory'),
@@ -153,6 +172,7 @@ const benchText = (report: BenchReport): string => {
     formatTable(phases, all.map(phaseRow)),
     '',
     `${baseline.step_ms.samples} steps each, in turns. "largest worker" is peak private memory; speedup and memory are against ${baseline.name}.`,
+    ...(report.runs.some(({ predicted }) => predicted?.calibrated === false) ? [UNCALIBRATED] : []),
   ].join('\n');
 };
 
@@ -167,6 +187,7 @@ export const addBench = (program: Command, outer: ProcessContext): void => {
     .addOption(threadsOption())
     .addOption(wireOption())
     .addOption(quantizeOption())
+    .addOption(splitOption())
     .addOption(shardsOption())
     .option('--steps <n>', 'measured steps of each run', positiveInteger, 5)
     .option('--seed <n>', 'seed of the random inputs', nonNegativeInteger, 0)

@@ -14,6 +14,7 @@ import {
   positiveInteger,
   providerOption,
   quantizeOption,
+  splitOption,
   threadsOption,
   verboseOption,
   wireOption,
@@ -97,6 +98,7 @@ export const addPartition = (program: Command, outer: ProcessContext): void => {
     .addOption(threadsOption())
     .addOption(wireOption())
     .addOption(quantizeOption())
+    .addOption(splitOption())
     .addOption(jsonOption())
     .addOption(verboseOption())
     .addHelpText('after', HELP)
@@ -110,6 +112,7 @@ export const addPartition = (program: Command, outer: ProcessContext): void => {
           profiles: [requireDims(inputs, options.dim)],
           wireDtype: cluster.wire.dtype,
           quantize: cluster.quantize,
+          ...(cluster.split ? { split: cluster.split } : {}),
           prepare: options.prepare,
           onProgress: context.onProgress,
           signal: context.signal,

@@ -1,19 +1,25 @@
-/** `tandem plan`: how a model would be split, without writing anything. */
+/** `tandem plan`: how a model would be split, without writing any shards. */
+import { writeFile } from 'node:fs/promises';
 import type { Command } from 'commander';
+import { TandemError } from '../../../partition/errors.js';
 import { inspect, type PlanReport, plan } from '../../../partition/index.js';
+import { calibrate, withCalibration } from '../../calibration/index.js';
 import { formatBytes } from '../../config/bytes.js';
+import { drawPlanPage } from '../../plan-page/page.js';
 import { type Dims, requireDims } from '../../shards/dims.js';
-import { findDenoiserModel } from '../../shards/model.js';
-import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
+import { type DenoiserModel, findDenoiserModel } from '../../shards/model.js';
+import { type CommandContext, type CommonOptions, type ProcessContext, withContext } from '../context.js';
 import {
-  clusterFromOptions,
+  type CalibratedSettings,
   type DeviceOptions,
   dimOption,
   jsonOption,
   positiveInteger,
   providerOption,
   quantizeOption,
+  splitOption,
   threadsOption,
+  uncalibratedFromOptions,
   verboseOption,
   wireOption,
 } from '../options.js';
@@ -21,14 +27,18 @@ import { formatMs, formatRatio, formatShare, formatTable } from '../table.js';
 
 interface PlanOptions extends DeviceOptions, CommonOptions {
   readonly dim: Dims;
+  readonly html?: string;
+  readonly calibrate?: boolean;
 }
 
 const HELP = `
-Only the graph is read: weights may be missing. --json prints ranks, fractions, collectives and predicted times.
-With --quantize int8 the weights are as small as they will be; the times are those of float32.
+Only the graph is read: weights may be missing. Times are typical ones until --calibrate has measured this machine, on this
+model's operators; bench then shows predicted beside measured, and the planner divides by what was measured. --json prints
+ranks, fractions, collectives, blocks and predicted times; --html draws them. With --quantize int8 the weights are as small as
+they will be; the times are those of float32.
 
 Examples:
-  $ tandem plan unet.onnx --tensor-parallel-size 2
+  $ tandem plan unet.onnx --tensor-parallel-size 2 --html plan.html
   $ tandem plan models/emoji-sd --config configs/dual-cpu.yaml --dim batch_size=2 --dim height=8 --dim width=8 --dim sequence_length=77`;
 
 /** Rows of the replicated table that are shown; the JSON has all. */
@@ -74,19 +84,75 @@ const replicatedTable = (report: PlanReport): string => {
   return `${table}${more}`;
 };
 
+const NAMES: Readonly<Record<PlanReport['alternatives'][number]['name'], string>> = {
+  'tensor-parallel': 'split the tensors',
+  'single-device': 'do not split',
+  'guidance-batch': 'split the guidance batch',
+};
+
+const alternativesTable = ({ alternatives, recommendation }: PlanReport): string => {
+  const table = formatTable(
+    [
+      { title: 'plan' },
+      { title: 'step', align: 'right' },
+      { title: 'weights of a rank', align: 'right' },
+      { title: 'sent a step', align: 'right' },
+      { title: 'fits' },
+    ],
+    alternatives.map(({ name, step_ms, weight_bytes_per_rank, wire_bytes_per_step, fits }, index) => [
+      index === 0 ? `${NAMES[name]} (this plan)` : NAMES[name],
+      formatMs(step_ms),
+      formatBytes(Math.max(...weight_bytes_per_rank)),
+      formatBytes(wire_bytes_per_step),
+      fits ? 'yes' : 'no',
+    ]),
+  );
+  return recommendation === null ? table : `${table}\n${recommendation}`;
+};
+
+/** Said where times rest on typical rates. */
+export const UNCALIBRATED =
+  'Predicted with typical rates: measure this machine with `tandem plan MODEL --calibrate` for better ones.';
+
 /** The report for people. */
 export const planText = (report: PlanReport): string => {
   const { predicted } = report;
   return [
     `${formatShare(report.sharded_weight_fraction)} of the weights and ${formatShare(report.sharded_flop_fraction)} of the work are split over ${report.world_size} ranks.`,
     `Predicted step: ${formatMs(predicted.step_ms)}, against ${formatMs(predicted.single_step_ms)} on one device (${formatRatio(predicted.speedup)}).`,
+    ...(predicted.calibrated ? [] : [UNCALIBRATED]),
     `${report.segments} segments a rank; ${report.collective_count} collectives; ${formatBytes(report.wire_bytes_per_step)} sent a step.`,
     '',
     ranksTable(report),
+    ...(report.alternatives.length > 1 ? ['', alternativesTable(report)] : []),
     ...(report.collectives.length > 0 ? ['', collectivesTable(report)] : []),
     '',
     replicatedTable(report),
   ].join('\n');
+};
+
+/** The cluster with measured rates; they are measured first where that was asked for. */
+const withRates = async (
+  cluster: CalibratedSettings,
+  model: DenoiserModel,
+  dims: Dims,
+  options: PlanOptions,
+  context: CommandContext,
+): Promise<CalibratedSettings> => {
+  const { onProgress, signal } = context;
+  if (options.calibrate) {
+    await calibrate({ model, dims, cluster, onProgress, signal });
+    context.onNotice(`Wrote what was measured to ${cluster.calibration}.`);
+  }
+  return withCalibration(cluster);
+};
+
+const writePage = async (file: string, page: string): Promise<void> => {
+  await writeFile(file, page).catch((cause: NodeJS.ErrnoException) => {
+    throw new TandemError('PAGE_UNWRITABLE', `Expected to write the plan's page to ${file}: ${cause.message}.`, {
+      cause,
+    });
+  });
 };
 
 export const addPlan = (program: Command, outer: ProcessContext): void => {
@@ -100,21 +166,29 @@ export const addPlan = (program: Command, outer: ProcessContext): void => {
     .addOption(threadsOption())
     .addOption(wireOption())
     .addOption(quantizeOption())
+    .addOption(splitOption())
+    .option('--calibrate', "first measure this machine: the model's operators on each device, and exchanges")
+    .option('--html <file>', 'draw the plan as a page that needs nothing but a browser')
     .addOption(jsonOption())
     .addOption(verboseOption())
     .addHelpText('after', HELP)
     .action((model: string, options: PlanOptions, command: Command) =>
       withContext(outer, options, async (context) => {
-        const { path } = findDenoiserModel(model);
-        const cluster = await clusterFromOptions(options, command);
+        const found = findDenoiserModel(model);
+        const { path, name } = found;
+        const described = await uncalibratedFromOptions(options, command);
         const { inputs } = await inspect(path);
+        const dims = requireDims(inputs, options.dim);
+        const cluster = await withRates(described, found, dims, options, context);
         const report = await plan(path, {
           devices: cluster.devices,
-          profiles: [requireDims(inputs, options.dim)],
+          profiles: [dims],
           wireDtype: cluster.wire.dtype,
           quantize: cluster.quantize,
+          ...(cluster.split ? { split: cluster.split } : {}),
           onProgress: context.onProgress,
         });
+        if (options.html !== undefined) await writePage(options.html, drawPlanPage(report, name));
         context.print(report, () => planText(report));
       }),
     );

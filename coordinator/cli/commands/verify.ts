@@ -17,6 +17,7 @@ import {
   providerOption,
   quantizeOption,
   shardsOption,
+  splitOption,
   threadsOption,
   verboseOption,
   wireOption,
@@ -62,6 +63,7 @@ export const addVerify = (program: Command, outer: ProcessContext): void => {
     .addOption(threadsOption())
     .addOption(wireOption())
     .addOption(quantizeOption())
+    .addOption(splitOption())
     .addOption(shardsOption())
     .option('--seed <n>', 'seed of the random inputs', nonNegativeInteger, 0)
     .option('--rounds <n>', 'steps to compare, each on other inputs', positiveInteger, 1)

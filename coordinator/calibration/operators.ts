@@ -1,0 +1,67 @@
+/** The measuring process from the outside. */
+import { type ChildProcess, fork } from 'node:child_process';
+import type { Measured } from '../../partition/calibrate/index.js';
+import { TandemError } from '../../partition/errors.js';
+import { KEEP_FREED_MEMORY } from '../cluster/index.js';
+import { cancelled, type Hooks } from '../hooks.js';
+import type { FromMeasuring, MeasureRequest } from './protocol.js';
+
+/** Longest silence, in ms: the largest operators of the largest models take seconds, several times over. */
+const SILENCE_MS = 300_000;
+
+const failed = (message: string): TandemError =>
+  new TandemError('CALIBRATE_FAILED', `Measuring the model's operators failed: ${message}`);
+
+const answerOf = (child: ChildProcess, { signal, onProgress }: Hooks): Promise<Measured> =>
+  new Promise((resolve, reject) => {
+    let timer = setTimeout(() => undefined, 0);
+    const end = (settle: () => void): void => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
+      settle();
+    };
+    const onAbort = (): void => end(() => reject(signal?.reason instanceof Error ? signal.reason : cancelled()));
+    const wait = (): void => {
+      clearTimeout(timer);
+      timer = setTimeout(
+        () => end(() => reject(failed(`nothing was heard of it for ${SILENCE_MS / 1000} s.`))),
+        SILENCE_MS,
+      );
+    };
+    wait();
+    child.on('message', (message: FromMeasuring) => {
+      wait();
+      switch (message.kind) {
+        case 'progress':
+          return onProgress?.('calibrate', message.done, message.total);
+        case 'measured':
+          return end(() => resolve(message.measured));
+        case 'failed':
+          return end(() => reject(failed(message.message)));
+        default:
+          return message satisfies never;
+      }
+    });
+    child.once('exit', (code, by) => end(() => reject(failed(`its process ended (${by ?? `status ${code}`}).`))));
+    signal?.addEventListener('abort', onAbort, { once: true });
+    if (signal?.aborted) onAbort();
+  });
+
+/**
+ * Measures a model's operators on a device, in a process of its own.
+ * @throws TandemError `CALIBRATE_FAILED`; the signal's reason when it aborts. No process is left behind
+ */
+export const measureOperators = async (request: MeasureRequest, hooks: Hooks): Promise<Measured> => {
+  const child = fork(new URL('./child.js', import.meta.url), {
+    serialization: 'advanced',
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    execArgv: [],
+    env: { ...KEEP_FREED_MEMORY, ...process.env },
+  });
+  try {
+    child.send(request);
+    return await answerOf(child, hooks);
+  } finally {
+    child.kill('SIGKILL');
+  }
+};
