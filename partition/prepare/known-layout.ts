@@ -9,6 +9,9 @@ import { z } from 'zod';
 import { ONNXRUNTIME_VERSION, type Provider } from '../onnxruntime.js';
 import { recall, remember, userCache } from '../remembered.js';
 
+/** Raised when what `layout.ts` asks changes, so that answers to an older question are not taken. */
+const QUESTION = 2;
+
 /** Changes with every start of the machine; undefined where the system does not say. */
 const bootId = (): string | undefined => {
   try {
@@ -27,7 +30,7 @@ const askOncePerBoot = async (provider: Provider): Promise<string> => {
   const boot = bootId();
   if (boot === undefined) return askOnce(provider);
   const path = join(userCache(), `layout-${provider}.json`);
-  const key = [boot, arch(), ONNXRUNTIME_VERSION].join(' ');
+  const key = [QUESTION, boot, arch(), ONNXRUNTIME_VERSION].join(' ');
   const known = recall(path, key, z.string());
   if (known !== undefined) return known;
   const layout = await askOnce(provider);

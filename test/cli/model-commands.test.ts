@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { makeScratch, TINY_SD_DIMS, tandem } from './tandem.js';
+import { makeScratch, SHIPPED_DIMS, tandem } from './tandem.js';
 
 const scratch = makeScratch();
 afterAll(scratch.remove);
@@ -11,7 +11,7 @@ const run = (...args: string[]) => tandem(args, scratch.path);
 
 describe('tandem plan', () => {
   it('prints its JSON alone on standard output', async () => {
-    const { status, stdout } = await run('plan', ...MODEL, ...TINY_SD_DIMS, '--json');
+    const { status, stdout } = await run('plan', ...MODEL, ...SHIPPED_DIMS, '--json');
     expect(status).toBe(0);
     const report = JSON.parse(stdout);
     expect(report).toMatchObject({
@@ -43,15 +43,15 @@ describe('tandem plan', () => {
 
   it('draws the plan as a page beside its tables, and says which times are guesses', async () => {
     const page = join(scratch.path, 'plan.html');
-    const { status, stdout } = await run('plan', ...MODEL, ...TINY_SD_DIMS, '--html', page);
+    const { status, stdout } = await run('plan', ...MODEL, ...SHIPPED_DIMS, '--html', page);
     expect(status).toBe(0);
     expect(stdout).toMatch(/typical rates: measure this machine with `tandem plan MODEL --calibrate`/);
     expect(stdout).toMatch(/split the tensors \(this plan\)[\s\S]*do not split[\s\S]*split the guidance batch/);
-    expect(readFileSync(page, 'utf8')).toContain('<h1>tiny-sd on 2 devices</h1>');
+    expect(readFileSync(page, 'utf8')).toContain('<h1>emoji-sd on 2 devices</h1>');
   });
 
   it('prints tables for people', async () => {
-    const { stdout } = await run('plan', 'models/emoji-sd', '--config', 'configs/dual-cpu.yaml', ...TINY_SD_DIMS);
+    const { stdout } = await run('plan', 'models/emoji-sd', '--config', 'configs/dual-cpu.yaml', ...SHIPPED_DIMS);
     expect(stdout).toMatch(/of the weights and .* of the work are split over 2 ranks/);
     expect(stdout).toMatch(/rank +device +weights +activations +work/);
   });
@@ -70,7 +70,7 @@ describe('tandem plan', () => {
 describe('tandem partition', () => {
   it('writes a shard directory with a manifest', async () => {
     const out = join(scratch.path, 'shards');
-    const { status, stdout } = await run('partition', ...MODEL, ...TINY_SD_DIMS, '--out', out, '--json');
+    const { status, stdout } = await run('partition', ...MODEL, ...SHIPPED_DIMS, '--out', out, '--json');
     expect(status).toBe(0);
     expect(JSON.parse(stdout)).toMatchObject({ directory: out, world_size: 2, ranks: [{ rank: 0 }, { rank: 1 }] });
     expect(JSON.parse(readFileSync(join(out, 'manifest.json'), 'utf8'))).toMatchObject({ world_size: 2 });
@@ -80,7 +80,7 @@ describe('tandem partition', () => {
 
 describe('tandem plan and tandem partition with int8 weights', () => {
   it('agree on what a rank holds, a fraction of float32', async () => {
-    const options = [...MODEL, ...TINY_SD_DIMS, '--json'];
+    const options = [...MODEL, ...SHIPPED_DIMS, '--json'];
     const out = join(scratch.path, 'int8');
     const [exact, planned, written] = await Promise.all([
       run('plan', ...options),
@@ -98,7 +98,7 @@ describe('tandem plan and tandem partition with int8 weights', () => {
 
 describe('tandem verify', () => {
   it('passes on the shipped model with two workers', async () => {
-    const { status, stdout } = await run('verify', ...MODEL, '--threads', '1', ...TINY_SD_DIMS, '--json');
+    const { status, stdout } = await run('verify', ...MODEL, '--threads', '1', ...SHIPPED_DIMS, '--json');
     expect(status).toBe(0);
     const report = JSON.parse(stdout);
     expect(report).toMatchObject({ passed: true, ranks_agree: true, world_size: 2 });
@@ -109,7 +109,7 @@ describe('tandem verify', () => {
   });
 
   it('holds int8 weights to their PSNR', async () => {
-    const args = ['--threads', '1', ...TINY_SD_DIMS, '--quantize', 'int8'];
+    const args = ['--threads', '1', ...SHIPPED_DIMS, '--quantize', 'int8'];
     const { status, stdout } = await run('verify', ...MODEL, ...args);
     expect(stdout).toMatch(/ {2}PSNR +\d\d\.\d dB {2}\(at least 30 dB, since weights are int8\)/);
     expect(stdout).toMatch(/^PASSED\n {2}max \|a-b\| \/ max \|b\| +\d\.\d+e-\d+\n/);
@@ -120,7 +120,7 @@ describe('tandem verify', () => {
   });
 
   it('fails with status 1 above the tolerance, and still says by how much', async () => {
-    const args = ['--threads', '1', ...TINY_SD_DIMS, '--tolerance', '0'];
+    const args = ['--threads', '1', ...SHIPPED_DIMS, '--tolerance', '0'];
     const { status, stdout, stderr } = await run('verify', ...MODEL, ...args);
     expect(status).toBe(1);
     expect(stdout).toMatch(/^FAILED\n {2}max \|a-b\| \/ max \|b\| +\d\.\d+e-\d+/);
@@ -129,7 +129,7 @@ describe('tandem verify', () => {
 
   it('says what would make a provider work that this machine lacks', async () => {
     const lacking = process.platform === 'win32' ? 'coreml' : 'dml';
-    const { status, stderr } = await run('verify', ...MODEL, '--provider', lacking, ...TINY_SD_DIMS);
+    const { status, stderr } = await run('verify', ...MODEL, '--provider', lacking, ...SHIPPED_DIMS);
     expect(status).toBe(1);
     expect(stderr).toMatch(/rank \d failed \(PROVIDER_UNAVAILABLE\).*only/);
   });
@@ -138,7 +138,7 @@ describe('tandem verify', () => {
 describe('tandem bench', () => {
   it('measures one worker, two, and plain ONNX Runtime in turns', async () => {
     const args = ['--tensor-parallel-size', '1,2', '--provider', 'cpu', '--threads', '1', '--steps', '2'];
-    const { status, stdout } = await run('bench', 'models/emoji-sd', ...args, ...TINY_SD_DIMS, '--json');
+    const { status, stdout } = await run('bench', 'models/emoji-sd', ...args, ...SHIPPED_DIMS, '--json');
     expect(status).toBe(0);
     const { runs, plain, speedup } = JSON.parse(stdout);
     const figures = {

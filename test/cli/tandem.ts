@@ -23,7 +23,7 @@ const BIN = resolve('bin/tandem.js');
 const LIMIT_MS = 100_000;
 
 /** Sizes of the shipped model's dims for its own 64x64 picture with guidance. */
-export const TINY_SD_DIMS = ['batch_size=2', 'height=16', 'width=16', 'sequence_length=32'].flatMap((dim) => [
+export const SHIPPED_DIMS = ['batch_size=2', 'height=16', 'width=16', 'sequence_length=32'].flatMap((dim) => [
   '--dim',
   dim,
 ]);

@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, it } from 'vitest';
-import { makeScratch, TINY_SD_DIMS, tandem } from './tandem.js';
+import { makeScratch, SHIPPED_DIMS, tandem } from './tandem.js';
 
 const scratch = makeScratch();
 afterAll(scratch.remove);
@@ -65,7 +65,7 @@ describe('tandem', () => {
         'int8',
         '--provider',
         'webgpu',
-        ...TINY_SD_DIMS,
+        ...SHIPPED_DIMS,
       ],
       says: /int8 weights run on provider "cpu" only, but rank 0 is "webgpu"/,
     },
