@@ -76,7 +76,7 @@ it('stops when told to, and so does the server', async () => {
 });
 
 it('keeps the pictures so far, and can be used from the keyboard', async () => {
-  await page.getByLabel('Prompt', { exact: true }).fill('a blue whale');
+  await page.getByLabel('Prompt', { exact: true }).fill('a blue heart');
   await page.keyboard.press('Control+Enter');
   await page.getByText(/^Step \d+ of/).waitFor();
   await page.getByText(/Done in/).waitFor();
