@@ -1,4 +1,4 @@
-"""Trains the CLIP-style tokenizer of the shipped model on the captions of its pictures.
+"""Trains CLIP-style tokenizers: the shipped model's on the captions of its pictures, tiny pipelines' on a corpus of their own.
 
 CLIP's scheme (Radford et al. 2021; byte-level BPE with `</w>` at a word's end): the vocabulary is the 256 byte
 symbols, the same with `</w>`, one entry a merge, then the two special tokens.
@@ -44,19 +44,19 @@ def dress(tokenizer):
     return tokenizer
 
 
-def train_merges():
+def train_merges(corpus, count):
     """The merges in the order in which they were found."""
     tokenizer = dress(Tokenizer(BPE(end_of_word_suffix=WORD_END)))
     symbols = byte_symbols()
     trainer = BpeTrainer(
-        vocab_size=2 * len(symbols) + MERGES,
+        vocab_size=2 * len(symbols) + count,
         initial_alphabet=symbols,
         end_of_word_suffix=WORD_END,
         show_progress=False,
     )
-    tokenizer.train_from_iterator(all_captions(), trainer)
+    tokenizer.train_from_iterator(corpus, trainer)
     merges = json.loads(tokenizer.to_str())["model"]["merges"]
-    return [tuple(merge) for merge in merges][:MERGES]
+    return [tuple(merge) for merge in merges][:count]
 
 
 def vocabulary(merges):
@@ -65,11 +65,14 @@ def vocabulary(merges):
     return {entry: index for index, entry in enumerate(dict.fromkeys(entries))}
 
 
-def write_tokenizer(folder):
-    """Writes the old files (`vocab.json`, `merges.txt`) and the new one (`tokenizer.json`). Returns the vocabulary."""
+def write_tokenizer(folder, corpus=None, merge_count=MERGES, max_length=MAX_LENGTH):
+    """Writes the old files (`vocab.json`, `merges.txt`) and the new one (`tokenizer.json`). Returns the vocabulary.
+
+    `corpus` is the sentences to train on; the shipped model's captions where absent.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    merges = train_merges()
+    merges = train_merges(all_captions() if corpus is None else corpus, merge_count)
     vocab = vocabulary(merges)
     model = BPE(vocab=vocab, merges=merges, unk_token=END, continuing_subword_prefix="", end_of_word_suffix=WORD_END)
     tokenizer = dress(Tokenizer(model))
@@ -82,7 +85,7 @@ def write_tokenizer(folder):
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges), encoding="utf-8")
     special = {"bos_token": BEGIN, "eos_token": END, "unk_token": END, "pad_token": END}
     write_json(folder / "special_tokens_map.json", special)
-    settings = {"add_prefix_space": False, "do_lower_case": True, "errors": "replace", "model_max_length": MAX_LENGTH}
+    settings = {"add_prefix_space": False, "do_lower_case": True, "errors": "replace", "model_max_length": max_length}
     write_json(folder / "tokenizer_config.json", settings | special | {"tokenizer_class": "CLIPTokenizer"})
     return vocab
 
