@@ -38,10 +38,19 @@ const compareTensor = (actual: Float64Array, expected: Float64Array): Difference
   };
 };
 
+/** Where all is NaN or infinite, agreement would prove nothing. */
+const checkSomeFinite = (name: string, expected: Float64Array): void => {
+  if (expected.length === 0 || expected.some(Number.isFinite)) return;
+  throw new TandemError(
+    'REFERENCE_NOT_FINITE',
+    `Expected numbers from the whole model to compare with; its output "${name}" is NaN or infinite throughout. Half precision often overflows so: export the model as float32, or give inputs of its own range.`,
+  );
+};
+
 /**
  * Compares outputs by name.
  * @param expected the reference `b`
- * @throws TandemError `OUTPUTS_DIFFER` where an output is missing or has another shape or type
+ * @throws TandemError `OUTPUTS_DIFFER` where an output is missing or has another shape or type, `REFERENCE_NOT_FINITE`
  */
 export const compareOutputs = (
   actual: Readonly<Record<string, HostTensor>>,
@@ -54,7 +63,9 @@ export const compareOutputs = (
       const message = `Expected the workers' output "${name}" to be ${reference.dtype}[${reference.shape.join(', ')}]; found ${have}.`;
       throw new TandemError('OUTPUTS_DIFFER', message);
     }
-    return compareTensor(toNumbers(found), toNumbers(reference));
+    const expectedNumbers = toNumbers(reference);
+    checkSomeFinite(name, expectedNumbers);
+    return compareTensor(toNumbers(found), expectedNumbers);
   });
   return {
     max_abs_error: Math.max(0, ...differences.map((difference) => difference.max_abs_error)),

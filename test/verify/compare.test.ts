@@ -26,6 +26,11 @@ describe('the difference of two outputs', () => {
     expect(difference.psnr_db).toBeLessThan(0);
   });
 
+  it.each([Number.NaN, Number.NEGATIVE_INFINITY])('is an error where the whole model gives nothing but %d', (value) => {
+    const nothing = { out: tensor([value, value]) };
+    expect(() => compareOutputs(nothing, nothing)).toThrow(/"out" is NaN or infinite throughout/);
+  });
+
   it('takes the worst of several outputs', () => {
     const expected = { a: tensor([1, 1]), b: tensor([100, 0]) };
     const difference = compareOutputs({ a: tensor([1, 1.5]), b: tensor([99, 0]) }, expected);
