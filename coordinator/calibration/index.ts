@@ -19,23 +19,22 @@ export interface CalibrateRequest extends Hooks {
   readonly cluster: Pick<ClusterConfig, 'devices' | 'wire' | 'timeouts' | 'calibration'>;
 }
 
-/** One of each kind. */
-const distinct = (devices: readonly DeviceConfig[]): readonly DeviceConfig[] =>
-  devices.filter(
-    (device, index) =>
-      devices.findIndex(
-        (other) =>
-          other.provider === device.provider && other.deviceId === device.deviceId && other.threads === device.threads,
-      ) === index,
-  );
+const isAlike = (a: DeviceConfig, b: DeviceConfig): boolean =>
+  a.provider === b.provider && a.deviceId === b.deviceId && a.threads === b.threads;
+
+/** One of each kind, with the number of its kind. */
+const kindsOf = (devices: readonly DeviceConfig[]): readonly (readonly [device: DeviceConfig, alike: number])[] =>
+  devices
+    .filter((device, index) => devices.findIndex((other) => isAlike(other, device)) === index)
+    .map((device) => [device, devices.filter((other) => isAlike(other, device)).length]);
 
 const measureDevices = async (request: CalibrateRequest): Promise<readonly CalibratedDevice[]> => {
   const { model, dims, cluster } = request;
   const measured: CalibratedDevice[] = [];
-  for (const { provider, deviceId, threads } of distinct(cluster.devices)) {
+  for (const [{ provider, deviceId, threads }, alike] of kindsOf(cluster.devices)) {
     checkCancelled(request.signal);
     const device = { provider, deviceId, threads };
-    const found = await measureOperators({ model: model.path, dims, device }, request);
+    const found = await measureOperators({ model: model.path, dims, device }, alike, request);
     measured.push({ provider, device_id: deviceId, threads, model: model.name, measured: toFile(found) });
   }
   return measured;

@@ -47,21 +47,27 @@ const answerOf = (child: ChildProcess, { signal, onProgress }: Hooks): Promise<M
     if (signal?.aborted) onAbort();
   });
 
-/**
- * Measures a model's operators on a device, in a process of its own.
- * @throws TandemError `CALIBRATE_FAILED`; the signal's reason when it aborts. No process is left behind
- */
-export const measureOperators = async (request: MeasureRequest, hooks: Hooks): Promise<Measured> => {
-  const child = fork(new URL('./child.js', import.meta.url), {
+const startChild = (): ChildProcess =>
+  fork(new URL('./child.js', import.meta.url), {
     serialization: 'advanced',
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     execArgv: [],
     env: { ...KEEP_FREED_MEMORY, ...process.env },
   });
+
+/**
+ * Measures a model's operators on a device, in a process of its own.
+ * @param alike devices of the kind that compute at once. Ranks on one processor slow each other, so that many processes do
+ * the same, and the first one's figures count
+ * @throws TandemError `CALIBRATE_FAILED`; the signal's reason when it aborts. No process is left behind
+ */
+export const measureOperators = async (request: MeasureRequest, alike: number, hooks: Hooks): Promise<Measured> => {
+  const child = startChild();
+  const companions = Array.from({ length: alike - 1 }, startChild);
   try {
-    child.send(request);
+    for (const one of [child, ...companions]) one.send(request);
     return await answerOf(child, hooks);
   } finally {
-    child.kill('SIGKILL');
+    for (const one of [child, ...companions]) one.kill('SIGKILL');
   }
 };

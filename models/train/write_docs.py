@@ -1,4 +1,5 @@
-"""Writes to `models/docs/` what the shipped figures are made from: the training pictures, held prompts and the loss curve.
+"""Writes to `models/docs/` what the shipped figures are made from, and how the training went: training pictures, held prompts,
+loss curve, and the sheet of samples at four moments.
 
     python models/train/write_docs.py --emoji PACKAGE --work FOLDER
 """
@@ -45,6 +46,20 @@ def loss_curve(points):
             f'<text x="{MARGIN}" y="{MARGIN - 14}" {text}>weighted loss of the denoiser, mean of 50 steps</text></svg>\n')
 
 
+def samples_over_time(work):
+    """The sheets of samples of four moments below each other: the first, the last, and two at even shares of the steps between."""
+    sheets = sorted(work.glob("samples-*.png"))
+    steps = [int(sheet.stem.split("-")[1]) for sheet in sheets]
+    wanted = [steps[0] + (steps[-1] - steps[0]) * part / 3 for part in range(4)]
+    chosen = [sheets[min(range(len(steps)), key=lambda i: abs(steps[i] - step))] for step in wanted]
+    images = [Image.open(sheet) for sheet in chosen]
+    width, height = images[0].size
+    strip = Image.new("RGB", (width, (height + 8) * len(images) - 8), "white")
+    for index, image in enumerate(images):
+        strip.paste(image, (0, index * (height + 8)))
+    return strip, [sheet.stem for sheet in chosen]
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--emoji", required=True)
@@ -59,6 +74,9 @@ def main():
     (DOCS / "held-prompts.json").write_text(json.dumps(held, indent=1) + "\n")
     points = {entry["step"]: entry["loss"] for entry in read_log(arguments.work / "diffusion.jsonl")}
     (DOCS / "loss.svg").write_text(loss_curve(sorted(points.items())))
+    strip, names = samples_over_time(arguments.work)
+    strip.save(DOCS / "training-samples.png", optimize=True)
+    print("training-samples.png:", ", ".join(names))
 
 
 if __name__ == "__main__":
