@@ -97,15 +97,12 @@ export const drawColdReport = (report: ColdReport): string => {
   const bottom = TOP + bars.length * ROW;
   const shown = PARTS.filter(({ key }) => bars.some(({ parts }) => parts[key] > 0));
   const hasPicture = bars.some(({ parts }) => parts.picture > 0);
+  const title = `From no process to the first ${hasPicture ? 'picture' : 'step'}`;
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${bottom + 30}" viewBox="0 0 ${WIDTH} ${bottom + 30}" font-family="sans-serif" font-size="12">`,
+    `<title>${title}</title>`,
     '<rect width="100%" height="100%" fill="#ffffff"/>',
-    text(
-      10,
-      20,
-      `From no process to the first ${hasPicture ? 'picture' : 'step'}`,
-      ' font-size="15" font-weight="bold"',
-    ),
+    text(10, 20, title, ' font-size="15" font-weight="bold"'),
     drawLegend(shown),
     drawAxis(bottom, end, step, scale),
     ...bars.map((bar, index) => drawBar(bar, index, scale)),
