@@ -22,7 +22,7 @@ from onnxruntime.transformers.fusion_options import FusionOptions
 from onnxruntime.transformers.optimizer import optimize_model
 
 from families import FAMILIES, Denoiser
-from skeleton import WEIGHTS_FILE, make_skeleton, write_skeleton
+from skeleton import WEIGHTS_FILE, make_skeleton, strip_metadata, write_skeleton
 from torchscript import allow_rms_norm
 
 FIXTURES = Path(__file__).resolve().parents[2] / "test" / "fixtures" / "families"
@@ -176,7 +176,9 @@ def leave_out_weights(program):
 
 def run_real(export):
     denoiser, inputs = make_denoiser(export, build_real(export))
-    write_skeleton(leave_out_weights(export_onnx(export, denoiser, inputs)), None, FIXTURES, export.name)
+    model = leave_out_weights(export_onnx(export, denoiser, inputs))
+    strip_metadata(model)
+    write_skeleton(model, None, FIXTURES, export.name)
 
 
 def make_denoiser(export, model):
