@@ -12,7 +12,7 @@ const ratesFrom = ({ provider, measured }: CalibratedDevice, { exchange }: Calib
   ...exchange,
 });
 
-/** A device with its measured rates, where the calibration has any for one of its provider, number and threads. */
+/** A device with its measured rates, if one of its provider, number and threads was calibrated. */
 const calibrated = (device: DeviceConfig, calibration: Calibration): DeviceConfig => {
   const found = calibration.devices.find((one) => isSame(one, device));
   return found ? { ...device, rates: ratesFrom(found, calibration) } : device;
