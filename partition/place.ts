@@ -1,8 +1,9 @@
 /**
  * Finds the rows that each node may take: every legal combination of placements that can arise in this graph.
  *
- * The search starts at the weights: each big weight of a contraction is split along each of its factors, and the split is
- * followed to the neighbours for as long as rules allow. Where an operator would accept a split at other places (whole
+ * The search starts at the contractions: each big weight is split along each of its factors, and where activations outweigh
+ * the weights, they are split along their tokens and batch as well (sequence parallelism, arXiv 2205.05198): a whole copy of
+ * little weights then saves sending much. Each split is followed to the neighbours for as long as rules allow. Where an operator would accept a split at other places (whole
  * heads, whole groups), that split is tried too, so head sizes and group counts find their way to the weights by themselves.
  */
 import { TandemError } from './errors.js';
@@ -45,7 +46,7 @@ export const findConstants = (graph: Graph): ReadonlySet<Value> => {
 };
 
 /**
- * @param seeds where splits start: at the weights (`tensor`), or at the model's inputs, along their batch (`batch`)
+ * @param seeds where splits start: at the contractions (`tensor`), or at the model's inputs, along their batch (`batch`)
  * @throws TandemError PLAN_BATCH where the batch has fewer parts than there are ranks
  */
 export const place = (graph: Graph, context: PlaceContext, seeds: 'tensor' | 'batch' = 'tensor'): Placements =>
@@ -112,13 +113,28 @@ class Search {
   }
 
   #seed(node: Node): void {
-    for (const { operand, axis } of findRule(node)?.seeds(node) ?? []) {
-      const value = node[operand.side][operand.index];
-      if (!value?.shape || !this.#isWeight(value) || elementCount(value.shape) < SEED_ELEMENTS) continue;
-      const extent = value.shape[axis] ?? 0;
-      const piece = apportion(extent, extent, this.#context.speeds);
-      if (piece) this.#suggest(value, { kind: 'shard', axis, pieces: [piece] });
+    for (const factor of findRule(node)?.seeds(node) ?? []) {
+      const axes = factor.map(({ input, axis }) => ({ value: node.inputs[input], axis }));
+      const weights = axes.filter(({ value }) => value && this.#isWeight(value));
+      const worthwhile = weights.length > 0 ? weights : this.#outweighs(node) ? axes.slice(0, 1) : [];
+      for (const { value, axis } of worthwhile) if (value) this.#seedAxis(value, axis);
     }
+  }
+
+  /** Whether a product has more activations than weights. */
+  #outweighs(node: Node): boolean {
+    const sizes = (weights: boolean) =>
+      node.inputs
+        .filter((value) => value && this.#isWeight(value) === weights)
+        .reduce((sum, value) => sum + elementCount(value?.shape ?? []), 0);
+    return sizes(true) > 0 && sizes(false) > sizes(true);
+  }
+
+  #seedAxis(value: Value, axis: number): void {
+    if (!value.shape || elementCount(value.shape) < SEED_ELEMENTS) return;
+    const extent = value.shape[axis] ?? 0;
+    const piece = apportion(extent, extent, this.#context.speeds);
+    if (piece) this.#suggest(value, { kind: 'shard', axis, pieces: [piece] });
   }
 
   #isWeight(value: Value): boolean {

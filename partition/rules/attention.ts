@@ -1,4 +1,4 @@
-/** Attention as one operator: heads are independent of each other. */
+/** Attention as one operator: heads are independent of each other, and so are queries, given all keys and values. */
 import { intAttribute, type Node } from '../graph.js';
 import { elementCount } from '../tensor.js';
 import { type LocalEdit, type LocalShapes, shapeOf } from './rule.js';
@@ -11,11 +11,14 @@ const attentionFlops = (node: Node): number => {
 };
 
 /** Factors of a mask or bias `[batch, heads, queries, keys]`, aligned at the end; axes of size 1 are for all. */
-const maskFactors = (node: Node, index: number): Factors => {
+const maskFactors = (node: Node, index: number, queries: string | null): Factors => {
   const shape = shapeOf(node.inputs[index]);
-  const factors: Factors = ['b', 'h', null, null];
+  const factors: Factors = ['b', 'h', queries, null];
   return shape.map((size, axis) => (size > 1 ? (factors[4 - shape.length + axis] ?? null) : null));
 };
+
+/** The queries' factor; null where a query's place decides which keys it sees. */
+const queryFactor = (node: Node, causal: string): 'q' | null => (intAttribute(node, causal, 0) === 0 ? 'q' : null);
 
 /** ONNX `Attention` (opset 23): `[batch, heads, sequence, size]`, or `[batch, sequence, heads * size]` with `q_num_heads`. */
 const onnxAttention = (node: Node): Signature | undefined => {
@@ -23,9 +26,14 @@ const onnxAttention = (node: Node): Signature | undefined => {
   if (node.inputs.length > 4 && node.inputs.slice(4).some((value) => value)) return undefined;
   const heads = rank === 4 ? shapeOf(node.inputs[1])[1] : intAttribute(node, 'kv_num_heads', 0);
   if (!heads || node.outputs.slice(1).some((value) => value)) return undefined;
-  const factors: Factors = rank === 4 ? ['b', 'h', null, null] : ['b', null, 'h'];
-  const mask = node.inputs[3] ? [maskFactors(node, 3)] : [];
-  return { inputs: [factors, factors, factors, ...mask], outputs: [factors], units: { h: heads } };
+  const queries = queryFactor(node, 'is_causal');
+  const factors = (tokens: string | null): Factors => (rank === 4 ? ['b', 'h', tokens, null] : ['b', tokens, 'h']);
+  const mask = node.inputs[3] ? [maskFactors(node, 3, queries)] : [];
+  return {
+    inputs: [factors(queries), factors(null), factors(null), ...mask],
+    outputs: [factors(queries)],
+    units: { h: heads },
+  };
 };
 
 /** Heads of a rank, in proportion to its part of the given input's last axis. */
@@ -54,11 +62,12 @@ const multiHead = (node: Node): Signature | undefined => {
   const [query, key, value, bias, padding, added, ...caches] = node.inputs;
   if (![query, key, value].every((input) => shapeOf(input).length === 3)) return undefined;
   if ([bias, padding, ...caches].some((input) => input)) return undefined;
-  const factors: Factors = ['b', null, 'h'];
-  const mask = added ? [[], [], maskFactors(node, 5)] : [];
+  const queries = queryFactor(node, 'unidirectional');
+  const keys: Factors = ['b', null, 'h'];
+  const mask = added ? [[], [], maskFactors(node, 5, queries)] : [];
   return {
-    inputs: [factors, factors, factors, ...mask],
-    outputs: [factors],
+    inputs: [['b', queries, 'h'], keys, keys, ...mask],
+    outputs: [['b', queries, 'h']],
     units: { h: intAttribute(node, 'num_heads', 1) },
   };
 };

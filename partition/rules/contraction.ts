@@ -20,7 +20,7 @@ const matMul = (node: Node, transA = false, transB = false): Signature => {
     ],
     outputs: [[...batch, ...(a.length > 1 ? ['m'] : []), ...(b.length > 1 ? ['n'] : [])]],
     summed: ['k'],
-    seeds: ['n', 'k', 'm'],
+    seeds: ['n', 'k', 'm', ...batch],
   };
 };
 
@@ -33,7 +33,7 @@ const gemm = (node: Node): Signature => {
   // The addend would be counted once per rank; `canonicalise` takes it out wherever it can.
   const factors = broadcastFactors(shapeOf(addend), shapeOf(node.outputs[0]), ['m', 'n']);
   const withoutK = product.inputs.map((operand) => operand.map((factor) => (factor === 'k' ? null : factor)));
-  return { inputs: [...withoutK, factors], outputs: product.outputs, seeds: ['n'] };
+  return { inputs: [...withoutK, factors], outputs: product.outputs, seeds: ['n', 'm'] };
 };
 
 /** MatMul with transposed operands and a scale; batch axes that are transposed too are left whole. */
@@ -73,7 +73,7 @@ const conv = (node: Node): Signature => {
     inputs: [['n', bias ? null : 'c', ...spatial], ['o', bias ? null : 'c', ...window], ...(bias ? [['o']] : [])],
     outputs: [['n', 'o', ...spatial]],
     summed: ['c'],
-    seeds: bias ? ['o'] : ['o', 'c'],
+    seeds: [...(bias ? ['o'] : ['o', 'c']), 'n', ...spatial.flatMap((factor) => factor ?? [])],
   };
 };
 

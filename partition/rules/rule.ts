@@ -18,6 +18,12 @@ export interface Operand {
   readonly index: number;
 }
 
+/** An axis of an input. */
+export interface Seed {
+  readonly input: number;
+  readonly axis: number;
+}
+
 /** Legal; legal if the operand were split at other places; or not at all. */
 export type Match =
   | { readonly kind: 'row'; readonly row: Row }
@@ -48,8 +54,8 @@ export interface LocalShapes {
 export interface Rule {
   /** The row in which `operand` lies as `shard` says. */
   match(node: Node, operand: Operand, shard: Shard, context: PlaceContext): Match;
-  /** Operands and axes that are worth splitting for the node's own sake: those of weights. */
-  seeds(node: Node): readonly { readonly operand: Operand; readonly axis: number }[];
+  /** Factors that are worth splitting for the node's own sake, each with the inputs' axes that carry it. */
+  seeds(node: Node): readonly (readonly Seed[])[];
   /** Sets of inputs in which the operator is linear together: where all of a set are partial, so are the outputs. */
   linear(node: Node): readonly (readonly number[])[];
   /** Floating-point operations of the whole node. */

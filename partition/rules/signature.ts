@@ -25,6 +25,7 @@ import {
   type Operand,
   type PlaceContext,
   type Rule,
+  type Seed,
   shapeOf,
 } from './rule.js';
 
@@ -108,13 +109,12 @@ const matchSignature = (
   return lost ? ILLEGAL : { kind: 'row', row: { inputs: inputs as Placement[], outputs: outputs as Placement[] } };
 };
 
-const findSeeds = (signature: Signature | undefined) => {
-  if (!signature) return [];
-  const { inputs, seeds = [] } = signature;
-  return seeds.flatMap((factor) =>
-    inputs.flatMap((factors, index) => {
+const findSeeds = (signature: Signature | undefined): readonly (readonly Seed[])[] => {
+  const { inputs = [], seeds = [] } = signature ?? {};
+  return seeds.map((factor) =>
+    inputs.flatMap((factors, input) => {
       const axis = factors.indexOf(factor);
-      return axis < 0 ? [] : [{ operand: { side: 'inputs', index } as const, axis }];
+      return axis < 0 ? [] : [{ input, axis }];
     }),
   );
 };

@@ -63,6 +63,25 @@ describe.each([
   );
 });
 
+it('splits tokens where there are more activations than weights, which sends less', async () => {
+  const { collectives } = await planFixture('sd15-ts17', cpus([1, 1]));
+  const tokens = (kind: string) =>
+    collectives.filter((one) => one.kind === kind && one.tensor.includes('attentions') && one.shape.includes(64));
+  // The five transformers at 64x64 are joined once at their end, where a split of their weights takes three all-reduces each.
+  expect(tokens('all-gather')).toHaveLength(5);
+  expect(collectives.filter(({ shape }) => shape.join() === '1,4096,320')).toEqual([]);
+});
+
+it('splits the batch where there is one and weights are small', async () => {
+  const { collectives, sharded_weight_fraction } = await planFixture('sd15-ts17-sym', cpus([1, 1]), {
+    ...MEDIUM,
+    batch_size: 2,
+  });
+  const large = collectives.filter(({ shape }) => shape.at(-1) === 64 || shape.includes(4096));
+  expect(large.length).toBeLessThan(6);
+  expect(sharded_weight_fraction).toBeGreaterThanOrEqual(0.95);
+});
+
 it('gives a device of twice the speed about twice the weights and the work', async () => {
   const { ranks } = await planFixture('sd15-ts17', cpus([2, 1]));
   const [fast, slow] = ranks;
