@@ -47,7 +47,9 @@ const WHOLE_WEIGHTS_PRICE = 1;
  * And an exchange costs more than its bytes: it tears operators apart that would be fused, copies tensors out of a session and
  * into the next, and makes all ranks wait for the last. As a share of a whole step, so that a small model is split like a large one.
  */
-const EXCHANGE_PRICE = 0.006;
+const EXCHANGE_PRICE = 0.002;
+/** Of that, what an all-gather costs: nothing has to be added up. */
+const GATHER_SHARE = 0.9;
 /** The share of weights and of operations that is to be split; exchanges are made cheaper by this factor until it is. */
 const WANTED_SHARE = 0.95;
 const DISCOUNT = 1.5;
@@ -173,7 +175,8 @@ class Problem {
       ...this.#options.rates.map((_, rank) => sentElements(shape, made, rank, this.#worldSize)),
     );
     const bytes = elements * wireElementBytes(value.dtype, this.#options.wireDtype);
-    return this.#prices.perExchange + bytes * this.#prices.perWireByte;
+    const share = collective === 'all-gather' ? GATHER_SHARE : 1;
+    return share * this.#prices.perExchange + bytes * this.#prices.perWireByte;
   }
 
   #addPairs(node: Node): void {
