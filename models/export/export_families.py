@@ -165,7 +165,8 @@ def leave_out_weights(program):
     offset = 0
     for value in program.model.graph.initializers.values():
         tensor = value.const_value
-        if tensor.nbytes < MIN_BYTES or not tensor.dtype.is_floating_point():
+        # Rotations' frequencies are in double precision; they are no weights.
+        if tensor.nbytes < MIN_BYTES or tensor.dtype not in (onnx_ir.DataType.FLOAT, onnx_ir.DataType.FLOAT16):
             continue
         value.const_value = onnx_ir.ExternalTensor(
             WEIGHTS_FILE, offset, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=value.name, base_dir="."
