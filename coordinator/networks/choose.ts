@@ -1,0 +1,115 @@
+/**
+ * Where a network beside the denoiser runs, as a pure function of what it needs and of what the devices have left: whole on
+ * the rank with most room, or split over all ranks where it fits none. Without memory limits there is nothing to find room
+ * for, and it runs in the coordinator.
+ */
+import { TandemError } from '../../partition/errors.js';
+import { formatBytes } from '../config/bytes.js';
+import type { PlacementChoice } from '../config/index.js';
+
+/** What a network, or several, need on one rank; bytes. */
+export interface Need {
+  readonly weights: number;
+  /** Networks run one after the other, so of several only the largest counts. */
+  readonly activations: number;
+}
+
+/** A device's memory and what is placed on it already. */
+export interface Budget {
+  /** bytes; absent where it has none */
+  readonly limit?: number;
+  readonly taken: Need;
+}
+
+export type Place =
+  | { readonly kind: 'coordinator' }
+  | { readonly kind: 'rank'; readonly rank: number }
+  | { readonly kind: 'shard' };
+
+export interface Decision {
+  readonly place: Place;
+  /** Why, for people; with figures where there are any. */
+  readonly reason: string;
+}
+
+export const NOTHING: Need = { weights: 0, activations: 0 };
+
+/** What two needs come to on one rank. */
+export const together = (a: Need, b: Need): Need => ({
+  weights: a.weights + b.weights,
+  activations: Math.max(a.activations, b.activations),
+});
+
+export const totalOf = ({ weights, activations }: Need): number => weights + activations;
+
+/** bytes; infinite where the device has no limit */
+export const roomOf = ({ limit = Number.POSITIVE_INFINITY, taken }: Budget): number =>
+  Math.max(0, limit - totalOf(taken));
+
+const fits = ({ limit = Number.POSITIVE_INFINITY, taken }: Budget, need: Need): boolean =>
+  totalOf(together(taken, need)) <= limit;
+
+const roomText = (budget: Budget): string =>
+  budget.limit === undefined
+    ? 'has no memory_limit'
+    : `has ${formatBytes(roomOf(budget))} of ${formatBytes(budget.limit)} left`;
+
+const noRoom = (name: string, where: string, needs: readonly Need[], budgets: readonly Budget[]): TandemError =>
+  new TandemError(
+    'PLACEMENT_MEMORY',
+    `Expected room for ${name} ${where}; there is too little. Raise memory_limit, add devices, or let it run in the coordinator's own process ("placement: { ${name}: coordinator }"):`,
+    {
+      problems: budgets.map(
+        (budget, rank) =>
+          `rank ${rank} ${roomText(budget)}; ${name} needs ${formatBytes(totalOf(needs[rank] ?? NOTHING))} for weights and activations`,
+      ),
+    },
+  );
+
+const chooseByRoom = (name: string, whole: readonly Need[], budgets: readonly Budget[]): Decision => {
+  if (budgets.every(({ limit }) => limit === undefined))
+    return { place: { kind: 'coordinator' }, reason: 'no device has a memory_limit' };
+  const needed = (rank: number): Need => whole[rank] ?? NOTHING;
+  const candidates = [...budgets.entries()].filter(([rank, budget]) => fits(budget, needed(rank)));
+  const [best] = candidates.sort(([, a], [, b]) => (roomOf(a) === roomOf(b) ? 0 : roomOf(b) - roomOf(a)));
+  if (best !== undefined) {
+    const [rank, budget] = best;
+    const reason = `it has most room: it ${roomText(budget)}, and ${formatBytes(totalOf(needed(rank)))} are needed`;
+    return { place: { kind: 'rank', rank }, reason };
+  }
+  if (budgets.length === 1) throw noRoom(name, 'on the one device', whole, budgets);
+  const most = Math.max(...budgets.map(roomOf));
+  const least = Math.min(...whole.map(totalOf));
+  const reason = `no rank has room for it whole: ${formatBytes(least)} are needed, and at most ${formatBytes(most)} are left`;
+  return { place: { kind: 'shard' }, reason };
+};
+
+const asTold = (place: Place): Decision => ({ place, reason: 'the config says so' });
+
+/**
+ * Decides where a network runs.
+ * @param name for messages
+ * @param whole what it needs whole, by rank
+ * @throws TandemError `PLACEMENT_MEMORY` with the figures of every rank where there is no room
+ */
+export const choosePlace = (
+  name: string,
+  asked: PlacementChoice,
+  whole: readonly Need[],
+  budgets: readonly Budget[],
+): Decision => {
+  switch (asked) {
+    case 'coordinator':
+    case 'shard':
+      return asTold({ kind: asked });
+    case 'auto':
+      return chooseByRoom(name, whole, budgets);
+    default: {
+      const { rank } = asked;
+      const budget = budgets[rank];
+      if (budget === undefined || !fits(budget, whole[rank] ?? NOTHING))
+        throw noRoom(name, `on rank ${rank}`, whole, budgets);
+      return asTold({ kind: 'rank', rank });
+    }
+  }
+};
