@@ -46,22 +46,30 @@ export const totalOf = ({ weights, activations }: Need): number => weights + act
 export const roomOf = ({ limit = Number.POSITIVE_INFINITY, taken }: Budget): number =>
   Math.max(0, limit - totalOf(taken));
 
-const fits = ({ limit = Number.POSITIVE_INFINITY, taken }: Budget, need: Need): boolean =>
-  totalOf(together(taken, need)) <= limit;
+/** What a need adds to what is taken: the activations of what runs at other times are there already. */
+export const added = ({ taken }: Budget, need: Need): number => totalOf(together(taken, need)) - totalOf(taken);
+
+/** Whether a need fits a device beside what is placed on it. */
+export const fits = (budget: Budget, need: Need): boolean =>
+  budget.limit === undefined || totalOf(together(budget.taken, need)) <= budget.limit;
 
 const roomText = (budget: Budget): string =>
   budget.limit === undefined
-    ? 'has no memory_limit'
-    : `has ${formatBytes(roomOf(budget))} of ${formatBytes(budget.limit)} left`;
+    ? 'no memory_limit'
+    : `${formatBytes(roomOf(budget))} of ${formatBytes(budget.limit)} left`;
 
-const noRoom = (name: string, where: string, needs: readonly Need[], budgets: readonly Budget[]): TandemError =>
+/**
+ * @param where `on rank 1`
+ * @param needs by rank
+ */
+export const noRoom = (name: string, where: string, needs: readonly Need[], budgets: readonly Budget[]): TandemError =>
   new TandemError(
     'PLACEMENT_MEMORY',
     `Expected room for ${name} ${where}; there is too little. Raise memory_limit, add devices, or let it run in the coordinator's own process ("placement: { ${name}: coordinator }"):`,
     {
       problems: budgets.map(
         (budget, rank) =>
-          `rank ${rank} ${roomText(budget)}; ${name} needs ${formatBytes(totalOf(needs[rank] ?? NOTHING))} for weights and activations`,
+          `rank ${rank} has ${roomText(budget)}; ${name} takes ${formatBytes(added(budget, needs[rank] ?? NOTHING))} more for weights and activations`,
       ),
     },
   );
@@ -69,18 +77,18 @@ const noRoom = (name: string, where: string, needs: readonly Need[], budgets: re
 const chooseByRoom = (name: string, whole: readonly Need[], budgets: readonly Budget[]): Decision => {
   if (budgets.every(({ limit }) => limit === undefined))
     return { place: { kind: 'coordinator' }, reason: 'no device has a memory_limit' };
-  const needed = (rank: number): Need => whole[rank] ?? NOTHING;
-  const candidates = [...budgets.entries()].filter(([rank, budget]) => fits(budget, needed(rank)));
+  const more = (rank: number, budget: Budget): number => added(budget, whole[rank] ?? NOTHING);
+  const candidates = [...budgets.entries()].filter(([rank, budget]) => fits(budget, whole[rank] ?? NOTHING));
   const [best] = candidates.sort(([, a], [, b]) => (roomOf(a) === roomOf(b) ? 0 : roomOf(b) - roomOf(a)));
   if (best !== undefined) {
     const [rank, budget] = best;
-    const reason = `it has most room: it ${roomText(budget)}, and ${formatBytes(totalOf(needed(rank)))} are needed`;
+    const reason = `most room: ${roomText(budget)}, of which it takes ${formatBytes(more(rank, budget))}`;
     return { place: { kind: 'rank', rank }, reason };
   }
   if (budgets.length === 1) throw noRoom(name, 'on the one device', whole, budgets);
   const most = Math.max(...budgets.map(roomOf));
-  const least = Math.min(...whole.map(totalOf));
-  const reason = `no rank has room for it whole: ${formatBytes(least)} are needed, and at most ${formatBytes(most)} are left`;
+  const least = Math.min(...budgets.map((budget, rank) => more(rank, budget)));
+  const reason = `no rank has room for all of it: it takes ${formatBytes(least)}, and at most ${formatBytes(most)} are left`;
   return { place: { kind: 'shard' }, reason };
 };
 

@@ -32,6 +32,7 @@ import {
 } from './place.js';
 
 export { totalOf } from './choose.js';
+export { type NetworkReport, planPlacements } from './dry-run.js';
 export { denoiserRequest, type PlacedNetwork } from './place.js';
 
 /** A picture that the denoiser is opened for. */

@@ -13,7 +13,17 @@ import {
 import type { Dims } from '../shards/dims.js';
 import type { DenoiserModel } from '../shards/model.js';
 import type { ShardRequest } from '../shards/prepare.js';
-import { type Budget, choosePlace, type Decision, NOTHING, type Place, roomOf, together } from './choose.js';
+import {
+  type Budget,
+  choosePlace,
+  type Decision,
+  fits,
+  NOTHING,
+  noRoom,
+  type Place,
+  roomOf,
+  together,
+} from './choose.js';
 import type { Needs } from './needs.js';
 
 /** How the workers run a network. */
@@ -28,8 +38,12 @@ export interface WorkerRun {
 /** A network and where it runs. */
 export interface PlacedNetwork extends Decision {
   readonly name: NetworkName;
+  /** How it would be prepared for one device by itself. */
+  readonly alone: ShardRequest;
   /** Absent where the coordinator runs it. */
   readonly run?: WorkerRun;
+  /** Of each member of its run; absent where no device has a limit, so that nobody asked. */
+  readonly needs?: Needs;
 }
 
 /** What of a config decides over placements. */
@@ -71,6 +85,8 @@ const hasLimits = ({ devices }: PlacementSettings): boolean =>
 
 /** A device as it is when a network has it for itself: what is placed whole is the same whatever the device's limit is. */
 const wholeDevice = ({ provider, deviceId, threads }: DeviceConfig): DeviceConfig => ({ provider, deviceId, threads });
+
+const unlimited = ({ memoryLimit: _, ...device }: DeviceConfig): DeviceConfig => device;
 
 const limited = (device: DeviceConfig, budget: Budget | undefined): DeviceConfig =>
   budget?.limit === undefined ? device : { ...device, memoryLimit: Math.max(1, Math.floor(roomOf(budget))) };
@@ -128,25 +144,43 @@ const wholeNeeds = async (
   return devices.map(({ provider }) => byProvider.get(provider)?.[0] ?? NOTHING);
 };
 
-const runOf = (
-  { request, declared }: Candidate,
-  place: Place,
+/** A way to run a network and what it takes; its needs are not known where nothing is weighed. */
+interface Weighed {
+  readonly run: WorkerRun;
+  readonly needs?: Needs;
+}
+
+const wholeRun = ({ request, declared }: Candidate, rank: number, devices: readonly DeviceConfig[]): WorkerRun => ({
+  members: [rank],
+  declared,
+  request: { ...request, devices: devices.filter((_, place) => place === rank).map(wholeDevice) },
+});
+
+const shardRun = ({ request, declared }: Candidate, devices: readonly DeviceConfig[]): WorkerRun => ({
+  members: [...devices.keys()],
+  declared,
+  request: { ...request, devices },
+});
+
+/** By the devices' speeds where that fits what they have left, else by what they have left. */
+const weighShards = async (
+  candidate: Candidate,
   devices: readonly DeviceConfig[],
   budgets: readonly Budget[],
-): WorkerRun | undefined => {
-  switch (place.kind) {
-    case 'coordinator':
-      return undefined;
-    case 'rank': {
-      const own = devices.filter((_, rank) => rank === place.rank).map(wholeDevice);
-      return { members: [place.rank], declared, request: { ...request, devices: own } };
-    }
-    case 'shard': {
-      const all = devices.map((device, rank) => limited(device, budgets[rank]));
-      return { members: [...devices.keys()], declared, request: { ...request, devices: all } };
-    }
-    default:
-      return place satisfies never;
+  sources: Sources,
+): Promise<Weighed> => {
+  const run = shardRun(candidate, devices.map(unlimited));
+  const needs = await sources.needs(run.request);
+  if (budgets.every((budget, rank) => fits(budget, needs[rank] ?? NOTHING))) return { run, needs };
+  const tight = shardRun(
+    candidate,
+    devices.map((device, rank) => limited(device, budgets[rank])),
+  );
+  try {
+    return { run: tight, needs: await sources.needs(tight.request) };
+  } catch (error) {
+    if (!(error instanceof TandemError) || error.code !== 'PLAN_MEMORY') throw error;
+    throw noRoom(candidate.name, 'split over all devices', needs, budgets);
   }
 };
 
@@ -157,24 +191,48 @@ const inOrder = (candidates: readonly Candidate[], wholes: ReadonlyMap<Candidate
   return [...candidates].sort((a, b) => (size(a) === size(b) ? 0 : size(b) - size(a)));
 };
 
-const shardedNeeds = async (name: string, { request }: WorkerRun, sources: Sources): Promise<Needs> => {
-  try {
-    return await sources.needs(request);
-  } catch (cause) {
-    if (!(cause instanceof TandemError) || cause.code !== 'PLAN_MEMORY') throw cause;
-    throw new TandemError(
-      'PLACEMENT_MEMORY',
-      `Expected room for ${name}, split over all devices, beside what is placed on them already; there is too little. Raise memory_limit, add devices, or let it run in the coordinator's own process ("placement: { ${name}: coordinator }"):`,
-      { problems: cause.problems, cause },
-    );
-  }
-};
-
 const spend = (budgets: readonly Budget[], members: readonly number[], needs: Needs): readonly Budget[] =>
   budgets.map((budget, rank) => {
     const need = needs[members.indexOf(rank)];
     return need === undefined ? budget : { ...budget, taken: together(budget.taken, need) };
   });
+
+/** What the devices have before any network but the denoiser is placed. */
+const firstBudgets = async (
+  settings: PlacementSettings,
+  target: PlacementTarget,
+  sources: Sources,
+): Promise<readonly Budget[]> => {
+  const taken = hasLimits(settings) ? await sources.needs(denoiserRequest(settings, target)) : [];
+  return settings.devices.map(({ memoryLimit }, rank) => ({
+    ...(memoryLimit === undefined ? {} : { limit: memoryLimit }),
+    taken: taken[rank] ?? NOTHING,
+  }));
+};
+
+const weigh = async (
+  candidate: Candidate,
+  place: Place,
+  whole: Needs | undefined,
+  devices: readonly DeviceConfig[],
+  budgets: readonly Budget[],
+  sources: Sources,
+): Promise<Weighed | undefined> => {
+  switch (place.kind) {
+    case 'coordinator':
+      return undefined;
+    case 'rank': {
+      const need = whole?.[place.rank];
+      return { run: wholeRun(candidate, place.rank, devices), ...(need ? { needs: [need] } : {}) };
+    }
+    case 'shard':
+      return whole === undefined
+        ? { run: shardRun(candidate, devices) }
+        : weighShards(candidate, devices, budgets, sources);
+    default:
+      return place satisfies never;
+  }
+};
 
 const placeAll = async (
   candidates: readonly Candidate[],
@@ -183,27 +241,19 @@ const placeAll = async (
   sources: Sources,
 ): Promise<readonly PlacedNetwork[]> => {
   const { devices } = settings;
-  const weighs = hasLimits(settings);
-  const taken = weighs ? await sources.needs(denoiserRequest(settings, target)) : [];
-  let budgets: readonly Budget[] = devices.map(({ memoryLimit }, rank) => ({
-    ...(memoryLimit === undefined ? {} : { limit: memoryLimit }),
-    taken: taken[rank] ?? NOTHING,
-  }));
   const wholes = new Map<Candidate, Needs>();
-  if (weighs) for (const candidate of candidates) wholes.set(candidate, await wholeNeeds(candidate, devices, sources));
+  if (hasLimits(settings))
+    for (const candidate of candidates) wholes.set(candidate, await wholeNeeds(candidate, devices, sources));
+  let budgets = await firstBudgets(settings, target, sources);
   const placed = new Map<NetworkName, PlacedNetwork>();
   for (const candidate of inOrder(candidates, wholes)) {
     const { name, asked } = candidate;
-    const whole = wholes.get(candidate) ?? [];
-    const decision = choosePlace(name, asked, whole, budgets);
-    const run = runOf(candidate, decision.place, devices, budgets);
-    placed.set(name, { name, ...decision, ...(run ? { run } : {}) });
-    if (!weighs || run === undefined) continue;
-    const needs =
-      decision.place.kind === 'rank'
-        ? run.members.map((rank) => whole[rank] ?? NOTHING)
-        : await shardedNeeds(name, run, sources);
-    budgets = spend(budgets, run.members, needs);
+    const whole = wholes.get(candidate);
+    const decision = choosePlace(name, asked, whole ?? [], budgets);
+    const weighed = await weigh(candidate, decision.place, whole, devices, budgets, sources);
+    const alone = { ...candidate.request, devices: devices.slice(0, 1).map(wholeDevice) };
+    placed.set(name, { name, alone, ...decision, ...weighed });
+    if (weighed?.needs) budgets = spend(budgets, weighed.run.members, weighed.needs);
   }
   return candidates.flatMap(({ name }) => placed.get(name) ?? []);
 };

@@ -29,6 +29,7 @@ export {
   type NetworkSizes,
   networkFiles,
   openingOf,
+  pictureSize,
   type RemoteNetwork,
   sequenceOf,
 } from './networks.js';

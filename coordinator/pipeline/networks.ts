@@ -112,6 +112,23 @@ export const latentsFor = (
   { width, height }: { readonly width: number; readonly height: number },
 ): LatentShape => [latents.channels, height / latents.downscale, width / latents.downscale];
 
+/** Pixels where neither the denoiser's inputs nor its config say any: Stable Diffusion 1's. */
+const FALLBACK_PIXELS = 512;
+
+/** Pixels of the picture that a denoiser is opened for; where its latents lie in patches, which do not say it, the model's own. */
+export const pictureSize = (
+  model: ModelDirectory,
+  inputs: readonly TensorMetadata[],
+  dims: Readonly<Record<string, number>>,
+): { readonly width: number; readonly height: number } => {
+  const { family, latents, defaultSize } = model;
+  const sample = fixedSpecs(inputs, dims).find(({ name }) => roleOf(name) === 'sample');
+  const [, , height, width] = sample?.shape ?? [];
+  if (family.layout === 'planes' && height !== undefined && width !== undefined)
+    return { width: width * latents.downscale, height: height * latents.downscale };
+  return defaultSize ?? { width: FALLBACK_PIXELS, height: FALLBACK_PIXELS };
+};
+
 /** Sizes are those that the network was opened for; outputs as its file declares them, of which those that are used are there. */
 const remoteSession = async ({ declared, network }: RemoteNetwork): Promise<Session> => {
   const { inputs, step } = await network;
