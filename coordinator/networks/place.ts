@@ -18,6 +18,7 @@ import {
   choosePlace,
   type Decision,
   fits,
+  type Need,
   NOTHING,
   noRoom,
   type Place,
@@ -88,8 +89,17 @@ const wholeDevice = ({ provider, deviceId, threads }: DeviceConfig): DeviceConfi
 
 const unlimited = ({ memoryLimit: _, ...device }: DeviceConfig): DeviceConfig => device;
 
-const limited = (device: DeviceConfig, budget: Budget | undefined): DeviceConfig =>
-  budget?.limit === undefined ? device : { ...device, memoryLimit: Math.max(1, Math.floor(roomOf(budget))) };
+/**
+ * A device that may take what it has room for. The planner counts weights and activations; those of networks that run at other
+ * times lie in the same place, so a share of activations comes on top, in proportion to the share of the weights.
+ */
+const limited = (device: DeviceConfig, budget: Budget | undefined, whole: Need): DeviceConfig => {
+  if (budget?.limit === undefined) return device;
+  const room = roomOf(budget);
+  const share = Math.min(1, room / Math.max(1, whole.weights));
+  const activations = Math.min(budget.taken.activations, whole.activations * share);
+  return { ...device, memoryLimit: Math.max(1, Math.floor(room + activations)) };
+};
 
 /** Of the denoiser, as it is prepared for a config. */
 export const denoiserRequest = (
@@ -165,23 +175,23 @@ const shardRun = ({ request, declared }: Candidate, devices: readonly DeviceConf
 /** By the devices' speeds where that fits what they have left, else by what they have left. */
 const weighShards = async (
   candidate: Candidate,
+  whole: Needs,
   devices: readonly DeviceConfig[],
   budgets: readonly Budget[],
   sources: Sources,
 ): Promise<Weighed> => {
   const run = shardRun(candidate, devices.map(unlimited));
   const needs = await sources.needs(run.request);
-  if (budgets.every((budget, rank) => fits(budget, needs[rank] ?? NOTHING))) return { run, needs };
-  const tight = shardRun(
-    candidate,
-    devices.map((device, rank) => limited(device, budgets[rank])),
-  );
-  try {
-    return { run: tight, needs: await sources.needs(tight.request) };
-  } catch (error) {
-    if (!(error instanceof TandemError) || error.code !== 'PLAN_MEMORY') throw error;
-    throw noRoom(candidate.name, 'split over all devices', needs, budgets);
-  }
+  const fitAll = (ranks: Needs): boolean => budgets.every((budget, rank) => fits(budget, ranks[rank] ?? NOTHING));
+  if (fitAll(needs)) return { run, needs };
+  const rooms = devices.map((device, rank) => limited(device, budgets[rank], whole[rank] ?? NOTHING));
+  const tight = shardRun(candidate, rooms);
+  const tightNeeds = await sources.needs(tight.request).catch((error: unknown) => {
+    if (error instanceof TandemError && error.code === 'PLAN_MEMORY') return undefined;
+    throw error;
+  });
+  if (tightNeeds !== undefined && fitAll(tightNeeds)) return { run: tight, needs: tightNeeds };
+  throw noRoom(candidate.name, 'split over all devices', needs, budgets);
 };
 
 /** What is placed by hand comes first; then the largest, while there is most room. */
@@ -228,7 +238,7 @@ const weigh = async (
     case 'shard':
       return whole === undefined
         ? { run: shardRun(candidate, devices) }
-        : weighShards(candidate, devices, budgets, sources);
+        : weighShards(candidate, whole, devices, budgets, sources);
     default:
       return place satisfies never;
   }
