@@ -1,8 +1,8 @@
-/** What the pipeline needs of a denoiser: the seam between the denoising loop and the running workers. */
+/** What the pipeline needs of a network that runs elsewhere: the seam between it and the running workers. */
 import type { HostTensor, TensorSpec } from '../partition/tensor.js';
 
-/** A model that predicts noise, wherever it runs. */
-export interface Denoiser {
+/** A network, wherever it runs. */
+export interface Network {
   /** Inputs as the ONNX model names them, with the fixed sizes that it was opened for. */
   readonly inputs: readonly TensorSpec[];
   readonly outputs: readonly TensorSpec[];
@@ -13,3 +13,6 @@ export interface Denoiser {
    */
   step(inputs: Readonly<Record<string, HostTensor>>): Promise<Record<string, HostTensor>>;
 }
+
+/** A network that predicts noise. */
+export type Denoiser = Network;

@@ -1,8 +1,9 @@
 /** Starts a config's workers and keeps them: what `tandem launch` does, as a function. */
 import type { Cluster } from './cluster/index.js';
 import type { ClusterConfig } from './config/index.js';
-import { planDenoiser } from './generate/picture.js';
+import { type PlannedModel, planModel } from './generate/picture.js';
 import type { Hooks } from './hooks.js';
+import { denoiserRequest, prepareNetworks } from './networks/index.js';
 import type { Dims } from './shards/dims.js';
 import type { DenoiserModel } from './shards/model.js';
 import { type PreparedShards, prepareShards } from './shards/prepare.js';
@@ -12,8 +13,8 @@ export interface LaunchConfigRequest extends Hooks {
   readonly config: ClusterConfig;
   /** Sizes of symbolic dims by name; the config's default picture decides those that are left out. */
   readonly dims?: Dims;
-  /** What `planDenoiser` gave for these, where the caller has asked it already. */
-  readonly planned?: { readonly model: DenoiserModel; readonly dims: Dims };
+  /** What `planModel` gave for these, where the caller has asked it already. */
+  readonly planned?: PlannedModel;
 }
 
 /** Running workers. */
@@ -27,20 +28,13 @@ export interface Launched {
 
 /**
  * Starts a config's workers, all at once. The caller closes the cluster.
- * @throws TandemError as `planDenoiser`, `prepareShards` and `launchCluster` do; no process is left behind then
+ * @throws TandemError as `planModel`, `prepareShards` and `launchCluster` do; no process is left behind then
  */
 export const launch = async (request: LaunchConfigRequest): Promise<Launched> => {
   const { config } = request;
-  const { model, dims } = request.planned ?? (await planDenoiser(config, request.dims));
-  const shards = await prepareShards({
-    ...request,
-    model,
-    devices: config.devices,
-    dims,
-    wireDtype: config.wire.dtype,
-    quantize: config.quantize,
-    root: config.shards,
-    split: config.split,
-  });
-  return { model, shards, ...(await startCluster(shards, { ...request, ...config, ...residency(config) })) };
+  const { model, dims, networks: placed } = request.planned ?? (await planModel(config, request.dims));
+  const shards = await prepareShards({ ...request, ...denoiserRequest(config, { model, dims }) });
+  const { networks } = await prepareNetworks(placed, config.loadParts === 'on-demand', request);
+  const started = await startCluster(shards, { ...request, ...config, ...residency(config), networks });
+  return { model, shards, ...started };
 };

@@ -1,5 +1,12 @@
 /** From prepared shards to running workers and back to none: the frame of `verify`, `generate`, `launch` and `bench`. */
-import { type Cluster, DEFAULT_RESTART, type LaunchOptions, launchCluster, runtimeDirectory } from './cluster/index.js';
+import {
+  type Cluster,
+  DEFAULT_RESTART,
+  type LaunchOptions,
+  launchCluster,
+  runtimeDirectory,
+  type SideNetwork,
+} from './cluster/index.js';
 import type { ClusterConfig, DeviceConfig } from './config/index.js';
 import { checkCancelled, type Hooks } from './hooks.js';
 import type { PreparedShards } from './shards/prepare.js';
@@ -22,6 +29,8 @@ export const residency = ({ file, workers }: Pick<ClusterConfig, 'file' | 'worke
 export interface LaunchRequest extends Hooks, Residency, Pick<ClusterSettings, 'wire' | 'loader' | 'timeouts'> {
   /** Index is the rank. */
   readonly devices: readonly DeviceConfig[];
+  /** What the workers run beside the denoiser. */
+  readonly networks?: readonly SideNetwork[];
 }
 
 export interface StartedCluster {
@@ -42,6 +51,7 @@ export const startCluster = async (shards: PreparedShards, request: LaunchReques
     manifest: shards.manifest,
     profile: shards.profile.name,
     devices: request.devices.map(({ provider, deviceId, threads }) => ({ provider, deviceId, threads })),
+    ...(request.networks ? { networks: request.networks } : {}),
     transport: request.wire.transport,
     ...(request.loader ? { loader: request.loader } : {}),
     timeouts: request.timeouts,

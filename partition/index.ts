@@ -15,6 +15,7 @@ import { TandemError } from './errors.js';
 import { type Dims, declaredInputs, declaredOutputs, fold } from './fold.js';
 import type { Graph, Node } from './graph.js';
 import { FORMAT_VERSION, type Manifest, type PreparedFor, type Profile, type Quantize } from './manifest.js';
+import { createGraph, createModel } from './onnx/index.js';
 import type { TensorMetadata } from './onnxruntime.js';
 import { divideLargeSegments } from './prepare/divide.js';
 import { findTarget, isPreparable } from './prepare/target.js';
@@ -50,6 +51,8 @@ export interface PartitionOptions {
   /** Sizes for the symbolic dims of each profile; `[{}]` for a static model. */
   readonly profiles: readonly Dims[];
   readonly wireDtype: WireDtype;
+  /** The outputs that are wanted, by name: what only the others need is left out. All where absent. */
+  readonly outputs?: readonly string[];
   /** What to make of the weights; `none` where absent. `int8` needs devices whose segments are prepared. */
   readonly quantize?: Quantize;
   /** `tensor` where absent. */
@@ -68,6 +71,21 @@ export interface PartitionOptions {
 
 const STAGES = ['fold', 'place', 'choose', 'emit'] as const;
 
+/** @throws TandemError MODEL_OUTPUTS for outputs that the model does not have */
+const keepOutputs = (source: SourceModel, outputs: readonly string[]): SourceModel => {
+  const { graph } = source.model;
+  const unknown = outputs.filter((name) => !graph?.output.some((output) => output.name === name));
+  if (graph === undefined || unknown.length > 0) {
+    const have = graph?.output.map(({ name }) => name).join(', ');
+    throw new TandemError(
+      'MODEL_OUTPUTS',
+      `Expected outputs that the model has (${have}); found ${unknown.join(', ')}. Ask for others, or export the model again.`,
+    );
+  }
+  const output = graph.output.filter(({ name }) => outputs.includes(name));
+  return { ...source, model: createModel({ ...source.model, graph: createGraph({ ...graph, output }) }) };
+};
+
 /** A profile's graph, checked, and how to decide about it. */
 const prepare = async (source: SourceModel, dims: Dims, options: PartitionOptions) => {
   checkQuantizable(options);
@@ -77,7 +95,7 @@ const prepare = async (source: SourceModel, dims: Dims, options: PartitionOption
     onProgress?.('plan', STAGES.indexOf(stage), STAGES.length);
   };
   enter('fold');
-  const folded = await fold(source, dims);
+  const folded = await fold(options.outputs === undefined ? source : keepOutputs(source, options.outputs), dims);
   checkStraight(folded);
   const graph = canonicalise(folded);
   checkRepeatable(graph, devices.length);

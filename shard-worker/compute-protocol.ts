@@ -9,8 +9,10 @@ import type { Problem } from './protocol.js';
 
 export type Tensors = Readonly<Record<string, HostTensor>>;
 
-/** Opens the next segment. */
+/** Opens a segment. */
 export interface OpenTask {
+  /** Its number in the rank's program. */
+  readonly index: number;
   /** Absolute path of the graph. */
   readonly path: string;
   readonly segment: SegmentEntry;

@@ -23,7 +23,8 @@ interface LoadedSegment {
   readonly entry: SegmentEntry;
 }
 
-const segments: LoadedSegment[] = [];
+/** By their numbers in the rank's program. */
+const segments = new Map<number, LoadedSegment>();
 const values = new Map<string, HostTensor>();
 const buffers = new BufferPool(ownBuffer);
 
@@ -62,7 +63,7 @@ const checkSession = (session: LocalSession, entry: SegmentEntry): void => {
   );
 };
 
-/** Opens a segment's graph; segments are opened in order. */
+/** Opens a segment's graph. */
 export const open = (task: OpenTask): Promise<Answer<undefined>> =>
   answer('SEGMENT_OPEN', async () => {
     await openSegment(task);
@@ -79,12 +80,12 @@ const checkPrepared = (prepared: PreparedFor, provider: Provider): void => {
 };
 
 const openSegment = async (task: OpenTask): Promise<void> => {
-  const { path, segment: entry, provider, deviceId, threads, prepared } = task;
+  const { index, path, segment: entry, provider, deviceId, threads, prepared } = task;
   if (prepared) checkPrepared(prepared, provider);
   const device = { provider, deviceId, threads };
   const session = await (prepared ? openPrepared(path, device) : openSession(path, { ...device, optimization: 'all' }));
   checkSession(session, entry);
-  segments.push({ session, entry });
+  segments.set(index, { session, entry });
 };
 
 const storeCopies = (tensors: Tensors): void => {
@@ -107,9 +108,9 @@ const release = (names: Iterable<string>): void => {
 export const run = (task: RunTask): Promise<Answer<RunResult>> => answer('SEGMENT_RUN', () => runSegment(task));
 
 const runSegment = async ({ segment: index, arrived, sent }: RunTask): Promise<RunResult> => {
-  const segment = segments[index];
+  const segment = segments.get(index);
   if (segment === undefined)
-    throw new TandemError('SEGMENT_MISSING', `Segment ${index} was not opened; there are ${segments.length}.`);
+    throw new TandemError('SEGMENT_MISSING', `Segment ${index} was not opened; there are ${segments.size}.`);
   storeCopies(arrived);
   const start = performance.now();
   const feeds = Object.fromEntries(segment.entry.inputs.map((name) => [name, read(name)]));
@@ -135,5 +136,7 @@ export const finish = ({ arrived, outputs: names }: FinishTask): Promise<Answer<
 /** Closes all sessions. */
 export const dispose = async (): Promise<void> => {
   values.clear();
-  for (const { session } of segments.splice(0)) await session.dispose();
+  const opened = [...segments.values()];
+  segments.clear();
+  for (const { session } of opened) await session.dispose();
 };

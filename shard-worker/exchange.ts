@@ -10,10 +10,13 @@ import { decodeHeader, encodeHeader, type PieceHeader, pieceCount, pieceOf } fro
 import { Gathering, tensorKey } from './gathering.js';
 import { type ExchangeInbox, ExchangeOutbox } from './transport.js';
 
+/** Index is the rank. */
+type Programs = Pick<Profile, 'ranks'>;
+
 /** What a rank expects after one segment: by sender and index in the sender's list. */
 export type Expected = ReadonlyMap<string, Receive>;
 
-const expectedOf = (profile: Profile, rank: number, segment: number): Expected => {
+const expectedOf = (profile: Programs, rank: number, segment: number): Expected => {
   const receives = profile.ranks[rank]?.segments[segment]?.receives ?? [];
   return new Map(
     receives.map((receive) => {
@@ -31,7 +34,7 @@ const expectedOf = (profile: Profile, rank: number, segment: number): Expected =
 
 export interface ExchangeOptions {
   readonly rank: number;
-  readonly profile: Profile;
+  readonly profile: Programs;
   readonly inbox: ExchangeInbox;
   /** Where arriving tensors take their memory from. */
   readonly buffers: BufferPool;

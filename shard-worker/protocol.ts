@@ -25,7 +25,7 @@
 import { z } from 'zod';
 import { DTYPES, type DType, type HostTensor } from '../partition/tensor.js';
 
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 
 /**
  * Environment variable with the routing id under which a worker speaks to its coordinator (its rank where unset). The
@@ -56,11 +56,19 @@ const stepTimes = z.object({
 const provider = z.enum(['cpu', 'cuda', 'webgpu', 'dml', 'coreml']);
 const count = z.number().int().nonnegative();
 
-/** What a worker has loaded. */
-const loadedShard = z.object({
+/** A network as a worker has it: what tells it from any other. */
+const loadedNetwork = z.object({
+  name: z.string(),
   /** `manifestDigest` of the shard directory's manifest as it was when the worker read it. */
   manifest_sha256: z.string(),
   profile: z.string(),
+});
+
+/** What a worker has loaded. */
+const loadedShard = z.object({
+  /** Those that this rank has a part in. */
+  networks: z.array(loadedNetwork),
+  /** Of all its networks, also of those that are opened for their first step only. */
   weight_bytes: z.number(),
   load_ms: z.number(),
   /** Steps finished since the worker was started. */
@@ -68,13 +76,25 @@ const loadedShard = z.object({
   memory,
 });
 
+/** A network that some or all of the workers run: the denoiser, or another one of its pipeline. */
+const network = z.object({
+  /** Steps ask for it by this name. */
+  name: z.string().min(1),
+  /** Absolute path of the shard directory. */
+  shard_directory: z.string(),
+  /** Name of the profile in the manifest. */
+  profile: z.string(),
+  /** Ranks of the workers that run it; the place in the list is the rank in the shard directory. */
+  members: z.array(count).min(1),
+  /** Opened for its first step instead of before `loaded`. */
+  on_demand: z.boolean().optional(),
+});
+
 export const toWorker = z.discriminatedUnion('kind', [
   z.object({
     kind: z.literal('load'),
-    /** Absolute path of the shard directory. */
-    shard_directory: z.string(),
-    /** Name of the profile in the manifest. */
-    profile: z.string(),
+    /** The same list for all workers, also where a worker has no part in some. */
+    networks: z.array(network).min(1),
     provider,
     device_id: z.number().int().nonnegative(),
     threads: z.number().int().positive(),
@@ -108,6 +128,8 @@ export const toWorker = z.discriminatedUnion('kind', [
   z.object({
     kind: z.literal('step'),
     id: z.number().int(),
+    /** Which network; only its members are told. */
+    network: z.string(),
     inputs: tensors,
     /** Whether to send the outputs back (one rank suffices) or only their digest. */
     want_outputs: z.boolean(),
@@ -165,4 +187,6 @@ export type ToWorker = z.infer<typeof toWorker>;
 export type FromWorker = z.infer<typeof fromWorker>;
 export type Memory = z.infer<typeof memory>;
 export type LoadedShard = z.infer<typeof loadedShard>;
+export type LoadedNetwork = z.infer<typeof loadedNetwork>;
+export type NetworkOrder = z.infer<typeof network>;
 export type StepTimes = z.infer<typeof stepTimes>;

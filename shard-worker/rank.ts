@@ -1,24 +1,21 @@
 /** One rank: its segments, its exchange with the peers, and the program `run segment, exchange, run segment, ...`. */
 import { createHash } from 'node:crypto';
-import { join } from 'node:path';
 import { TandemError } from '../partition/errors.js';
-import { type Manifest, type Profile, readManifest, type SegmentEntry } from '../partition/manifest.js';
+import type { Profile, SegmentEntry } from '../partition/manifest.js';
 import { checkProvider } from '../partition/onnxruntime.js';
 import { byteLength, type HostTensor, type TensorSpec } from '../partition/tensor.js';
 import { BufferPool, sharedBuffer } from './buffers.js';
-import { checkRankFiles, findProfile } from './check.js';
 import { ComputePool } from './compute-pool.js';
 import type { Tensors } from './compute-protocol.js';
 import { checkEndpoint } from './endpoints.js';
 import { Exchange, stepAbandoned } from './exchange.js';
 import { tensorProblems } from './inputs.js';
-import { chooseLoader, type Loader } from './loader.js';
-import { manifestDigest } from './manifest-digest.js';
-import type { StepTimes, ToWorker } from './protocol.js';
+import { assign, type LoadOrder, openPart, type Part, partBytes } from './part.js';
+import { type Count, ProgressSum } from './progress-sum.js';
+import type { LoadedNetwork, StepTimes, ToWorker } from './protocol.js';
 import type { ExchangeInbox } from './transport.js';
-import { proveWeights } from './weights-proof.js';
 
-export type LoadOrder = Extract<ToWorker, { kind: 'load' }>;
+export type { LoadOrder } from './part.js';
 export type ResetOrder = Extract<ToWorker, { kind: 'reset' }>;
 export type StepOrder = Extract<ToWorker, { kind: 'step' }>;
 export type OnProgress = (phase: 'check' | 'load' | 'step', done: number, total: number) => void;
@@ -31,9 +28,14 @@ export interface StepResult {
 
 /** What was loaded. */
 export interface LoadResult {
-  readonly manifest_sha256: string;
-  readonly profile: string;
+  readonly networks: LoadedNetwork[];
   readonly weight_bytes: number;
+}
+
+/** A part and, once that has begun, its opening. */
+interface OpenablePart {
+  readonly part: Part;
+  opening: Promise<void> | undefined;
 }
 
 const MB = 1 << 20;
@@ -44,20 +46,7 @@ const digestOf = (specs: readonly TensorSpec[], tensors: Tensors): string => {
   return hash.digest('hex');
 };
 
-const checkPeers = (peers: readonly string[], worldSize: number, rank: number): void => {
-  if (peers.length !== worldSize || rank >= worldSize) {
-    throw new TandemError(
-      'SHARD_WORLD_SIZE',
-      `The shard directory was made for ${worldSize} ranks, but rank ${rank} of ${peers.length} was started; give as many devices as the directory has ranks, or partition again.`,
-    );
-  }
-  for (const peer of peers) checkEndpoint(peer);
-};
-
-const checkOrder = (order: LoadOrder, manifest: Manifest, rank: number): void => {
-  checkProvider(order.provider, order.device_id);
-  checkPeers(order.peers, manifest.world_size, rank);
-};
+const sum = (numbers: readonly number[]): number => numbers.reduce((total, number) => total + number, 0);
 
 /** A rank that is being loaded or is ready to step. */
 export class Rank {
@@ -67,8 +56,11 @@ export class Rank {
   readonly #buffers = new BufferPool(sharedBuffer);
   readonly #inbox: ExchangeInbox;
   readonly #onProgress: OnProgress;
-  #profile: Profile | undefined;
+  #order: LoadOrder | undefined;
+  #parts: ReadonlyMap<string, OpenablePart> = new Map();
   #exchange: Exchange | undefined;
+  readonly #checked = new ProgressSum();
+  readonly #opened = new ProgressSum();
   #progress = 0;
   /** Settles when the step under way has ended, in whatever way. */
   #running: Promise<unknown> | undefined;
@@ -89,48 +81,45 @@ export class Rank {
   }
 
   /**
-   * Checks the rank's files, opens its segments and connects to the peers.
+   * Checks the files of the rank's networks, opens their segments and connects to the peers.
    * @throws TandemError of `check.ts`, `PROVIDER_UNAVAILABLE`, `PROVIDER_DEVICE`, `SEGMENT_OPEN`, `SHARD_WORLD_SIZE`
    */
   async load(order: LoadOrder): Promise<LoadResult> {
-    if (this.#profile) throw new TandemError('PROTOCOL_ORDER', 'Expected one "load" per worker, found a second one.');
-    // Before the manifest itself: should it be replaced in between, the digest is one that nobody will ask for.
-    const manifest_sha256 = await manifestDigest(order.shard_directory);
-    const manifest = await readManifest(order.shard_directory);
-    checkOrder(order, manifest, this.rank);
-    const profile = findProfile(manifest, order.profile);
-    this.#profile = profile;
-    // A damaged graph could do anything to ONNX Runtime; damaged weights are only numbers until the first step.
-    await checkRankFiles(order.shard_directory, manifest, this.rank, undefined, 'graphs');
-    const loader = await chooseLoader(order.loader ?? 'auto', order.shard_directory);
-    const checking = this.#checkWeights(order, manifest, loader);
-    if (loader === 'read') await checking;
-    const loading = [checking, this.#open(order, manifest, profile)];
-    const failed = (await Promise.allSettled(loading)).find((result) => result.status === 'rejected');
+    if (this.#order) throw new TandemError('PROTOCOL_ORDER', 'Expected one "load" per worker, found a second one.');
+    this.#order = order;
+    checkProvider(order.provider, order.device_id);
+    for (const peer of order.peers) checkEndpoint(peer);
+    const { program, parts } = await assign(order, this.rank);
+    this.#parts = new Map(parts.map((part) => [part.network.name, { part, opening: undefined }]));
+    const ahead = [...this.#parts.values()].filter(({ part }) => !part.onDemand);
+    for (const { part } of ahead) this.#expect(part);
+    const failed = (await Promise.allSettled(ahead.map((one) => this.#open(one)))).find(
+      (result) => result.status === 'rejected',
+    );
     if (failed) throw failed.reason;
     this.#exchange = new Exchange({
       rank: this.rank,
-      profile,
+      profile: program,
       inbox: this.#inbox,
       buffers: this.#buffers,
       peers: order.peers,
       timeoutMs: order.exchange_timeout_ms,
       afterStep: order.after_step ?? 0,
     });
-    const weight_bytes = manifest.ranks[this.rank]?.weight_bytes ?? 0;
-    return { manifest_sha256, profile: profile.name, weight_bytes };
+    return { networks: parts.map(({ network }) => network), weight_bytes: sum(parts.map(partBytes)) };
   }
 
   /**
-   * Runs the network once, together with the peers.
-   * @throws TandemError `PROTOCOL_ORDER`, `STEP_INPUTS`, `SEGMENT_RUN`, `EXCHANGE_TIMEOUT`, `EXCHANGE_FRAME`, `STEP_ABANDONED`
+   * Runs a network once, together with the peers; one that is loaded on demand is opened first.
+   * @throws TandemError `PROTOCOL_ORDER`, those of `load`, `STEP_INPUTS`, `SEGMENT_RUN`, `EXCHANGE_TIMEOUT`, `EXCHANGE_FRAME`, `STEP_ABANDONED`
    */
   async step(order: StepOrder): Promise<StepResult> {
-    const { profile, exchange } = this.#ready();
-    const problems = tensorProblems(profile.inputs, order.inputs);
+    const exchange = this.#ready();
+    const openable = this.#partOf(order.network);
+    const problems = tensorProblems(openable.part.profile.inputs, order.inputs);
     if (problems.length > 0)
       throw new TandemError('STEP_INPUTS', `Step inputs do not fit the profile: ${problems.join('; ')}.`, { problems });
-    const running = this.#run(order, profile, exchange);
+    const running = this.#open(openable).then(() => this.#run(order, openable.part, exchange));
     this.#running = running.catch(() => undefined);
     try {
       return await running;
@@ -148,8 +137,14 @@ export class Rank {
    * @throws TandemError `PROTOCOL_ORDER`, `SHARD_WORLD_SIZE`, those of `checkEndpoint`
    */
   async reset(order: ResetOrder): Promise<void> {
-    const { profile, exchange } = this.#loaded('reset');
-    checkPeers(order.peers, profile.ranks.length, this.rank);
+    const exchange = this.#loaded('reset');
+    const expected = this.#order?.peers.length;
+    if (order.peers.length !== expected)
+      throw new TandemError(
+        'SHARD_WORLD_SIZE',
+        `Expected ${expected} peers, as in "load"; found ${order.peers.length}.`,
+      );
+    for (const peer of order.peers) checkEndpoint(peer);
     exchange.abandon(order.after_step);
     await this.#running;
     // The compute thread still holds the abandoned step's tensors.
@@ -163,52 +158,71 @@ export class Rank {
     return this.#compute.close(timeoutMs);
   }
 
-  #loaded(order: string): { profile: Profile; exchange: Exchange } {
-    const [profile, exchange] = [this.#profile, this.#exchange];
-    if (profile === undefined || exchange === undefined)
-      throw new TandemError('PROTOCOL_ORDER', `Expected "load" before "${order}".`);
-    return { profile, exchange };
+  #loaded(order: string): Exchange {
+    if (this.#exchange === undefined) throw new TandemError('PROTOCOL_ORDER', `Expected "load" before "${order}".`);
+    return this.#exchange;
   }
 
-  #ready(): { profile: Profile; exchange: Exchange } {
-    const { profile, exchange } = this.#loaded('step');
+  #ready(): Exchange {
+    const exchange = this.#loaded('step');
     if (this.#running) throw new TandemError('PROTOCOL_ORDER', 'Expected one step at a time, found a second one.');
-    return { profile, exchange };
+    return exchange;
   }
 
-  async #checkWeights(order: LoadOrder, manifest: Manifest, loader: Loader): Promise<void> {
+  #partOf(network: string): OpenablePart {
+    const found = this.#parts.get(network);
+    if (found !== undefined) return found;
+    const names = [...this.#parts.keys()].map((name) => `"${name}"`).join(', ');
+    throw new TandemError(
+      'PROTOCOL_NETWORK',
+      `Expected a step of ${names}, which rank ${this.rank} has; found one of "${network}".`,
+    );
+  }
+
+  /** Counts a part's work before it begins, so that progress never goes back. */
+  #expect(part: Part): void {
+    this.#checked.set(part.network.name, { done: 0, total: partBytes(part) });
+    this.#opened.set(part.network.name, { done: 0, total: part.segments.length });
+  }
+
+  /** Opens a part, once. */
+  #open(openable: OpenablePart): Promise<void> {
+    const { part } = openable;
+    openable.opening ??= openPart(part, {
+      order: this.#loadOrder(),
+      compute: this.#compute,
+      onChecked: this.#onChecked(part),
+      onOpened: (done, total) => {
+        this.#progress += 1;
+        this.#tell('load', this.#opened.set(part.network.name, { done, total }));
+      },
+    });
+    return openable.opening;
+  }
+
+  #loadOrder(): LoadOrder {
+    if (this.#order === undefined)
+      throw new TandemError('PROTOCOL_ORDER', 'Expected "load" before anything is opened.');
+    return this.#order;
+  }
+
+  #onChecked(part: Part): (done: number, total: number) => void {
     let reported = 0;
-    const onProgress = (done: number, total: number): void => {
+    return (done, total) => {
       const megabytes = Math.floor(done / MB);
       if (megabytes === reported && done < total) return;
       this.#progress += megabytes - reported;
       reported = megabytes;
-      this.#onProgress('check', done, total);
+      this.#tell('check', this.#checked.set(part.network.name, { done, total }));
     };
-    await proveWeights(order.shard_directory, manifest, this.rank, loader, onProgress);
   }
 
-  async #open(order: LoadOrder, manifest: Manifest, profile: Profile): Promise<void> {
-    const prepared = manifest.ranks[this.rank]?.prepared;
-    const segments = profile.ranks[this.rank]?.segments ?? [];
-    for (const [index, segment] of segments.entries()) {
-      const path = join(order.shard_directory, segment.file);
-      await this.#compute.open({
-        path,
-        segment,
-        provider: order.provider,
-        deviceId: order.device_id,
-        threads: order.threads,
-        ...(prepared ? { prepared } : {}),
-      });
-      this.#progress += 1;
-      this.#onProgress('load', index + 1, segments.length);
-    }
+  #tell(phase: 'check' | 'load', { done, total }: Count): void {
+    this.#onProgress(phase, done, total);
   }
 
-  async #run(order: StepOrder, profile: Profile, exchange: Exchange): Promise<StepResult> {
+  async #run(order: StepOrder, { profile, segments, first }: Part, exchange: Exchange): Promise<StepResult> {
     const start = performance.now();
-    const segments = profile.ranks[this.rank]?.segments ?? [];
     let arrived = this.#copyAll(order.inputs);
     let computeMs = 0;
     let exchangeMs = 0;
@@ -216,15 +230,15 @@ export class Rank {
     for (const [index, segment] of segments.entries()) {
       this.#buffers.give(exchange.takeDelivered(order.id));
       const sent = this.#makeSent(segment);
-      const { compute_ms } = await this.#compute.run({ segment: index, arrived, sent });
+      const { compute_ms } = await this.#compute.run({ segment: first + index, arrived, sent });
       this.#buffers.give(Object.values(arrived));
       computeMs += compute_ms;
       this.#progress += 1;
       this.#onProgress('step', index + 1, segments.length);
       const exchangeStart = performance.now();
       const [bytes, received] = await Promise.all([
-        exchange.send(order.id, index, sent),
-        exchange.receive(order.id, index),
+        exchange.send(order.id, first + index, sent),
+        exchange.receive(order.id, first + index),
       ]);
       arrived = received;
       sentBytes += bytes;

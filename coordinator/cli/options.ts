@@ -116,7 +116,9 @@ export const uniformDevices = (worldSize: number, provider: Provider, threads?: 
 };
 
 /** A cluster with the file that its devices' rates come from. */
-export type CalibratedSettings = ClusterSettings & Pick<ClusterConfig, 'calibration'>;
+export type CalibratedSettings = ClusterSettings &
+  Pick<ClusterConfig, 'calibration'> &
+  Partial<Pick<ClusterConfig, 'placement'>>;
 
 export const uniformCluster = (
   worldSize: number,

@@ -1,14 +1,22 @@
-/** The running workers as one denoiser, and the supervisor that brings the group back, or ends it, when a worker is lost. */
+/** The running workers as one denoiser, with other networks of its pipeline where they run those too, and the supervisor that brings the group back, or ends it, when a worker is lost. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { TandemError } from '../../partition/errors.js';
 import type { HostTensor, TensorSpec } from '../../partition/tensor.js';
 import { tensorProblems } from '../../shard-worker/inputs.js';
-import type { Denoiser } from '../denoiser.js';
+import type { Denoiser, Network } from '../denoiser.js';
 import type { Endpoints } from './endpoints.js';
 import { clusterClosed, clusterFailed, restartsExhausted } from './errors.js';
 import { Group, type GroupOptions, type Loss } from './group.js';
 import { backoff, Losses, type RestartPolicy } from './restart.js';
-import type { ClusterState, RankStep, StepAllOptions, StepAllResult, WorkerInfo } from './types.js';
+import {
+  type ClusterNetwork,
+  type ClusterState,
+  DENOISER,
+  type RankStep,
+  type StepAllOptions,
+  type StepAllResult,
+  type WorkerInfo,
+} from './types.js';
 
 export interface ClusterOptions extends Omit<GroupOptions, 'onIdle' | 'onLost' | 'onBroken'> {
   readonly endpoints: Endpoints;
@@ -21,6 +29,7 @@ type Inputs = Readonly<Record<string, HostTensor>>;
 /** A step that somebody waits for. */
 interface PendingStep {
   readonly inputs: Inputs;
+  readonly network: ClusterNetwork;
   readonly options: StepAllOptions;
   readonly resolve: (result: StepAllResult) => void;
   readonly reject: (error: unknown) => void;
@@ -62,11 +71,20 @@ export class Cluster implements Denoiser {
   }
 
   get inputs(): readonly TensorSpec[] {
-    return this.#options.profile.inputs;
+    return this.#networkOf(DENOISER).profile.inputs;
   }
 
   get outputs(): readonly TensorSpec[] {
-    return this.#options.profile.outputs;
+    return this.#networkOf(DENOISER).profile.outputs;
+  }
+
+  /**
+   * Another network that the workers run, such as a text encoder. One step at a time, whichever network's.
+   * @throws TandemError `CLUSTER_NETWORK` where they run none of that name
+   */
+  network(name: string): Network {
+    const { inputs, outputs } = this.#networkOf(name).profile;
+    return { inputs, outputs, step: async (feeds) => (await this.stepAll(feeds, { network: name })).outputs };
   }
 
   /** The workers; index is the rank. */
@@ -88,7 +106,7 @@ export class Cluster implements Denoiser {
     return this.workers.every(({ adopted, steps }) => adopted && steps > 0);
   }
 
-  /** Digests and times of the last finished step; index is the rank. Empty before the first. */
+  /** Digests and times of the denoiser's last finished step; index is the rank. Empty before the first. */
   get lastStep(): readonly RankStep[] {
     return this.#lastStep;
   }
@@ -127,7 +145,7 @@ export class Cluster implements Denoiser {
   }
 
   /**
-   * Runs the network once on all ranks and returns rank 0's outputs. Where lost workers are restarted, a step that lost one
+   * Runs the denoiser once on all ranks and returns rank 0's outputs. Where lost workers are restarted, a step that lost one
    * is repeated on the restored group: its result is the same, it only takes longer.
    * @param inputs every input by name, as `inputs` describes them; they must not change before the step is done
    * @throws TandemError `STEP_INPUTS`, `CLUSTER_BUSY`, `CLUSTER_CLOSED`, `CLUSTER_FAILED`, `CLUSTER_RESTARTS`, and, without
@@ -137,12 +155,16 @@ export class Cluster implements Denoiser {
     return (await this.stepAll(inputs)).outputs;
   }
 
-  /** Like `step`, with every rank's digest, times and, where asked for, outputs. */
+  /**
+   * Like `step`, for any of the networks, with every rank's digest, times and, where asked for, outputs.
+   * @throws TandemError as `step`, `CLUSTER_NETWORK`
+   */
   async stepAll(inputs: Inputs, options: StepAllOptions = {}): Promise<StepAllResult> {
-    this.#checkStep(inputs);
+    const network = this.#networkOf(options.network ?? DENOISER);
+    this.#checkStep(inputs, network);
     return new Promise((resolve, reject) => {
-      this.#pending = { inputs, options, resolve, reject };
-      if (this.#state === 'ready') this.#group.step(inputs, options);
+      this.#pending = { inputs, network, options, resolve, reject };
+      if (this.#state === 'ready') this.#group.step(inputs, network, options);
     });
   }
 
@@ -152,12 +174,22 @@ export class Cluster implements Denoiser {
     await this.#torndown;
   }
 
-  #checkStep(inputs: Inputs): void {
+  #networkOf(name: string): ClusterNetwork {
+    const { networks } = this.#options;
+    const found = networks.find((network) => network.name === name);
+    if (found !== undefined) return found;
+    throw new TandemError(
+      'CLUSTER_NETWORK',
+      `Expected one of the networks that the workers run (${networks.map((network) => network.name).join(', ')}); found "${name}".`,
+    );
+  }
+
+  #checkStep(inputs: Inputs, { profile }: ClusterNetwork): void {
     if (this.#ending?.kind === 'failed') throw clusterFailed(this.#ending.error);
     if (this.#ending !== undefined) throw clusterClosed();
     if (this.#pending !== undefined)
       throw new TandemError('CLUSTER_BUSY', 'Expected one step at a time; await the step that is under way.');
-    const problems = tensorProblems(this.inputs, inputs);
+    const problems = tensorProblems(profile.inputs, inputs);
     if (problems.length === 0) return;
     throw new TandemError('STEP_INPUTS', `Step inputs do not fit the model: ${problems.join('; ')}.`, { problems });
   }
@@ -186,7 +218,9 @@ export class Cluster implements Denoiser {
     this.#setState('ready');
     this.#launching?.resolve();
     this.#launching = undefined;
-    if (this.#pending !== undefined) this.#group.step(this.#pending.inputs, this.#pending.options);
+    if (this.#pending === undefined) return;
+    const { inputs, network, options } = this.#pending;
+    this.#group.step(inputs, network, options);
   }
 
   #finishStep(): void {
@@ -195,7 +229,7 @@ export class Cluster implements Denoiser {
     if (pending === undefined || results.length === 0) return;
     this.#pending = undefined;
     this.#losses.stepped();
-    this.#lastStep = results.map(({ outputs: _, ...rest }) => rest);
+    if (pending.network.name === DENOISER) this.#lastStep = results.map(({ outputs: _, ...rest }) => rest);
     pending.resolve({ outputs: { ...results[0]?.outputs }, ranks: results });
   }
 

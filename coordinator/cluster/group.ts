@@ -5,7 +5,6 @@
  */
 import { randomBytes } from 'node:crypto';
 import { TandemError } from '../../partition/errors.js';
-import type { Profile } from '../../partition/manifest.js';
 import type { HostTensor } from '../../partition/tensor.js';
 import type { LoaderChoice } from '../../shard-worker/loader.js';
 import type { FromWorker, ToWorker } from '../../shard-worker/protocol.js';
@@ -24,15 +23,14 @@ import {
   startMember,
 } from './member.js';
 import { isWhole, nextOrders, type Order } from './orders.js';
-import type { RankStep, StepAllOptions, WorkerDevice, WorkerInfo } from './types.js';
+import type { ClusterNetwork, RankStep, StepAllOptions, WorkerDevice, WorkerInfo } from './types.js';
 import { excusePause, overdue, pingInterval, type Timeouts } from './watch.js';
 import { endGently, endNow } from './worker-handle.js';
 import { afterMessage, isOver, type LifeEvent, transition } from './worker-life.js';
 
 export interface GroupOptions extends MemberOptions {
-  readonly shardDirectory: string;
-  readonly manifestSha256: string;
-  readonly profile: Profile;
+  /** The denoiser first. */
+  readonly networks: readonly ClusterNetwork[];
   /** Index is the rank. */
   readonly devices: readonly WorkerDevice[];
   readonly timeouts: Timeouts;
@@ -103,20 +101,21 @@ export class Group {
     return this.#restarts.reduce((sum, count) => sum + count, 0);
   }
 
-  /** The ranks' parts in the last step, once it is finished; index is the rank. */
+  /** The ranks' parts in the last step, once it is finished, by rank. */
   get results(): readonly RankStep[] {
     return this.#results.toSorted((a, b) => a.rank - b.rank);
   }
 
-  /** Sends a step to all workers, which must be idle. */
-  step(inputs: Readonly<Record<string, HostTensor>>, options: StepAllOptions): void {
+  /** Sends a step to the workers that run a network; all workers must be idle. */
+  step(inputs: Readonly<Record<string, HostTensor>>, network: ClusterNetwork, options: StepAllOptions): void {
     this.#steps += 1;
     this.#results = [];
-    for (const member of this.#members) {
-      const want_outputs = member.rank === 0 || options.outputs === 'all';
+    const { name, members } = network;
+    for (const member of this.#members.filter(({ rank }) => members.includes(rank))) {
+      const want_outputs = member.rank === members[0] || options.outputs === 'all';
       this.#event(member, { kind: 'step_sent', step: this.#steps });
       member.health = { ...member.health, progressAt: performance.now() };
-      this.#send(member, { kind: 'step', id: this.#steps, inputs: { ...inputs }, want_outputs });
+      this.#send(member, { kind: 'step', id: this.#steps, network: name, inputs: { ...inputs }, want_outputs });
     }
   }
 
@@ -153,10 +152,18 @@ export class Group {
   }
 
   #begin(rank: number): Member {
-    const { detached, manifestSha256, profile } = this.#options;
+    const { detached, networks } = this.#options;
     const worker = detached?.runtime.found.find((candidate) => candidate.rank === rank);
     if (detached === undefined || worker === undefined) return this.#watch(startMember(rank, this.#options));
-    const wanted = { manifest_sha256: manifestSha256, profile: profile.name };
+    const wanted = {
+      networks: networks
+        .filter(({ members }) => members.includes(rank))
+        .map(({ name, manifestSha256, profile }) => ({
+          name,
+          manifest_sha256: manifestSha256,
+          profile: profile.name,
+        })),
+    };
     return this.#watch(adoptMember(worker, detached.runtime, this.#session, wanted));
   }
 
@@ -265,13 +272,18 @@ export class Group {
   }
 
   #sendLoad(member: Member, group: { peers: string[]; exchange_timeout_ms: number; after_step: number }): void {
-    const { shardDirectory, profile, devices, loader } = this.#options;
+    const { networks, devices, loader } = this.#options;
     const device = devices[member.rank];
     if (device === undefined) return;
     this.#send(member, {
       kind: 'load',
-      shard_directory: shardDirectory,
-      profile: profile.name,
+      networks: networks.map(({ name, shardDirectory, profile, members, onDemand }) => ({
+        name,
+        shard_directory: shardDirectory,
+        profile: profile.name,
+        members: [...members],
+        on_demand: onDemand,
+      })),
       provider: device.provider,
       device_id: device.deviceId,
       threads: device.threads,

@@ -7,6 +7,11 @@
  *
  * A one-shot command gives neither `restart` nor `detached`: its workers end with it, and the loss of one is an error.
  *
+ * **Networks**. The workers may run other networks of the denoiser's pipeline beside it, on all ranks or on some:
+ *
+ *     launchCluster({ ..., networks: [{ name: 'text_encoder', shardDirectory, manifest, profile, members: [1] }] })
+ *     await cluster.network('text_encoder').step(inputs)
+ *
  * **Recovery** (`restart`). A worker that dies, stops answering or fails is ended and started again, with exponential backoff,
  * while the others keep what they have loaded. The step that was lost is repeated inside `step`, on the same inputs, so an
  * image goes on where it was. A rank that is lost more than `maxAttempts` times without a finished step in between ends the
@@ -28,9 +33,17 @@
  * `runtimeDirectory(configFile)` is where the workers of a config belong.
  */
 export type { Cluster } from './cluster.js';
-export { DEFAULT_TIMEOUTS, type LaunchOptions, launchCluster } from './launch.js';
+export { DEFAULT_TIMEOUTS, type LaunchOptions, launchCluster, type SideNetwork } from './launch.js';
 export { DEFAULT_RESTART, type RestartPolicy } from './restart.js';
 export { type Detached, runtimeDirectory } from './runtime.js';
-export type { ClusterState, RankStep, StepAllOptions, StepAllResult, WorkerDevice, WorkerInfo } from './types.js';
+export {
+  type ClusterState,
+  DENOISER,
+  type RankStep,
+  type StepAllOptions,
+  type StepAllResult,
+  type WorkerDevice,
+  type WorkerInfo,
+} from './types.js';
 export type { Timeouts } from './watch.js';
 export { KEEP_FREED_MEMORY } from './worker-process.js';

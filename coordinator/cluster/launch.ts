@@ -11,18 +11,34 @@ import { type Endpoints, makeEndpoints, type Transport } from './endpoints.js';
 import { detachedTransport } from './errors.js';
 import type { RestartPolicy } from './restart.js';
 import { type Detached, openRuntime, type Runtime } from './runtime.js';
-import type { WorkerDevice } from './types.js';
+import { type ClusterNetwork, DENOISER, type WorkerDevice } from './types.js';
 import type { Timeouts } from './watch.js';
 import { WORKER_ENTRY } from './worker-process.js';
 
 export const DEFAULT_TIMEOUTS: Timeouts = { startMs: 30_000, loadMs: 600_000, stepMs: 600_000, heartbeatMs: 3_000 };
 
-export interface LaunchOptions {
+/** The shards of a network. */
+export interface NetworkShards {
   /** Absolute path. */
   readonly shardDirectory: string;
   readonly manifest: Manifest;
   /** Name of the profile to run. */
   readonly profile: string;
+}
+
+/** A network beside the denoiser, and the workers that run it. */
+export interface SideNetwork extends NetworkShards {
+  readonly name: string;
+  /** Ranks of the workers; the place in the list is the rank in the shard directory. */
+  readonly members: readonly number[];
+  /** Opened for its first step instead of at the start. */
+  readonly onDemand?: boolean;
+}
+
+/** The denoiser's shards, and how its workers are started. */
+export interface LaunchOptions extends NetworkShards {
+  /** Other networks of the pipeline that the workers run. */
+  readonly networks?: readonly SideNetwork[];
   /** Index is the rank. */
   readonly devices: readonly WorkerDevice[];
   /** `ipc`, except on Windows, where it is `tcp`. */
@@ -49,13 +65,25 @@ export interface LaunchOptions {
   readonly detached?: Detached;
 }
 
-const checkDevices = (options: LaunchOptions): void => {
-  const { devices, manifest } = options;
-  if (devices.length === manifest.world_size) return;
-  throw new TandemError(
-    'SHARD_WORLD_SIZE',
-    `The shard directory was made for ${manifest.world_size} ranks, but ${devices.length} devices were given; partition again for ${devices.length}.`,
-  );
+/** @throws TandemError `SHARD_WORLD_SIZE`, `SHARD_PREPARED`, `SHARD_PROFILE_MISSING` */
+const checkNetwork = async (network: SideNetwork, devices: readonly WorkerDevice[]): Promise<ClusterNetwork> => {
+  const { name, manifest, shardDirectory, members, onDemand = false } = network;
+  const own = members.flatMap((member) => devices[member] ?? []);
+  if (own.length !== manifest.world_size)
+    throw new TandemError(
+      'SHARD_WORLD_SIZE',
+      `The shard directory was made for ${manifest.world_size} ranks, but ${own.length} devices were given; partition again for ${own.length}.`,
+    );
+  await checkPrepared(manifest, own);
+  const profile = findProfile(manifest, network.profile);
+  return { name, shardDirectory, manifestSha256: await manifestDigest(shardDirectory), profile, members, onDemand };
+};
+
+/** The denoiser, on all workers, and the others. */
+const checkNetworks = async (options: LaunchOptions): Promise<readonly ClusterNetwork[]> => {
+  const { devices, networks = [] } = options;
+  const denoiser = { ...options, name: DENOISER, members: devices.map((_, rank) => rank) };
+  return Promise.all([denoiser, ...networks].map((network) => checkNetwork(network, devices)));
 };
 
 const defaultTransport = (): Transport => (process.platform === 'win32' ? 'tcp' : 'ipc');
@@ -72,18 +100,23 @@ interface Place {
 const detachedPlace = async (
   options: LaunchOptions,
   detached: Detached,
-  manifestSha256: string,
+  networks: readonly ClusterNetwork[],
   workerEntry: string,
 ): Promise<Place> => {
   if ((options.transport ?? defaultTransport()) !== 'ipc') throw detachedTransport();
-  const { shardDirectory, profile, devices, onNotice } = options;
-  const identity = { shardDirectory, manifestSha256, profile, devices, workerEntry };
+  const { devices, onNotice } = options;
+  const named = networks.map(({ profile, ...network }) => ({ ...network, profile: profile.name }));
+  const identity = { networks: named, devices, workerEntry };
   const runtime = await openRuntime(detached, identity, onNotice ?? (() => undefined));
   return { endpoints: runtime.endpoints, privateSockets: true, runtime, leave: async () => runtime.leave() };
 };
 
-const placeOf = async (options: LaunchOptions, manifestSha256: string, workerEntry: string): Promise<Place> => {
-  if (options.detached) return detachedPlace(options, options.detached, manifestSha256, workerEntry);
+const placeOf = async (
+  options: LaunchOptions,
+  networks: readonly ClusterNetwork[],
+  workerEntry: string,
+): Promise<Place> => {
+  if (options.detached) return detachedPlace(options, options.detached, networks, workerEntry);
   if (options.endpoints) {
     const endpoints = { ...options.endpoints, remove: async () => undefined };
     return { endpoints, privateSockets: false, leave: endpoints.remove };
@@ -110,18 +143,13 @@ const listen = async (place: Place): Promise<ControlServer> => {
  */
 export const launchCluster = async (options: LaunchOptions): Promise<Cluster> => {
   options.signal?.throwIfAborted();
-  checkDevices(options);
-  await checkPrepared(options.manifest, options.devices);
-  const { shardDirectory, devices, detached, restart, workerEntry = WORKER_ENTRY } = options;
-  const profile = findProfile(options.manifest, options.profile);
-  const manifestSha256 = await manifestDigest(shardDirectory);
-  const place = await placeOf(options, manifestSha256, workerEntry);
+  const { devices, detached, restart, workerEntry = WORKER_ENTRY } = options;
+  const networks = await checkNetworks(options);
+  const place = await placeOf(options, networks, workerEntry);
   const server = await listen(place);
   const { endpoints, privateSockets, runtime } = place;
   const cluster = new Cluster({
-    shardDirectory,
-    manifestSha256,
-    profile,
+    networks,
     devices,
     timeouts: { ...DEFAULT_TIMEOUTS, ...options.timeouts },
     loader: options.loader ?? 'auto',

@@ -34,9 +34,7 @@ export interface Detached {
 
 /** All that must be the same for workers to be taken over. */
 export interface Identity {
-  readonly shardDirectory: string;
-  readonly manifestSha256: string;
-  readonly profile: string;
+  readonly networks: readonly unknown[];
   readonly devices: readonly unknown[];
   readonly workerEntry: string;
 }

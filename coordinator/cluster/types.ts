@@ -1,4 +1,5 @@
 /** What callers give to a cluster and see of it. */
+import type { Profile } from '../../partition/manifest.js';
 import type { Provider } from '../../partition/onnxruntime.js';
 import type { HostTensor } from '../../partition/tensor.js';
 import type { Memory, StepTimes } from '../../shard-worker/protocol.js';
@@ -9,6 +10,22 @@ export interface WorkerDevice {
   readonly provider: Provider;
   readonly deviceId: number;
   readonly threads: number;
+}
+
+/** The network that every cluster runs on all its workers; others of the same pipeline may lie beside it. */
+export const DENOISER = 'denoiser';
+
+/** A network that the cluster's workers run, all of them or some. */
+export interface ClusterNetwork {
+  readonly name: string;
+  /** Absolute path. */
+  readonly shardDirectory: string;
+  readonly manifestSha256: string;
+  readonly profile: Profile;
+  /** Ranks of the workers that run it; the place in the list is the rank in the shard directory. */
+  readonly members: readonly number[];
+  /** Opened for its first step instead of at the start. */
+  readonly onDemand: boolean;
 }
 
 /**
@@ -47,13 +64,15 @@ export interface RankStep {
 }
 
 export interface StepAllOptions {
-  /** Whose outputs come back besides the digests: rank 0's (the default) or every rank's. */
+  /** Which network; the denoiser where absent. */
+  readonly network?: string;
+  /** Whose outputs come back besides the digests: those of the network's first rank (the default) or every rank's. */
   readonly outputs?: 'first' | 'all';
 }
 
 export interface StepAllResult {
-  /** Rank 0's outputs by name. */
+  /** The first rank's outputs by name. */
   readonly outputs: Record<string, HostTensor>;
-  /** Index is the rank. */
+  /** Those that run the network, by rank. */
   readonly ranks: readonly RankStep[];
 }

@@ -10,7 +10,7 @@
  *     attaching -> ready -> resetting -> ready
  */
 import type { TandemError } from '../../partition/errors.js';
-import { type FromWorker, type Memory, PROTOCOL_VERSION } from '../../shard-worker/protocol.js';
+import { type FromWorker, type LoadedNetwork, type Memory, PROTOCOL_VERSION } from '../../shard-worker/protocol.js';
 import { type Exit, workerDied, workerFailed, workerNotAdopted, workerNotStarted, workerOutOfTurn } from './errors.js';
 
 /** What a worker reported when it was loaded. */
@@ -21,8 +21,8 @@ export interface Loaded {
 
 /** What a worker must have loaded to be taken over. */
 export interface Wanted {
-  readonly manifest_sha256: string;
-  readonly profile: string;
+  /** The networks that its rank has a part in, in their order. */
+  readonly networks: readonly LoadedNetwork[];
 }
 
 /** Times are `performance.now()`, in ms. */
@@ -89,8 +89,16 @@ const whyNotWanted = (rank: number, { wanted }: Attaching, hello: Hello): string
   if (hello.protocol_version !== PROTOCOL_VERSION) return `speaks protocol version ${hello.protocol_version}`;
   if (hello.rank !== rank) return `is rank ${hello.rank}`;
   if (loaded === undefined) return 'has not loaded its shard';
-  if (loaded.manifest_sha256 !== wanted.manifest_sha256) return 'has loaded other shards';
-  return loaded.profile === wanted.profile ? undefined : `has loaded profile "${loaded.profile}"`;
+  return whyOtherNetworks(wanted.networks, loaded.networks);
+};
+
+const whyOtherNetworks = (wanted: readonly LoadedNetwork[], loaded: readonly LoadedNetwork[]): string | undefined => {
+  const names = (networks: readonly LoadedNetwork[]): string => networks.map(({ name }) => name).join(', ');
+  if (names(wanted) !== names(loaded)) return `has loaded ${names(loaded)}`;
+  if (wanted.some((network, index) => network.manifest_sha256 !== loaded[index]?.manifest_sha256))
+    return 'has loaded other shards';
+  const other = loaded.find(({ profile }, index) => profile !== wanted[index]?.profile);
+  return other === undefined ? undefined : `has loaded profile "${other.profile}"`;
 };
 
 /** What was said to an earlier coordinator still arrives: only the answer to this one's `attach` counts. */

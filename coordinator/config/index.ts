@@ -11,7 +11,7 @@ import type { Rates } from '../../partition/rates.js';
 import { userCache } from '../../partition/remembered.js';
 import type { LoaderChoice } from '../../shard-worker/loader.js';
 import { withCalibration } from '../calibration/apply.js';
-import type { SchedulerName } from '../pipeline/index.js';
+import { NETWORK_NAMES, type NetworkName, type SchedulerName } from '../pipeline/index.js';
 import { parseBytes } from './bytes.js';
 import { describeProblems, problemsOf, type Source } from './problems.js';
 import { checkRules } from './rules.js';
@@ -33,6 +33,12 @@ export interface DeviceConfig {
   readonly rates?: Rates;
 }
 
+/** Where a network beside the denoiser is to run; `auto` asks the devices' memory limits. */
+export type PlacementChoice = 'auto' | 'coordinator' | 'shard' | { readonly rank: number };
+
+/** `auto` for those that are not named. */
+export type Placement = Readonly<Partial<Record<NetworkName, PlacementChoice>>>;
+
 /** A checked cluster config: defaults filled in, paths absolute. */
 export interface ClusterConfig {
   /** The config file, absolute. */
@@ -45,6 +51,8 @@ export interface ClusterConfig {
   readonly quantize: Quantize;
   /** What is divided among the devices; see `partition/decide.ts`. */
   readonly split: Split;
+  /** Where text encoders and VAE decoder run. */
+  readonly placement: Placement;
   /** How weights come into memory; `auto` asks the file system. */
   readonly loader: LoaderChoice;
   /** Whether `launch` loads text encoder and VAE from the start on, or for the first picture. */
@@ -128,6 +136,14 @@ const toDefaults = (defaults: ClusterParsed['defaults']): ClusterConfig['default
   ...(defaults.scheduler === undefined ? {} : { scheduler: defaults.scheduler }),
 });
 
+const toPlacement = (placement: ClusterParsed['placement']): Placement =>
+  Object.fromEntries(
+    NETWORK_NAMES.flatMap((name) => {
+      const choice = placement[name];
+      return choice === undefined ? [] : [[name, choice]];
+    }),
+  );
+
 /** The next coordinator finds warm workers by their socket files, which only ipc has. */
 const DEFAULT_KEEP_WARM_S = { ipc: 600, tcp: 0 } as const;
 
@@ -152,6 +168,7 @@ const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
   wire: { dtype: parsed.wire.dtype, transport: parsed.wire.transport ?? defaultTransport() },
   quantize: parsed.quantize,
   split: parsed.split,
+  placement: toPlacement(parsed.placement),
   loader: parsed.loader,
   loadParts: parsed.load_parts,
   shards: parsed.shards === undefined ? defaultShardsDirectory() : resolve(dirname(file), parsed.shards),

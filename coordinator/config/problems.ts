@@ -72,6 +72,7 @@ const expectation = (issue: Issue): string => {
       return `a multiple of ${issue.divisor}`;
     case 'invalid_format':
     case 'invalid_union':
+      if (issue.path[0] === 'placement') return 'auto, coordinator, shard or { rank: N }';
       return 'a size such as "8GiB", "512MB" or a whole number of bytes';
     case 'unrecognized_keys':
     case 'invalid_key':

@@ -3,8 +3,9 @@
  * and pass over what the schema refuses, so that one reading reports everything.
  */
 import { existsSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { Provider } from '../../partition/onnxruntime.js';
+import { NETWORK_NAMES, type NetworkName } from '../pipeline/index.js';
 import type { Problem } from './problems.js';
 
 const field = (value: unknown, key: string): unknown =>
@@ -75,6 +76,35 @@ const modelExists = (root: unknown, directory: string): readonly Problem[] => {
   return [{ path: ['model'], message: `expected a model directory or .onnx file; found nothing at ${path}` }];
 };
 
+const rankProblem = (name: NetworkName, choice: unknown, devices: unknown): readonly Problem[] => {
+  const rank = field(choice, 'rank');
+  if (!Array.isArray(devices) || typeof rank !== 'number' || rank < devices.length) return [];
+  const message = `expected a rank of the devices listed, 0 to ${devices.length - 1}; found ${rank}`;
+  return [{ path: ['placement', name, 'rank'], message }];
+};
+
+const missingNetwork = (name: NetworkName, model: unknown, directory: string): readonly Problem[] => {
+  if (typeof model !== 'string' || !existsSync(resolve(directory, model))) return [];
+  const path = join(resolve(directory, model), name, 'model.onnx');
+  if (existsSync(path)) return [];
+  return [
+    {
+      path: ['placement', name],
+      message: `expected a network that the model has; found nothing at ${path}`,
+      atKey: name,
+    },
+  ];
+};
+
+/** What is placed must be there, and so must the rank that it is placed on. */
+const placedNetworksExist = (root: unknown, directory: string): readonly Problem[] =>
+  NETWORK_NAMES.flatMap((name) => {
+    const choice = field(field(root, 'placement'), name);
+    if (choice === undefined) return [];
+    const model = field(root, 'model');
+    return [...rankProblem(name, choice, field(root, 'devices')), ...missingNetwork(name, model, directory)];
+  });
+
 const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
 const MIN_KEY_LENGTH = 16;
 
@@ -110,5 +140,6 @@ export const checkRules = (root: unknown, directory: string): readonly Problem[]
   ...int8RunsOnCpus(root),
   ...warmWorkersCanBeFound(root),
   ...modelExists(root, directory),
+  ...placedNetworksExist(root, directory),
   ...serverIsGuarded(root),
 ];

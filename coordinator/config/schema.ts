@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import { QUANTIZE } from '../../partition/manifest.js';
 import { PROVIDERS, type Provider } from '../../partition/onnxruntime.js';
-import { SCHEDULER_NAMES } from '../pipeline/index.js';
+import { NETWORK_NAMES, SCHEDULER_NAMES } from '../pipeline/index.js';
 import { BYTES_PATTERN } from './bytes.js';
 
 const positiveInteger = z.number().int().min(1);
@@ -93,6 +93,26 @@ const server = z.strictObject({
   drain_s: seconds.default(45).describe('After SIGTERM, until requests that have not finished are ended'),
 });
 
+/** Where a network runs; the words are repeated where one of them is expected and something else found. */
+const place = z.union([
+  z.enum(['auto', 'coordinator', 'shard']),
+  z.strictObject({ rank: z.number().int().min(0).describe('The device, by its place in the list of devices') }),
+]);
+
+const placeOf = (name: string) =>
+  place
+    .optional()
+    .describe(
+      `Where ${name} runs. coordinator: whole, in the coordinator's own process, on the cpu. rank: whole, on one device. shard: split over all devices. auto: by memory_limit, on the device with most room or split where it fits none; coordinator where no device has a limit. Default: auto`,
+    );
+
+const placement = z.strictObject(
+  Object.fromEntries(NETWORK_NAMES.map((name) => [name, placeOf(name)])) as Record<
+    (typeof NETWORK_NAMES)[number],
+    ReturnType<typeof placeOf>
+  >,
+);
+
 export const clusterSchema = z
   .strictObject({
     model: z.string().min(1).describe('Diffusers-layout directory or .onnx file, relative to this config'),
@@ -113,6 +133,9 @@ export const clusterSchema = z
       .describe(
         'int8: weights of linear layers and convolutions in a quarter of the bytes, faster, and rounded; cpu devices only',
       ),
+    placement: placement
+      .prefault({})
+      .describe('Where the networks beside the denoiser run, by their folders in the model directory'),
     loader: z
       .enum(['auto', 'mmap', 'read'])
       .default('auto')

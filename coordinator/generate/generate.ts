@@ -5,6 +5,7 @@ import { TandemError } from '../../partition/errors.js';
 import type { Cluster } from '../cluster/index.js';
 import type { ClusterConfig } from '../config/index.js';
 import type { Hooks } from '../hooks.js';
+import { denoiserRequest, type PlacedNetwork, planNetworks, prepareNetworks, remotesOf } from '../networks/index.js';
 import { createPipeline, type GeneratedImage, type ImageRequest, type Timings } from '../pipeline/index.js';
 import { prepareShards } from '../shards/prepare.js';
 import { withCluster } from '../start-cluster.js';
@@ -76,10 +77,16 @@ interface Rendered {
   readonly scheduler: string;
 }
 
-const render = async (picture: Picture, image: ImageRequest, cluster: Cluster): Promise<Rendered> => {
+const render = async (
+  picture: Picture,
+  image: ImageRequest,
+  cluster: Cluster,
+  placed: readonly PlacedNetwork[],
+): Promise<Rendered> => {
   const pipeline = await createPipeline({
     directory: picture.directory,
     denoiser: cluster,
+    networks: remotesOf(placed, (name) => cluster.network(name)),
     size: picture,
     ...(picture.scheduler === undefined ? {} : { scheduler: picture.scheduler }),
   });
@@ -130,25 +137,19 @@ export const generate = async (request: GenerateRequest): Promise<GenerateReport
   const file = await checkWritable(request.out);
   const picture = await planPicture(config, request);
   const image = toImageRequest(request, picture);
-  const shards = await prepareShards({
-    ...request,
-    model: picture.model,
-    devices: config.devices,
-    dims: picture.dims,
-    wireDtype: config.wire.dtype,
-    quantize: config.quantize,
-    root: config.shards,
-    split: config.split,
-  });
+  const placed = await planNetworks(config, picture);
+  const shards = await prepareShards({ ...request, ...denoiserRequest(config, picture) });
+  const { networks, partitionMs } = await prepareNetworks(placed, false, request);
   const hooks = {
     ...request,
     devices: config.devices,
     wire: config.wire,
     loader: config.loader,
     timeouts: config.timeouts,
+    networks,
   };
   return withCluster(shards, hooks, async ({ cluster, loadMs }) => {
-    const rendered = await render(picture, image, cluster);
+    const rendered = await render(picture, image, cluster, placed);
     const pngMs = await savePng(file, image, rendered, picture.model.name);
     return {
       file,
@@ -162,7 +163,7 @@ export const generate = async (request: GenerateRequest): Promise<GenerateReport
       scheduler: rendered.scheduler,
       world_size: config.devices.length,
       timings: {
-        partition_ms: shards.partitionMs,
+        partition_ms: shards.partitionMs + partitionMs,
         load_ms: loadMs,
         ...rendered.result.timings,
         png_ms: pngMs,

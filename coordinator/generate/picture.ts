@@ -2,6 +2,7 @@
 import { TandemError } from '../../partition/errors.js';
 import type { TensorMetadata } from '../../partition/onnxruntime.js';
 import type { ClusterConfig } from '../config/index.js';
+import { type PlacedNetwork, planNetworks } from '../networks/index.js';
 import {
   type DenoiserSize,
   denoiserSizeFor,
@@ -105,4 +106,23 @@ export const planDenoiser = async (
   if (model.directory !== undefined) return planPicture(config, { dims });
   const { inputs } = await modelFacts(model.path, config.shards);
   return { model, dims: requireDims(inputs, dims) };
+};
+
+/** What workers are started with. */
+export interface PlannedModel {
+  readonly model: DenoiserModel;
+  readonly dims: Dims;
+  /** Where the other networks run; none where all stay in the coordinator. */
+  readonly networks: readonly PlacedNetwork[];
+}
+
+/**
+ * As `planDenoiser`, with the places of the networks beside the denoiser.
+ * @throws TandemError also as `planNetworks` does
+ */
+export const planModel = async (config: ClusterConfig, dims: Dims = {}): Promise<PlannedModel> => {
+  if (findDenoiserModel(config.model).directory === undefined)
+    return { ...(await planDenoiser(config, dims)), networks: [] };
+  const picture = await planPicture(config, { dims });
+  return { ...picture, networks: await planNetworks(config, picture) };
 };

@@ -20,27 +20,41 @@ const axesOf = ({ name, shape }: TensorMetadata, size: DenoiserSize): readonly (
 const isSymbolic = (dim: number | string): dim is string => typeof dim === 'string' || dim < 0;
 
 /**
- * Values for a model's symbolic dims, by name: what a partition profile or a session with free dims needs.
+ * Values for the symbolic dims of any network, by name.
+ * @param network for messages
+ * @param axes an input's sizes; undefined where an axis must be fixed in the model already
  * @throws TandemError `MODEL_INPUTS` when a dim is in a place whose size is not known
  */
-export const symbolicSizes = (inputs: readonly TensorMetadata[], size: DenoiserSize): Record<string, number> => {
+export const dimSizes = (
+  network: string,
+  inputs: readonly TensorMetadata[],
+  axes: (input: TensorMetadata) => readonly (number | undefined)[],
+): Record<string, number> => {
   const sizes: Record<string, number> = {};
   const problems: string[] = [];
-  // The timestep comes last: where its one dim shares the batch's name, the batch has already set it.
-  const isTimestep = ({ name }: TensorMetadata): number => Number(roleOf(name) === 'timestep');
-  const ordered = [...inputs].sort((a, b) => isTimestep(a) - isTimestep(b));
-  for (const input of ordered)
+  for (const input of inputs)
     input.shape.forEach((dim, axis) => {
       if (!isSymbolic(dim) || Object.hasOwn(sizes, dim)) return;
-      const value = axesOf(input, size)[axis];
+      const value = axes(input)[axis];
       if (value === undefined)
         problems.push(
           `Axis ${axis} ("${dim}") of the input "${input.name}" has no known size; export the model with it fixed.`,
         );
       else sizes[dim] = value;
     });
-  if (problems.length > 0) throw modelInputsError('denoiser', problems);
+  if (problems.length > 0) throw modelInputsError(network, problems);
   return sizes;
+};
+
+/**
+ * Values for a denoiser's symbolic dims, by name: what a partition profile or a session with free dims needs.
+ * @throws TandemError `MODEL_INPUTS` when a dim is in a place whose size is not known
+ */
+export const symbolicSizes = (inputs: readonly TensorMetadata[], size: DenoiserSize): Record<string, number> => {
+  // The timestep comes last: where its one dim shares the batch's name, the batch has already set it.
+  const isTimestep = ({ name }: TensorMetadata): number => Number(roleOf(name) === 'timestep');
+  const ordered = [...inputs].sort((a, b) => isTimestep(a) - isTimestep(b));
+  return dimSizes('denoiser', ordered, (input) => axesOf(input, size));
 };
 
 /** Where a model's latents have a fixed size other than the wanted one: that input's shape, for a message. */

@@ -9,12 +9,12 @@ import { denoise, loopWarnings, timed } from './denoising-loop.js';
 import { modelInputsError, requestError } from './errors.js';
 import type { EncodeContext, EncoderFolder } from './families/family.js';
 import { checkAborted, type GeneratedImage, type ImageRequest } from './image-request.js';
-import type { LatentShape } from './latent-layout.js';
 import { type ModelDirectory, readModelDirectory } from './model-directory.js';
+import { latentsFor, type NetworkName, openSessions, type RemoteNetwork, type Sessions } from './networks.js';
 import { createRandomStream } from './random.js';
 import type { SchedulerName } from './schedulers/registry.js';
 import type { Scheduler } from './schedulers/scheduler.js';
-import { createSessionThread, type SessionThread, type SessionThreadOptions } from './session-thread.js';
+import { createSessionThread, type SessionThreadOptions } from './session-thread.js';
 import { openTextEncoder, type TextEncoder } from './text-encoder.js';
 import { openTokenizer } from './tokenizer.js';
 import { openVaeDecoder, type RgbImage, type VaeDecoder } from './vae-decoder.js';
@@ -24,6 +24,8 @@ export interface PipelineOptions extends SessionThreadOptions {
   readonly directory: string;
   /** Runs the network; opened for the size of the images. The caller closes it. Everything else is loaded while it is awaited. */
   readonly denoiser: Denoiser | Promise<Denoiser>;
+  /** The other networks that run elsewhere too; the rest are loaded into this process. */
+  readonly networks?: ReadonlyMap<NetworkName, RemoteNetwork>;
   /** Pixels of the images; may be left out where the denoiser's inputs say it. */
   readonly size?: { readonly width: number; readonly height: number };
   /** In place of the scheduler that the model directory names. */
@@ -136,19 +138,12 @@ const checkChannels = (model: ModelDirectory, binding: DenoiserBinding): void =>
   ]);
 };
 
-/** Latents of an image of this size. */
-const latentShapeFor = ({ latents }: ModelDirectory, size: PipelineOptions['size']): LatentShape | undefined =>
-  size && [latents.channels, size.height / latents.downscale, size.width / latents.downscale];
-
-const openEncoders = async (
-  thread: SessionThread,
-  { encoders }: ModelDirectory,
-): Promise<EncodeContext['encoders']> => {
+const openEncoders = async ({ encoders }: ModelDirectory, sessions: Sessions): Promise<EncodeContext['encoders']> => {
   const opened = new Map<EncoderFolder, TextEncoder>();
-  for (const { part, model, tokenizer } of encoders) {
+  for (const { part, tokenizer } of encoders) {
     const name = part.folder;
     const words = await openTokenizer(tokenizer, part.tokens);
-    opened.set(name, await openTextEncoder(thread, { name, model, outputs: part.outputs }, words));
+    opened.set(name, openTextEncoder(await sessions(name), { name, outputs: part.outputs }, words));
   }
   return opened;
 };
@@ -161,9 +156,11 @@ export const createPipeline = async (options: PipelineOptions): Promise<Pipeline
   const model = await readModelDirectory(options.directory, options.scheduler);
   const thread = createSessionThread(options);
   try {
-    const encoders = await openEncoders(thread, model);
-    const vaeDecoder = await openVaeDecoder(thread, model.vaeDecoder, model.latents);
-    const binding = bindDenoiser(await options.denoiser, model.family, latentShapeFor(model, options.size));
+    const sessions = openSessions(thread, model, options.networks);
+    const encoders = await openEncoders(model, sessions);
+    const vaeDecoder = openVaeDecoder(await sessions('vae_decoder'), model.latents);
+    const latents = options.size && latentsFor(model, options.size);
+    const binding = bindDenoiser(await options.denoiser, model.family, latents);
     checkGuidanceInput(model, binding);
     checkChannels(model, binding);
     const { embeddingShape } = binding;

@@ -7,6 +7,7 @@
  *     tokenizer         prompt -> token ids                      local-denoiser  a whole denoiser in one session
  *     text-encoder      token ids -> prompt embeddings           session-*       ONNX Runtime off the main thread
  *     conditioning      prompts -> the denoiser's inputs         random          seed -> latents
+ *     networks          the other networks, in the workers or here
  *     generate          from the request to the image, around the denoising-loop
  *     vae-decoder, png  latents -> pixels -> file
  */
@@ -20,6 +21,18 @@ export type { GeneratedImage, ImageRequest, StepProgress, Timings } from './imag
 export { type DenoiserSize, sampleShape } from './latent-layout.js';
 export { type LocalDenoiser, type LocalDenoiserOptions, openLocalDenoiser } from './local-denoiser.js';
 export { type ModelDirectory, readModelDirectory } from './model-directory.js';
+export {
+  type Declared,
+  latentsFor,
+  NETWORK_NAMES,
+  type NetworkName,
+  type NetworkSizes,
+  networkFiles,
+  openingOf,
+  pictureSize,
+  type RemoteNetwork,
+  sequenceOf,
+} from './networks.js';
 export type { ImageParameters } from './png.js';
 export { SCHEDULER_NAMES, type SchedulerName } from './schedulers/registry.js';
 export type { RgbImage } from './vae-decoder.js';

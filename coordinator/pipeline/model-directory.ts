@@ -16,6 +16,8 @@ export interface EncoderFiles {
   readonly part: EncoderPart;
   readonly model: string;
   readonly tokenizer: string;
+  /** Tokens that its tokenizer names. */
+  readonly ownLength: number;
 }
 
 /** A model that can be run: paths are absolute. */
@@ -204,18 +206,18 @@ const latentsOf = (
   downscale: 2 ** (vae.block_out_channels.length - 1),
 });
 
-/** Checks the text encoders' files. Returns the length that the first one's tokenizer names. */
+/** Checks the text encoders' files. Returns the lengths that their tokenizers name. */
 const readEncoders = async (
   root: string,
   parts: readonly EncoderPart[],
   reader: Reader,
-): Promise<number | undefined> => {
+): Promise<readonly (number | undefined)[]> => {
   for (const { tokenizer } of parts) await checkTokenizer(root, tokenizer, reader);
   const lengths: (number | undefined)[] = [];
   for (const { tokenizer } of parts)
     lengths.push((await reader.json(`${tokenizer}/tokenizer_config.json`, tokenizerLength))?.model_max_length);
   for (const { folder } of parts) await reader.exists(`${folder}/model.onnx`);
-  return lengths[0];
+  return lengths;
 };
 
 /**
@@ -233,7 +235,8 @@ export const readModelDirectory = async (directory: string, scheduler?: Schedule
   // Which other files there must be is the family's to say.
   if (index === undefined || family === undefined) throw modelDirectoryError(root, reader.problems);
   const parts = encodersOf(index, family, reader.problems);
-  const tokenizerLimit = await readEncoders(root, parts, reader);
+  const lengths = await readEncoders(root, parts, reader);
+  const [tokenizerLimit] = lengths;
   const folder = family.denoiser;
   for (const path of [`${folder}/model.onnx`, 'vae_decoder/model.onnx']) await reader.exists(path);
   const denoiser = await reader.json(`${folder}/config.json`, denoiserConfig);
@@ -253,10 +256,11 @@ export const readModelDirectory = async (directory: string, scheduler?: Schedule
   return {
     directory: root,
     family,
-    encoders: parts.map((part) => ({
+    encoders: parts.map((part, index) => ({
       part,
       model: join(root, part.folder, 'model.onnx'),
       tokenizer: join(root, part.tokenizer),
+      ownLength: lengths[index] ?? tokenizerLimit,
     })),
     denoiser: join(root, folder, 'model.onnx'),
     vaeDecoder: join(root, 'vae_decoder/model.onnx'),

@@ -3,7 +3,6 @@ import type { Session, TensorMetadata } from '../../partition/onnxruntime.js';
 import { modelInputsError } from './errors.js';
 import type { EncoderOutputs } from './families/family.js';
 import { toFloat32, toHostTensor } from './host-tensor.js';
-import type { SessionThread } from './session-thread.js';
 import type { PromptTokenizer, TokenizedPrompt } from './tokenizer.js';
 
 /** One state a token, row-major. */
@@ -38,6 +37,9 @@ export interface TextEncoder {
   encode(prompt: string, options: EncodeOptions): Promise<EncodedText>;
 }
 
+/** What a model declares of itself. */
+type Declared = Pick<Session, 'inputs' | 'outputs'>;
+
 const IDS = 'input_ids';
 const MASK = 'attention_mask';
 const LAST = 'last_hidden_state';
@@ -46,18 +48,22 @@ const LAST = 'last_hidden_state';
 const LAYER = /^hidden_states\.(\d+)$/;
 
 /** Of the states before the first layer and after each, the one before the last layer. */
-const penultimateOf = (session: Session): string | undefined => {
+const penultimateOf = (session: Declared): string | undefined => {
   const layers = session.outputs.flatMap(({ name }) => LAYER.exec(name)?.[1] ?? []).map(Number);
   return layers.length < 2 ? undefined : `hidden_states.${Math.max(...layers) - 1}`;
 };
 
-interface Fetches {
+/** The outputs to fetch, by the model's names. */
+export interface Fetches {
   readonly hidden?: string;
   readonly pooled?: string;
 }
 
-/** The outputs to fetch, by name. @throws TandemError `MODEL_INPUTS` with all that the model lacks */
-const findOutputs = (session: Session, name: string, wanted: EncoderOutputs): Fetches => {
+/**
+ * Finds the outputs of a text encoder that are wanted.
+ * @throws TandemError `MODEL_INPUTS` with all that the model lacks, or has beyond ids and mask
+ */
+export const findOutputs = (session: Declared, name: string, wanted: EncoderOutputs): Fetches => {
   const has = (output: string): boolean => session.outputs.some((found) => found.name === output);
   const hidden = wanted.hidden === 'penultimate' ? penultimateOf(session) : wanted.hidden && LAST;
   const problems = session.inputs
@@ -94,16 +100,15 @@ const statesOf = (values: Float32Array, length: number, tokens: number): HiddenS
 };
 
 /**
- * Opens a text encoder.
+ * Opens a text encoder on its session.
  * @param name of the encoder's folder, for messages
  * @throws TandemError `MODEL_INPUTS` when it has other inputs than ids and mask, or lacks an output that is wanted
  */
-export const openTextEncoder = async (
-  thread: SessionThread,
-  encoder: { readonly name: string; readonly model: string; readonly outputs: EncoderOutputs },
+export const openTextEncoder = (
+  session: Session,
+  encoder: { readonly name: string; readonly outputs: EncoderOutputs },
   tokenizer: PromptTokenizer,
-): Promise<TextEncoder> => {
-  const session = await thread.open(encoder.model);
+): TextEncoder => {
   const outputs = findOutputs(session, encoder.name, encoder.outputs);
   const fixed = fixedLength(session.inputs);
   const fetches = [outputs.hidden, outputs.pooled].filter((name) => name !== undefined);

@@ -1,10 +1,10 @@
 /** Latents to pixels: the VAE decoder's session and the conversion of its output to bytes. */
+import type { Session } from '../../partition/onnxruntime.js';
 import type { HostTensor } from '../../partition/tensor.js';
 import { modelInputsError } from './errors.js';
 import { toFloat32, toHostTensor } from './host-tensor.js';
 import type { ModelDirectory } from './model-directory.js';
 import { at, f32, roundHalfEven } from './schedulers/float32.js';
-import type { SessionThread } from './session-thread.js';
 
 /** An 8-bit picture. */
 export interface RgbImage {
@@ -59,15 +59,10 @@ const unscaled = (
 };
 
 /**
- * Opens a VAE decoder.
+ * Opens a VAE decoder on its session.
  * @throws TandemError `MODEL_INPUTS` when it does not take one tensor and give one
  */
-export const openVaeDecoder = async (
-  thread: SessionThread,
-  model: string,
-  scaling: ModelDirectory['latents'],
-): Promise<VaeDecoder> => {
-  const session = await thread.open(model);
+export const openVaeDecoder = (session: Session, scaling: ModelDirectory['latents']): VaeDecoder => {
   const [input, ...others] = session.inputs;
   const [output] = session.outputs;
   if (input === undefined || output === undefined || others.length > 0)

@@ -85,7 +85,7 @@ export class Editions {
     this.#engines.add(engine);
     // Loaded meanwhile: modules that no worker and no session waits for.
     const [{ buildApp }, metrics, page] = await Promise.all([import('./app.js'), this.#loadMetrics(), readPage()]);
-    engine.onStep((ranks) => metrics.stepDone(ranks));
+    engine.onStep((network, ranks) => metrics.stepDone(network, ranks));
     const { served } = plan;
     const { maxQueue } = config.server;
     const studio = new Studio({ engine, served, pace: new Pace(), png: this.#png, metrics, maxQueue });

@@ -9,8 +9,9 @@
  */
 import { TandemError } from '../../partition/errors.js';
 import { byteLength, type HostTensor, type TensorSpec } from '../../partition/tensor.js';
-import type { Cluster, ClusterState, RankStep, StepAllResult } from '../cluster/index.js';
-import type { Denoiser } from '../denoiser.js';
+import { type Cluster, type ClusterState, DENOISER, type RankStep, type StepAllResult } from '../cluster/index.js';
+import type { Network } from '../denoiser.js';
+import { type PlacedNetwork, remotesOf } from '../networks/index.js';
 import { createPipeline, type Pipeline, type SchedulerName } from '../pipeline/index.js';
 
 export type EngineState =
@@ -45,6 +46,8 @@ export interface PipelineRequest {
   /** pixels that the config promises */
   readonly width: number;
   readonly height: number;
+  /** Where the networks beside the denoiser run. */
+  readonly networks: readonly PlacedNetwork[];
 }
 
 export interface EngineOptions {
@@ -84,27 +87,30 @@ const proofFailed = (cause: unknown): TandemError =>
 
 type Inputs = Readonly<Record<string, HostTensor>>;
 
-/** The workers as the pipeline will step them, once they are there. */
-interface AwaitedDenoiser {
-  readonly promise: Promise<Denoiser>;
-  readonly resolve: (denoiser: Denoiser) => void;
+/** The workers as they will be, once they are there. */
+interface AwaitedCluster {
+  readonly promise: Promise<Cluster>;
+  readonly resolve: (cluster: Cluster) => void;
   readonly reject: (error: TandemError) => void;
 }
 
-const awaitDenoiser = (): AwaitedDenoiser => {
-  let settle: Omit<AwaitedDenoiser, 'promise'> = { resolve: () => undefined, reject: () => undefined };
-  const promise = new Promise<Denoiser>((resolve, reject) => {
+const awaitCluster = (): AwaitedCluster => {
+  let settle: Omit<AwaitedCluster, 'promise'> = { resolve: () => undefined, reject: () => undefined };
+  const promise = new Promise<Cluster>((resolve, reject) => {
     settle = { resolve, reject };
   });
   promise.catch(() => undefined);
   return { promise, ...settle };
 };
 
+/** Told of every step: of which network, and each rank's part in it. */
+type StepListener = (network: string, ranks: readonly RankStep[]) => void;
+
 export class Engine {
   readonly #options: EngineOptions;
-  readonly #stepListeners: ((ranks: readonly RankStep[]) => void)[] = [];
+  readonly #stepListeners: StepListener[] = [];
   readonly #listeners: ((error: TandemError) => void)[] = [];
-  readonly #denoiser = awaitDenoiser();
+  readonly #opened = awaitCluster();
   #state: EngineState = { kind: 'loading' };
   #cluster: Cluster | undefined;
   #version: string | undefined;
@@ -150,8 +156,8 @@ export class Engine {
     return this.#cluster?.restarts ?? 0;
   }
 
-  /** Calls `listener` after every step, also a canary. */
-  onStep(listener: (ranks: readonly RankStep[]) => void): void {
+  /** Calls `listener` after every step of any network, also a canary. */
+  onStep(listener: StepListener): void {
     this.#stepListeners.push(listener);
   }
 
@@ -201,7 +207,7 @@ export class Engine {
     this.#enter({ kind: 'warming' });
     cluster.onStateChange((state, error) => this.#follow(state, error));
     cluster.onFailure((error) => this.#enter({ kind: 'failed', error }));
-    this.#denoiser.resolve(this.#denoiserOf(cluster));
+    this.#opened.resolve(cluster);
     if (pipeline !== undefined && loadParts === 'ahead') await this.loadPipeline();
     if (cluster.warm) this.#enter({ kind: 'ready' });
     else await this.#prove();
@@ -217,8 +223,13 @@ export class Engine {
     const { pipeline: asked } = this.#options;
     if (asked === undefined)
       throw new TandemError('NO_PIPELINE', 'A single .onnx file has no text encoder and no VAE.');
-    const { width, height, ...options } = asked;
-    const pipeline = await createPipeline({ ...options, denoiser: this.#denoiser.promise, size: { width, height } });
+    const { width, height, networks: placed, ...options } = asked;
+    const pipeline = await createPipeline({
+      ...options,
+      denoiser: this.#networkOf(DENOISER),
+      networks: remotesOf(placed, (name) => this.#networkOf(name)),
+      size: { width, height },
+    });
     const { size } = pipeline;
     if (size.width === width && size.height === height) return pipeline;
     await pipeline.close();
@@ -228,20 +239,26 @@ export class Engine {
     );
   }
 
-  /** The workers as the pipeline steps them. */
-  #denoiserOf({ inputs, outputs }: Cluster): Denoiser {
-    return { inputs, outputs, step: async (feeds) => (await this.#step(feeds)).outputs };
+  /** A network of the workers as the pipeline steps it, once they are there. */
+  #networkOf(name: string): Promise<Network> {
+    const network = this.#opened.promise.then((cluster): Network => {
+      const { inputs, outputs } = cluster.network(name);
+      return { inputs, outputs, step: async (feeds) => (await this.#step(feeds, name)).outputs };
+    });
+    // A pipeline that fails first does not ask for it.
+    network.catch(() => undefined);
+    return network;
   }
 
-  /** Every step passes here, one at a time: it is checked, told, and proves that the workers are well. */
-  #step(inputs: Inputs): Promise<StepAllResult> {
+  /** Every step passes here, one at a time: it is checked and told, and the denoiser's proves that the workers are well. */
+  #step(inputs: Inputs, network: string): Promise<StepAllResult> {
     const step = this.#lastStep.then(async () => {
       const cluster = this.#cluster;
       if (cluster === undefined) throw notOpened();
-      const result = await cluster.stepAll(inputs);
+      const result = await cluster.stepAll(inputs, { network });
       checkAgreement(result.ranks);
-      for (const listener of this.#stepListeners) listener(result.ranks);
-      if (cluster.state === 'ready') this.#enter({ kind: 'ready' });
+      for (const listener of this.#stepListeners) listener(network, result.ranks);
+      if (network === DENOISER && cluster.state === 'ready') this.#enter({ kind: 'ready' });
       return result;
     });
     this.#lastStep = step.catch(() => undefined);
@@ -251,7 +268,8 @@ export class Engine {
   /** Runs a canary step, unless a step under way turns out to be the proof. */
   async #prove(): Promise<void> {
     await this.#lastStep;
-    if (this.#cluster !== undefined && this.#state.kind !== 'ready') await this.#step(zeros(this.#cluster.inputs));
+    if (this.#cluster !== undefined && this.#state.kind !== 'ready')
+      await this.#step(zeros(this.#cluster.inputs), DENOISER);
   }
 
   #follow(state: ClusterState, error: TandemError | undefined): void {
@@ -281,7 +299,7 @@ export class Engine {
 
   async #close(): Promise<void> {
     this.#enter({ kind: 'closed' });
-    this.#denoiser.reject(notOpened());
+    this.#opened.reject(notOpened());
     await this.#cluster?.close();
     const pipeline = await this.#pipeline?.catch(() => undefined);
     await pipeline?.close();

@@ -1,6 +1,6 @@
 /** What Prometheus reads, under names that charts of model servers know from vLLM. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import type { RankStep } from '../cluster/index.js';
+import { DENOISER, type RankStep } from '../cluster/index.js';
 import type { SwapReport } from './swap.js';
 
 /** How a request ended. */
@@ -26,7 +26,8 @@ export interface Metrics {
   /** Every time in ms. */
   waited(ms: number): void;
   requestTook(ms: number): void;
-  stepDone(ranks: readonly RankStep[]): void;
+  /** Of any network; only the denoiser's steps are timed. */
+  stepDone(network: string, ranks: readonly RankStep[]): void;
 }
 
 // A step takes milliseconds on a toy and seconds on a large model; a request takes many of them.
@@ -118,9 +119,11 @@ export const createMetrics = (readings: Readings): Metrics => {
     requestEnded: (outcome) => requests.inc({ outcome }),
     waited: (ms) => queueTime.observe(ms / 1000),
     requestTook: (ms) => latency.observe(ms / 1000),
-    stepDone: (ranks) => {
-      stepTime.observe(slowest(ranks, 'total_ms'));
-      exchangeTime.observe(slowest(ranks, 'exchange_ms'));
+    stepDone: (network, ranks) => {
+      if (network === DENOISER) {
+        stepTime.observe(slowest(ranks, 'total_ms'));
+        exchangeTime.observe(slowest(ranks, 'exchange_ms'));
+      }
       wireBytes.inc(ranks.reduce((sum, { times }) => sum + times.sent_bytes, 0));
     },
   };

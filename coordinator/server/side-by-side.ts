@@ -2,6 +2,7 @@
 import { TandemError } from '../../partition/errors.js';
 import { formatBytes } from '../config/bytes.js';
 import type { ClusterConfig, DeviceConfig } from '../config/index.js';
+import { rankNeeds, totalOf } from '../networks/index.js';
 import type { ServingPlan } from './serving-plan.js';
 
 export interface Version {
@@ -9,13 +10,9 @@ export interface Version {
   readonly plan: ServingPlan;
 }
 
-/** Bytes of weights and activations of each rank, as the planner counts them against `memory_limit`. */
-const needs = async ({ config, plan: { planned } }: Version): Promise<readonly number[]> => {
-  const { plan } = await import('../../partition/index.js');
-  const { devices, wire } = config;
-  const { ranks } = await plan(planned.model.path, { devices, profiles: [planned.dims], wireDtype: wire.dtype });
-  return ranks.map(({ weight_bytes, activation_peak_bytes }) => weight_bytes + activation_peak_bytes);
-};
+/** Bytes of weights and activations of each rank, all its networks together, as they are counted against `memory_limit`. */
+const needs = async ({ config, plan: { planned } }: Version): Promise<readonly number[]> =>
+  (await rankNeeds(config, planned, planned.networks)).map(totalOf);
 
 /** `cuda:1`, or `cpu:0 (2nd)`: devices without numbers are told apart by their place among their like. */
 const deviceNames = (devices: readonly DeviceConfig[]): readonly string[] =>

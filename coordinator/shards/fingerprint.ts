@@ -20,6 +20,7 @@ export interface FingerprintRequest {
   /** Where shard directories are kept. */
   readonly root: string;
   readonly split?: Split;
+  readonly outputs?: readonly string[];
 }
 
 const PARTITIONER = fileURLToPath(new URL('../../partition/', import.meta.url));
@@ -55,6 +56,7 @@ export const fingerprint = async (request: FingerprintRequest): Promise<string> 
     wire: request.wireDtype,
     quantize: request.quantize,
     split: request.split ?? 'tensor',
+    outputs: request.outputs,
   };
   return createHash('sha256').update(JSON.stringify(identity)).digest('hex').slice(0, 16);
 };

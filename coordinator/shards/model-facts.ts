@@ -26,6 +26,7 @@ export interface KnownFile {
 export interface ModelFacts {
   /** As declared; symbolic dims by name. */
   readonly inputs: readonly TensorMetadata[];
+  readonly outputs: readonly TensorMetadata[];
   /** The model's own file and those that hold its weights, by path. */
   readonly files: readonly KnownFile[];
 }
@@ -42,7 +43,11 @@ const tensor = z.object({
   dtype: z.enum(Object.keys(DTYPES) as [DType, ...DType[]]),
   shape: z.array(z.union([z.number(), z.string()])),
 });
-const schema: z.ZodType<ModelFacts> = z.object({ inputs: z.array(tensor), files: z.array(knownFile).min(1) });
+const schema: z.ZodType<ModelFacts> = z.object({
+  inputs: z.array(tensor),
+  outputs: z.array(tensor),
+  files: z.array(knownFile).min(1),
+});
 
 const look = async (path: string): Promise<KnownFile> => {
   const { size, mtimeMs, ctimeMs, ino } = await stat(path);
@@ -57,7 +62,7 @@ const isUnchanged = async ({ files }: ModelFacts): Promise<boolean> => {
 };
 
 /**
- * The facts of a denoiser.
+ * The facts of a network.
  * @param path its `.onnx` file
  * @param root where shard directories are kept, and with them what is remembered of models
  * @throws TandemError as `inspect`, also where files of weights are missing
@@ -68,8 +73,8 @@ export const modelFacts = async (path: string, root: string): Promise<ModelFacts
   const known = recall(file, TOOL_VERSION, schema);
   if (known !== undefined && (await isUnchanged(known))) return known;
   const { inspect } = await import('../../partition/index.js');
-  const { inputs, files } = await inspect(absolute, { requireWeights: true });
-  const facts = { inputs, files: await lookAll([...files].sort()) };
+  const { inputs, outputs, files } = await inspect(absolute, { requireWeights: true });
+  const facts = { inputs, outputs, files: await lookAll([...files].sort()) };
   remember(file, TOOL_VERSION, facts);
   return facts;
 };

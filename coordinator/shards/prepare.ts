@@ -22,6 +22,8 @@ export interface ShardRequest extends Hooks {
   readonly quantize: Quantize;
   /** `tensor` where absent. */
   readonly split?: Split;
+  /** The outputs that are used, by name; all where absent. */
+  readonly outputs?: readonly string[];
   /** Where shard directories are kept; made where it is missing. */
   readonly root: string;
 }
@@ -77,6 +79,7 @@ const makeShards = async (request: ShardRequest, directory: string): Promise<Man
     wireDtype: request.wireDtype,
     quantize: request.quantize,
     ...(request.split ? { split: request.split } : {}),
+    ...(request.outputs ? { outputs: request.outputs } : {}),
     ...(request.onProgress ? { onProgress: request.onProgress } : {}),
     ...(request.signal ? { signal: request.signal } : {}),
   });

@@ -96,7 +96,8 @@ describe('the life of a worker', () => {
   });
 
   it('is taken over only with the right shards, and only by its answer to this coordinator', () => {
-    const wanted = { manifest_sha256: 'a', profile: 'p' };
+    const network = { name: 'denoiser', manifest_sha256: 'a', profile: 'p' };
+    const wanted = { networks: [network] };
     const shard = { ...wanted, weight_bytes: 4, load_ms: 3, steps: 5, memory: MEMORY };
     const attaching = found(0, 'mine', wanted);
     const answer = (over: Parameters<typeof hello>[0]): string =>
@@ -105,8 +106,15 @@ describe('the life of a worker', () => {
     expect(answer({ session: 'another' })).toBe('attaching');
     expect(errorIn(transition(1, attaching, message(stepDone(7)), 1))).toBe('attaching');
     expect(answer({ loaded: undefined })).toMatch(/^WORKER_NOT_ADOPTED.*has not loaded its shard/);
-    expect(answer({ loaded: { ...shard, manifest_sha256: 'b' } })).toMatch(/has loaded other shards/);
-    expect(answer({ loaded: { ...shard, profile: 'q' } })).toMatch(/has loaded profile "q"/);
+    expect(answer({ loaded: { ...shard, networks: [{ ...network, manifest_sha256: 'b' }] } })).toMatch(
+      /has loaded other shards/,
+    );
+    expect(answer({ loaded: { ...shard, networks: [{ ...network, profile: 'q' }] } })).toMatch(
+      /has loaded profile "q"/,
+    );
+    expect(answer({ loaded: { ...shard, networks: [network, { ...network, name: 'vae_decoder' }] } })).toMatch(
+      /has loaded denoiser, vae_decoder/,
+    );
     expect(answer({ protocol_version: 99 })).toMatch(/speaks protocol version 99/);
     expect(answer({ rank: 0 })).toMatch(/is rank 0/);
   });

@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -153,6 +153,27 @@ defaults: { num_inference_steps: 4, guidance_scale: 1, width: 64, height: 72, sc
     expect(problemsOf(config('int4', 'cpu'))).toEqual(['2:11 quantize: expected one of none, int8; found "int4"']);
     expect(problemsOf(config('int8', 'webgpu'))).toEqual([
       '2:11 quantize: expected "none" unless every device is a cpu; found "int8", and devices[1] is "webgpu"',
+    ]);
+  });
+
+  it('takes a place for each network beside the denoiser, and says which places and networks there are', async () => {
+    await mkdir(join(directory, 'pipeline', 'text_encoder'), { recursive: true });
+    await writeFile(join(directory, 'pipeline', 'text_encoder', 'model.onnx'), '');
+    const config = (placement: string) =>
+      `model: pipeline\ndevices: [{ provider: cpu }, { provider: cpu }]\nplacement:\n${placement}`;
+    const placementOf = (text: string) => parseClusterConfig(config(text), file()).placement;
+    expect(parseClusterConfig(ONE_DEVICE, file()).placement).toEqual({});
+    expect(placementOf('  text_encoder: shard')).toEqual({ text_encoder: 'shard' });
+    expect(placementOf('  text_encoder: { rank: 1 }')).toEqual({ text_encoder: { rank: 1 } });
+    const text = ['  text_encoder: gpu', '  vae_decoder: { rank: 2 }', '  text_encodr: shard'].join('\n');
+    expect(problemsOf(config(text))).toEqual([
+      '4:17 placement.text_encoder: expected auto, coordinator, shard or { rank: N }; found "gpu"',
+      `5:3 placement.vae_decoder: expected a network that the model has; found nothing at ${join(directory, 'pipeline', 'vae_decoder', 'model.onnx')}`,
+      '5:24 placement.vae_decoder.rank: expected a rank of the devices listed, 0 to 1; found 2',
+      '6:3 placement.text_encodr: unknown key; did you mean "text_encoder"?',
+    ]);
+    expect(problemsOf(config('  text_encoder: { rank: 0.5 }'))).toEqual([
+      '4:17 placement.text_encoder: expected auto, coordinator, shard or { rank: N }; found {"rank":0.5}',
     ]);
   });
 

@@ -16,13 +16,15 @@ beforeAll(async () => {
 
 afterAll(() => rm(scratch, { recursive: true, force: true }));
 
-const configFor = (model: string, worldSize: number) =>
+/** @param more lines of the config */
+const configFor = (model: string, worldSize: number, more: readonly string[] = []) =>
   parseClusterConfig(
     [
       `model: ${JSON.stringify(model)}`,
       `shards: ${JSON.stringify(join(scratch, 'shards'))}`,
       'devices:',
       ...Array.from({ length: worldSize }, () => '  - { provider: cpu, threads: 1 }'),
+      ...more,
       '',
     ].join('\n'),
     join(scratch, 'cluster.yaml'),
@@ -39,8 +41,10 @@ const paint = async (
   model: string,
   worldSize: number,
   { picture, initialLatents, ...asked }: FamilyGolden,
+  more: readonly string[] = [],
 ): Promise<Painted> => {
-  const report = await generate({ ...asked, config: configFor(model, worldSize), out: join(scratch, 'picture.png') });
+  const config = configFor(model, worldSize, more);
+  const report = await generate({ ...asked, config, out: join(scratch, 'picture.png') });
   return { report, picture: Uint8Array.from(decode(await readFile(report.file)).data) };
 };
 
@@ -48,11 +52,11 @@ const weightOf = ({ workers }: GenerateReport): number => Math.max(...workers.ma
 
 describe('two workers paint what diffusers paints, and what one worker paints', () => {
   it.each([
-    ['sdxl', 'guided'],
-    ['sd3', 'guided'],
-    ['flux', 'guided'],
-    ['z-image', 'turbo'],
-  ] as const)('%s', async (family, name) => {
+    ['sdxl', 'guided', undefined],
+    ['sd3', 'guided', '{ text_encoder: { rank: 0 }, text_encoder_3: shard, vae_decoder: { rank: 1 } }'],
+    ['flux', 'guided', '{ text_encoder_2: shard }'],
+    ['z-image', 'turbo', '{ text_encoder: shard }'],
+  ] as const)('%s', async (family, name, placement) => {
     const golden = readFamilyGolden(family, name);
     const model = await familyModel(family);
     try {
@@ -62,6 +66,14 @@ describe('two workers paint what diffusers paints, and what one worker paints', 
       expect(psnr(together.picture, alone.picture)).toBeGreaterThanOrEqual(60);
       expect(weightOf(together.report), 'the weights are split').toBeLessThan(0.75 * weightOf(alone.report));
       expect(together.report.warnings).toEqual([]);
+      if (placement === undefined) return;
+      const all = await paint(model.directory, 2, golden, [`placement: ${placement}`]);
+      expect(psnr(all.picture, golden.picture), 'with other networks on the workers').toBeGreaterThanOrEqual(50);
+      expect(all.report.warnings).toEqual([]);
+      for (const [rank, { weight_bytes }] of all.report.workers.entries())
+        expect(weight_bytes, 'their weights are counted').toBeGreaterThan(
+          together.report.workers[rank]?.weight_bytes ?? 0,
+        );
     } finally {
       await model.remove();
     }

@@ -64,7 +64,10 @@ it('carries control messages with their bytes', async () => {
       expect(decodeFromWorker(frame, from)).toEqual({ kind: 'pong', id: 4, progress: 5, awaiting: [1] });
       break;
     }
-    await server.send('rank-3', encodeMessage({ kind: 'step', id: 1, inputs: { x: tensor }, want_outputs: true }));
+    await server.send(
+      'rank-3',
+      encodeMessage({ kind: 'step', network: 'denoiser', id: 1, inputs: { x: tensor }, want_outputs: true }),
+    );
     for await (const frame of client.messages()) {
       const message = decodeToWorker(frame);
       expect(message.kind === 'step' && Buffer.compare(message.inputs.x?.data ?? data.subarray(1), data)).toBe(0);

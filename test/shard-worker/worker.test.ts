@@ -31,8 +31,12 @@ interface Rig {
   readonly send: (message: ToWorker | Buffer) => Promise<void>;
   /** The next message of that kind; messages before it are skipped. */
   readonly next: <K extends FromWorker['kind']>(kind: K) => Promise<Extract<FromWorker, { kind: K }>>;
-  readonly load: (over?: Partial<Extract<ToWorker, { kind: 'load' }>>) => Promise<void>;
+  readonly load: (over?: LoadChanges) => Promise<void>;
 }
+
+type LoadOrder = Extract<ToWorker, { kind: 'load' }>;
+/** One network is loaded; of it and of the order the rest. */
+type LoadChanges = Partial<Omit<LoadOrder, 'networks'> & LoadOrder['networks'][number]>;
 
 const withWorker = (work: (rig: Rig) => Promise<void>): Promise<void> =>
   withDirectory(async (directory) => {
@@ -54,11 +58,10 @@ const withWorker = (work: (rig: Rig) => Promise<void>): Promise<void> =>
     };
     const send: Rig['send'] = (message) =>
       server.send('0', Buffer.isBuffer(message) ? message : encodeMessage(message));
-    const load: Rig['load'] = (over = {}) =>
+    const load: Rig['load'] = ({ shard_directory = fixture('mlp-2'), profile = 'static', ...over } = {}) =>
       send({
         kind: 'load',
-        shard_directory: fixture('mlp-2'),
-        profile: 'static',
+        networks: [{ name: 'denoiser', shard_directory, profile, members: [0, 1] }],
         provider: 'cpu',
         device_id: 0,
         threads: 1,
@@ -87,7 +90,7 @@ it('answers pings at once while a segment runs', async () => {
   await withWorker(async (rig) => {
     await rig.load({ shard_directory: fixture('slow') });
     await rig.next('loaded');
-    await rig.send({ kind: 'step', id: 1, inputs: iterations(LONG_STEP), want_outputs: false });
+    await rig.send({ kind: 'step', id: 1, network: 'denoiser', inputs: iterations(LONG_STEP), want_outputs: false });
     await delay(200);
     for (let id = 0; id < 20; id += 1) {
       const start = performance.now();
@@ -102,7 +105,7 @@ it('ends at once when its coordinator is gone, even while a segment runs, and re
   await withWorker(async (rig) => {
     await rig.load({ shard_directory: fixture('slow') });
     await rig.next('loaded');
-    await rig.send({ kind: 'step', id: 1, inputs: iterations(LONG_STEP), want_outputs: false });
+    await rig.send({ kind: 'step', id: 1, network: 'denoiser', inputs: iterations(LONG_STEP), want_outputs: false });
     await delay(200);
     rig.child.stdin?.destroy();
     await until(() => !isAlive(rig.child.pid ?? 0), 2000);
@@ -136,13 +139,17 @@ it('answers garbage with an error and goes on', async () => {
 
 it('refuses a step before load, a second load, and inputs that do not fit', async () => {
   await withWorker(async (rig) => {
-    const step = { kind: 'step' as const, id: 1, inputs: mlpInput(), want_outputs: true };
+    const step = { kind: 'step' as const, id: 1, network: 'denoiser', inputs: mlpInput(), want_outputs: true };
     await rig.send(step);
     expect(await problemOf(rig)).toMatch(/^PROTOCOL_ORDER: Expected "load" before "step"/);
     await rig.load();
     await rig.next('loaded');
     await rig.load();
     expect(await problemOf(rig)).toMatch(/^PROTOCOL_ORDER: Expected one "load"/);
+    await rig.send({ ...step, network: 'vae_decoder' });
+    expect(await problemOf(rig)).toMatch(
+      /^PROTOCOL_NETWORK: Expected a step of "denoiser".*found one of "vae_decoder"/,
+    );
     await rig.send({ ...step, inputs: {} });
     expect(await problemOf(rig)).toMatch(/^STEP_INPUTS: .*"x" \(float32 \[2, 8\]\) is missing/);
   });
@@ -152,7 +159,7 @@ it('abandons a step that waits for a peer when it is reset, says nothing of it, 
   await withWorker(async (rig) => {
     await rig.load();
     await rig.next('loaded');
-    const step = { kind: 'step' as const, inputs: mlpInput(), want_outputs: true };
+    const step = { kind: 'step' as const, network: 'denoiser', inputs: mlpInput(), want_outputs: true };
     const peers = [rig.exchange, `${rig.exchange}.new`];
     const reset = { kind: 'reset' as const, generation: 4, peers, exchange_timeout_ms: 400 };
     await rig.send({ ...step, id: 1 });
@@ -181,12 +188,12 @@ it('gives up on a peer that never sends, and names it', async () => {
   await withWorker(async (rig) => {
     await rig.load();
     await rig.next('loaded');
-    await rig.send({ kind: 'step', id: 1, inputs: mlpInput(), want_outputs: true });
+    await rig.send({ kind: 'step', id: 1, network: 'denoiser', inputs: mlpInput(), want_outputs: true });
     expect(await problemOf(rig)).toMatch(/^EXCHANGE_TIMEOUT: Rank 0 waited 300 ms .*"partial_1" from rank 1/);
   });
 });
 
-it.each<[string, Partial<Extract<ToWorker, { kind: 'load' }>>, RegExp]>([
+it.each<[string, LoadChanges, RegExp]>([
   ['a directory that is not there', { shard_directory: '/nowhere' }, /^SHARD_DIRECTORY_MISSING/],
   ['a profile that is not there', { profile: 'batch=3' }, /^SHARD_PROFILE_MISSING/],
   ['another number of ranks', { peers: ['ipc:///tmp/a'] }, /^SHARD_WORLD_SIZE/],

@@ -5,6 +5,7 @@ import { TandemError } from '../../../partition/errors.js';
 import { inspect, type PlanReport, plan } from '../../../partition/index.js';
 import { calibrate, withCalibration } from '../../calibration/index.js';
 import { formatBytes } from '../../config/bytes.js';
+import { type NetworkReport, planPlacements } from '../../networks/dry-run.js';
 import { drawPlanPage } from '../../plan-page/page.js';
 import { type Dims, requireDims } from '../../shards/dims.js';
 import { type DenoiserModel, findDenoiserModel } from '../../shards/model.js';
@@ -35,7 +36,8 @@ const HELP = `
 Only the graph is read: weights may be missing. Times are typical ones until --calibrate has measured this machine, on this
 model's operators; bench then shows predicted beside measured, and the planner divides by what was measured. --json prints
 ranks, fractions, collectives, blocks and predicted times; --html draws them. With --quantize int8 the weights are as small as
-they will be; the times are those of float32.
+they will be; the times are those of float32. Of a model directory it is also told where text encoders and VAE decoder run: in
+the coordinator's own process, or on the workers, as the config's placement and memory limits say.
 
 Examples:
   $ tandem plan unet.onnx --tensor-parallel-size 2 --html plan.html
@@ -114,8 +116,39 @@ const alternativesTable = ({ alternatives, recommendation }: PlanReport): string
 export const UNCALIBRATED =
   'Predicted with typical rates: measure this machine with `tandem plan MODEL --calibrate` for better ones.';
 
-/** The report for people. */
-export const planText = (report: PlanReport): string => {
+const PLACES: Readonly<Record<NetworkReport['placement'], (ranks: NetworkReport['ranks']) => string>> = {
+  coordinator: () => 'coordinator',
+  rank: (ranks) => `rank ${ranks[0]?.rank}`,
+  shard: (ranks) => `split over ${ranks.length} ranks`,
+};
+
+const bytesText = (bytes: number | null): string => (bytes === null ? 'unknown' : formatBytes(bytes));
+
+const networksTable = (networks: readonly NetworkReport[]): string =>
+  formatTable(
+    [
+      { title: 'other networks' },
+      { title: 'runs' },
+      { title: 'weights', align: 'right' },
+      { title: 'of a rank', align: 'right' },
+      { title: 'activations', align: 'right' },
+      { title: 'because' },
+    ],
+    networks.map(({ name, placement, ranks, weight_bytes, activation_peak_bytes, reason }) => [
+      name,
+      PLACES[placement](ranks),
+      bytesText(weight_bytes),
+      ranks.length === 0 ? '' : formatBytes(Math.max(...ranks.map((rank) => rank.weight_bytes))),
+      bytesText(activation_peak_bytes),
+      reason,
+    ]),
+  );
+
+/**
+ * The report for people.
+ * @param networks beside the denoiser, if any
+ */
+export const planText = (report: PlanReport, networks: readonly NetworkReport[]): string => {
   const { predicted } = report;
   return [
     `${formatShare(report.sharded_weight_fraction)} of the weights and ${formatShare(report.sharded_flop_fraction)} of the work are split over ${report.world_size} ranks.`,
@@ -128,6 +161,7 @@ export const planText = (report: PlanReport): string => {
     ...(report.collectives.length > 0 ? ['', collectivesTable(report)] : []),
     '',
     replicatedTable(report),
+    ...(networks.length > 0 ? ['', networksTable(networks)] : []),
   ].join('\n');
 };
 
@@ -188,8 +222,15 @@ export const addPlan = (program: Command, outer: ProcessContext): void => {
           ...(cluster.split ? { split: cluster.split } : {}),
           onProgress: context.onProgress,
         });
+        const networks = await planPlacements({
+          model: found,
+          dims,
+          settings: cluster,
+          report,
+          onNotice: context.onNotice,
+        });
         if (options.html !== undefined) await writePage(options.html, drawPlanPage(report, name));
-        context.print(report, () => planText(report));
+        context.print({ ...report, networks }, () => planText(report, networks));
       }),
     );
 };

@@ -7,6 +7,7 @@ import type { LatentLayout } from '../latent-layout.js';
 import type { ScheduleRequest } from '../schedulers/scheduler.js';
 import type { TextEncoder } from '../text-encoder.js';
 
+/** The text encoders that a pipeline may have, by their folders. */
 export const ENCODER_FOLDERS = ['text_encoder', 'text_encoder_2', 'text_encoder_3'] as const;
 export type EncoderFolder = (typeof ENCODER_FOLDERS)[number];
 
@@ -23,6 +24,11 @@ export interface EncoderPart {
   readonly folder: EncoderFolder;
   readonly tokenizer: 'tokenizer' | 'tokenizer_2' | 'tokenizer_3';
   readonly outputs: EncoderOutputs;
+  /**
+   * Tokens that a prompt is padded to: as many as its tokenizer names, as the embeddings have, or as the first encoder leaves of
+   * these.
+   */
+  readonly length: 'own' | 'sequence' | 'rest';
   /** Tokens that the vocabulary must have. */
   readonly tokens?: readonly string[];
   /** Whether model_index.json may leave it out. */

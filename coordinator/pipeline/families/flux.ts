@@ -13,8 +13,8 @@ export const flux: Family = {
   classNames: ['FluxPipeline'],
   denoiser: 'transformer',
   encoders: [
-    { folder: 'text_encoder', tokenizer: 'tokenizer', outputs: { pooled: 'pooler_output' } },
-    { folder: 'text_encoder_2', tokenizer: 'tokenizer_2', outputs: { hidden: 'last' } },
+    { folder: 'text_encoder', tokenizer: 'tokenizer', outputs: { pooled: 'pooler_output' }, length: 'own' },
+    { folder: 'text_encoder_2', tokenizer: 'tokenizer_2', outputs: { hidden: 'last' }, length: 'sequence' },
   ],
   inputs: ['sample', 'timestep', 'embeddings', 'pooled', 'imageIds', 'textIds'],
   optionalInputs: ['guidance'],

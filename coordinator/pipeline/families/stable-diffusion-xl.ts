@@ -10,11 +10,12 @@ export const stableDiffusionXl: Family = {
   classNames: ['StableDiffusionXLPipeline'],
   denoiser: 'unet',
   encoders: [
-    { folder: 'text_encoder', tokenizer: 'tokenizer', outputs: { hidden: 'penultimate' } },
+    { folder: 'text_encoder', tokenizer: 'tokenizer', outputs: { hidden: 'penultimate' }, length: 'own' },
     {
       folder: 'text_encoder_2',
       tokenizer: 'tokenizer_2',
       outputs: { hidden: 'penultimate', pooled: 'text_embeds' },
+      length: 'own',
     },
   ],
   inputs: ['sample', 'timestep', 'embeddings', 'pooled', 'timeIds'],

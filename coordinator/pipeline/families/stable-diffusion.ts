@@ -6,7 +6,7 @@ export const stableDiffusion: Family = {
   name: 'Stable Diffusion',
   classNames: ['StableDiffusionPipeline'],
   denoiser: 'unet',
-  encoders: [{ folder: 'text_encoder', tokenizer: 'tokenizer', outputs: { hidden: 'last' } }],
+  encoders: [{ folder: 'text_encoder', tokenizer: 'tokenizer', outputs: { hidden: 'last' }, length: 'own' }],
   inputs: ['sample', 'timestep', 'embeddings'],
   optionalInputs: ['guidanceEmbedding'],
   layout: 'planes',

@@ -21,6 +21,7 @@ export const zImage: Family = {
       folder: 'text_encoder',
       tokenizer: 'tokenizer',
       outputs: { hidden: 'penultimate' },
+      length: 'sequence',
       tokens: ['<|im_start|>', '<|im_end|>'],
     },
   ],
