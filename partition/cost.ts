@@ -1,4 +1,5 @@
 /** What a plan costs: time to compute, to move data in memory, and to send it, per rank. */
+import type { Conversion } from './collective.js';
 import type { Node, Value } from './graph.js';
 import { localElements, type Placement, REPLICATE } from './placement.js';
 import type { ClassRates, OperatorClass, Rates } from './rates.js';
@@ -130,5 +131,24 @@ export const copyMs = (bytes: number, { classes: { move } }: Rates): number =>
   loadMs({ flops: 0, readBytes: bytes, writtenBytes: bytes }, move);
 
 /** Time to add two tensors of this size, in ms. */
-export const addMs = (bytes: number, { classes: { elementwise } }: Rates): number =>
+const addMs = (bytes: number, { classes: { elementwise } }: Rates): number =>
   loadMs({ flops: 0, readBytes: 2 * bytes, writtenBytes: bytes }, elementwise);
+
+/** Time in which a rank cuts up, adds up or joins what a collective moves, in ms. */
+export const collectiveMs = (
+  value: Value,
+  conversion: Conversion,
+  rank: number,
+  rates: Rates,
+  worldSize: number,
+): number => {
+  const bytes = valueBytes(value);
+  switch (conversion.kind) {
+    case 'all-reduce':
+      return (worldSize - 1) * addMs(bytes, rates);
+    case 'reduce-scatter':
+      return copyMs(bytes, rates) + (worldSize - 1) * addMs(localBytes(value, conversion.to, rank), rates);
+    case 'all-gather':
+      return copyMs(bytes, rates);
+  }
+};
