@@ -130,11 +130,7 @@ export const rankMs = (node: Node, row: Row, rank: number, rates: Rates): number
 export const copyMs = (bytes: number, { classes: { move } }: Rates): number =>
   loadMs({ flops: 0, readBytes: bytes, writtenBytes: bytes }, move);
 
-/** Time to add two tensors of this size, in ms. */
-const addMs = (bytes: number, { classes: { elementwise } }: Rates): number =>
-  loadMs({ flops: 0, readBytes: 2 * bytes, writtenBytes: bytes }, elementwise);
-
-/** Time in which a rank cuts up, adds up or joins what a collective moves, in ms. */
+/** Time in which a rank cuts up, adds up or joins what a collective moves, in ms; what an exchange costs whatever its size is not in it. */
 export const collectiveMs = (
   value: Value,
   conversion: Conversion,
@@ -142,13 +138,15 @@ export const collectiveMs = (
   rates: Rates,
   worldSize: number,
 ): number => {
-  const bytes = valueBytes(value);
+  const { elementwise, move } = rates.classes;
+  const copied = valueBytes(value) * (1 / move.readBytesPerMs + 1 / move.writeBytesPerMs);
+  const added = (worldSize - 1) * (2 / elementwise.readBytesPerMs + 1 / elementwise.writeBytesPerMs);
   switch (conversion.kind) {
     case 'all-reduce':
-      return (worldSize - 1) * addMs(bytes, rates);
+      return valueBytes(value) * added;
     case 'reduce-scatter':
-      return copyMs(bytes, rates) + (worldSize - 1) * addMs(localBytes(value, conversion.to, rank), rates);
+      return copied + localBytes(value, conversion.to, rank) * added;
     case 'all-gather':
-      return copyMs(bytes, rates);
+      return copied;
   }
 };
