@@ -130,7 +130,10 @@ export const rankMs = (node: Node, row: Row, rank: number, rates: Rates): number
 export const copyMs = (bytes: number, { classes: { move } }: Rates): number =>
   loadMs({ flops: 0, readBytes: bytes, writtenBytes: bytes }, move);
 
-/** Time in which a rank cuts up, adds up or joins what a collective moves, in ms; what an exchange costs whatever its size is not in it. */
+/**
+ * Time in which a rank cuts up, adds up or joins what a collective moves, in ms. What an exchange costs whatever its size is not
+ * in it.
+ */
 export const collectiveMs = (
   value: Value,
   conversion: Conversion,
