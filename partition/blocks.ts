@@ -56,7 +56,8 @@ const usableScopes = ({ cut, scopes }: BlockSources, nodes: readonly Node[]): Re
 /** Modules inside of which several exchanges happen, by key. */
 const findOpened = ({ graph, cut }: BlockSources, scopes: ReadonlyMap<Node, Scope>): ReadonlySet<string> => {
   const cuts = new Map<string, Set<number>>();
-  const after = new Map<Value, number>(cut.collectives.map((collective) => [collective.value, collective.after]));
+  // Of collectives of one tensor the first: the others follow on it.
+  const after = new Map<Value, number>(cut.collectives.toReversed().map(({ value, after }) => [value, after]));
   for (const node of graph.nodes) {
     for (const output of node.outputs) {
       const at = output && after.get(output);

@@ -1,25 +1,19 @@
 /**
  * Chooses a row for every node and a conversion for every tensor such that all fit together and the whole costs least.
- * The choice is a sum of tables over two kinds of variables, nodes (their rows) and tensors (how they are made and what a
- * collective makes of them), which the exact solver minimises.
+ * The choice is a sum of tables over two kinds of variables, nodes (their rows) and tensors (how they are made and what
+ * collectives make of them), which the exact solver minimises.
  */
-import { type CollectiveKind, collectiveFor, sentElements, serves } from './collective.js';
-import { copyMs, heldBytes, nodeFlops, nodeMs, rankMs, valueBytes } from './cost.js';
-import type { Graph, Node, Value } from './graph.js';
+import { findConversions, findForm, formsOf, sentElements, type TensorState } from './collective.js';
+import { collectiveMs, copyMs, heldBytes, nodeFlops, nodeMs, rankMs, valueBytes } from './cost.js';
+import { findUses, type Graph, type Node, type Value } from './graph.js';
 import { findConstants, type Placements } from './place.js';
-import { type Placement, placementKey, REPLICATE, samePlacement } from './placement.js';
+import { type Placement, placementKey, REPLICATE, type Shard, samePlacement } from './placement.js';
 import type { Rates } from './rates.js';
 import type { Row } from './rules/rule.js';
 import { type CostGraph, minimise, type PairCost } from './solve/eliminate.js';
 import { DTYPES, type DType } from './tensor.js';
 
 export type WireDtype = 'fp32' | 'fp16';
-
-/** How a tensor is made, and the collective, if any, that makes it whole as well. */
-export interface TensorState {
-  readonly made: Placement;
-  readonly collective: CollectiveKind | undefined;
-}
 
 export interface Plan {
   readonly rows: ReadonlyMap<Node, Row>;
@@ -64,8 +58,10 @@ export const wireElementBytes = (dtype: DType, wireDtype: WireDtype): number =>
 
 interface Prices {
   readonly perWeightByte: number;
+  /** Of a tensor that is exchanged, beside the time that its bytes take. */
   readonly perExchange: number;
-  readonly perWireByte: number;
+  /** Exchanges, bytes included, are made cheaper by this factor. */
+  readonly discount: number;
 }
 
 class Problem {
@@ -120,7 +116,7 @@ class Problem {
     return this.#options.rates.length;
   }
 
-  /** Made as one of its producer's rows says, and left so or made whole. */
+  /** Made as one of its producer's rows says, and left so or converted; an output of the model ends whole. */
   #findStates(): void {
     const made = new Map<Value, Map<string, Placement>>();
     const note = (value: Value | undefined, placement: Placement) => {
@@ -135,15 +131,29 @@ class Problem {
       }
     }
     const outputs = new Set(this.#graph.outputs);
+    const { consumers } = findUses(this.#graph);
     for (const [value, placements] of made) {
-      const states = [...placements.values()].flatMap((placement): TensorState[] => {
-        const asIs = { made: placement, collective: undefined };
-        const whole = { made: placement, collective: collectiveFor(placement) };
-        if (placement.kind === 'replicate' || this.#placements.constants.has(value)) return [asIs];
-        return outputs.has(value) ? [whole] : [asIs, whole];
-      });
-      this.#states.set(value, states);
+      const wanted = this.#wantedShards(value, consumers.get(value) ?? []);
+      const states = [...placements.values()].flatMap((placement) => this.#waysFrom(value, placement, wanted));
+      const isAllowed = (state: TensorState) => !outputs.has(value) || formsOf(state).at(-1)?.kind === 'replicate';
+      this.#states.set(value, states.filter(isAllowed));
     }
+  }
+
+  #waysFrom(value: Value, made: Placement, wanted: readonly Shard[]): readonly TensorState[] {
+    if (!value.shape || this.#placements.constants.has(value)) return [{ made, conversions: [] }];
+    return findConversions(made, value.shape, wanted, this.#worldSize).map((conversions) => ({ made, conversions }));
+  }
+
+  #wantedShards(value: Value, consumers: readonly Node[]): readonly Shard[] {
+    const shards = new Map<string, Shard>();
+    for (const node of consumers) {
+      for (const { inputs } of this.#rows(node)) {
+        for (const [i, wanted] of inputs.entries())
+          if (node.inputs[i] === value && wanted.kind === 'shard') shards.set(placementKey(wanted), wanted);
+      }
+    }
+    return [...shards.values()];
   }
 
   #add(key: Node | Value, costs: readonly number[]): void {
@@ -168,15 +178,23 @@ class Problem {
     }, 0);
   }
 
-  #stateCost(value: Value, { made, collective }: TensorState): number {
+  /**
+   * A tensor that is exchanged twice in a row costs the second time what that takes: it tears nothing apart that the first time
+   * has not.
+   */
+  #stateCost(value: Value, { conversions }: TensorState): number {
     const { shape } = value;
-    if (!collective || !shape) return 0;
-    const elements = Math.max(
-      ...this.#options.rates.map((_, rank) => sentElements(shape, made, rank, this.#worldSize)),
+    if (!shape || conversions.length === 0) return 0;
+    const elementBytes = wireElementBytes(value.dtype, this.#options.wireDtype);
+    const times = this.#options.rates.map((rates, rank) =>
+      conversions.reduce((sum, conversion) => {
+        const sent = sentElements(shape, conversion, rank, this.#worldSize) * elementBytes;
+        return sum + sent / rates.wireBytesPerMs + collectiveMs(value, conversion, rank, rates, this.#worldSize);
+      }, 0),
     );
-    const bytes = elements * wireElementBytes(value.dtype, this.#options.wireDtype);
-    const share = collective === 'all-gather' ? GATHER_SHARE : 1;
-    return share * this.#prices.perExchange + bytes * this.#prices.perWireByte;
+    const again = (conversions.length - 1) * roundMs(this.#options.rates);
+    const share = conversions[0]?.kind === 'all-gather' ? GATHER_SHARE : 1;
+    return (share * this.#prices.perExchange + again + Math.max(...times)) / this.#prices.discount;
   }
 
   #addPairs(node: Node): void {
@@ -200,10 +218,11 @@ class Problem {
     });
   }
 
-  /** Slicing a whole tensor costs a copy; a placement that the tensor has in neither form is forbidden. */
-  #useCost(value: Value, wanted: Placement, { made, collective }: TensorState): number {
-    if (samePlacement(made, wanted) || (collective && wanted.kind === 'replicate')) return 0;
-    if (!serves(made, wanted) && !(collective && serves(REPLICATE, wanted))) return Number.POSITIVE_INFINITY;
+  /** Slicing a whole tensor costs a copy; a placement that the tensor has in no form is forbidden. */
+  #useCost(value: Value, wanted: Placement, state: TensorState): number {
+    const form = formsOf(state)[findForm(state, wanted) ?? -1];
+    if (!form) return Number.POSITIVE_INFINITY;
+    if (samePlacement(form, wanted)) return 0;
     const bytes = heldBytes(value, wanted, this.#worldSize);
     return Math.max(...this.#options.rates.map((rates) => copyMs(bytes, rates)));
   }
@@ -237,10 +256,14 @@ export const shardedShares = (graph: Graph, plan: Plan): Shares => {
   return { weights: all === 0 ? 0 : split / all, flops: flops === 0 ? 0 : splitFlops / flops };
 };
 
+/** What one more round of exchanges takes, beside its bytes. */
+const roundMs = (rates: readonly Rates[]): number =>
+  Math.max(...rates.map(({ latencyMs, segmentMs }) => latencyMs + segmentMs));
+
 const timePrices = (rates: readonly Rates[]): Prices => ({
   perWeightByte: 0,
-  perExchange: Math.max(...rates.map(({ latencyMs, segmentMs }) => latencyMs + segmentMs)),
-  perWireByte: Math.max(...rates.map(({ wireBytesPerMs }) => 1 / wireBytesPerMs)),
+  perExchange: roundMs(rates),
+  discount: 1,
 });
 
 const priceList = (graph: Graph, { rates }: ChooseOptions, discount: number): Prices => {
@@ -252,8 +275,8 @@ const priceList = (graph: Graph, { rates }: ChooseOptions, discount: number): Pr
   const bytes = [...weights].reduce((sum, value) => sum + (value ? valueBytes(value) : 0), 0);
   return {
     perWeightByte: (WHOLE_WEIGHTS_PRICE * stepMs) / Math.max(1, bytes),
-    perExchange: (EXCHANGE_PRICE * stepMs) / discount,
-    perWireByte: Math.max(...rates.map(({ wireBytesPerMs }) => 1 / wireBytesPerMs)) / discount,
+    perExchange: EXCHANGE_PRICE * stepMs,
+    discount,
   };
 };
 

@@ -1,4 +1,5 @@
 /** What a plan costs: time to compute, to move data in memory, and to send it, per rank. */
+import type { Conversion } from './collective.js';
 import type { Node, Value } from './graph.js';
 import { localElements, type Placement, REPLICATE } from './placement.js';
 import type { ClassRates, OperatorClass, Rates } from './rates.js';
@@ -129,6 +130,26 @@ export const rankMs = (node: Node, row: Row, rank: number, rates: Rates): number
 export const copyMs = (bytes: number, { classes: { move } }: Rates): number =>
   loadMs({ flops: 0, readBytes: bytes, writtenBytes: bytes }, move);
 
-/** Time to add two tensors of this size, in ms. */
-export const addMs = (bytes: number, { classes: { elementwise } }: Rates): number =>
-  loadMs({ flops: 0, readBytes: 2 * bytes, writtenBytes: bytes }, elementwise);
+/**
+ * Time in which a rank cuts up, adds up or joins what a collective moves, in ms. What an exchange costs whatever its size is not
+ * in it.
+ */
+export const collectiveMs = (
+  value: Value,
+  conversion: Conversion,
+  rank: number,
+  rates: Rates,
+  worldSize: number,
+): number => {
+  const { elementwise, move } = rates.classes;
+  const copied = valueBytes(value) * (1 / move.readBytesPerMs + 1 / move.writeBytesPerMs);
+  const added = (worldSize - 1) * (2 / elementwise.readBytesPerMs + 1 / elementwise.writeBytesPerMs);
+  switch (conversion.kind) {
+    case 'all-reduce':
+      return valueBytes(value) * added;
+    case 'reduce-scatter':
+      return copied + localBytes(value, conversion.to, rank) * added;
+    case 'all-gather':
+      return copied;
+  }
+};

@@ -5,18 +5,16 @@
  * A node's segment is the number of exchanges that its inputs have to wait for. What nothing in its segment waits for runs
  * as late as it may, so that fewer tensors wait between segments.
  */
-import type { Plan, TensorState } from './choose.js';
-import { serves } from './collective.js';
+import type { Plan } from './choose.js';
+import { type Conversion, requireForm } from './collective.js';
 import type { Graph, Node, Value } from './graph.js';
-import { type Placement, REPLICATE } from './placement.js';
+import { REPLICATE } from './placement.js';
 
-/** A tensor that is made whole between segment `after` and the next. */
-export interface Collective {
+/** A conversion of a tensor between segment `after` and the next. */
+export type Collective = Conversion & {
   readonly value: Value;
-  readonly kind: 'all-reduce' | 'all-gather';
-  readonly placement: Placement;
   readonly after: number;
-}
+};
 
 export interface Cut {
   readonly segmentCount: number;
@@ -25,28 +23,24 @@ export interface Cut {
   readonly collectives: readonly Collective[];
 }
 
-/** Whether a consumer takes the tensor as it was made, rather than after its collective. */
-export const takesMade = (state: TensorState, wanted: Placement): boolean => serves(state.made, wanted);
-
 const producerMap = (graph: Graph): Map<Value, Node> =>
   new Map(graph.nodes.flatMap((node) => node.outputs.flatMap((output) => (output ? [[output, node] as const] : []))));
 
-/** Inputs of a node that are made by nodes at run time, with the placement that the node's row asks for. */
+/** Inputs of a node that are made at run time, with the number of collectives that the node's row makes it wait for. */
 const tensorInputs = (node: Node, plan: Plan) =>
   node.inputs.flatMap((value, i) => {
     const state =
       value && !value.constant && !plan.placements.constants.has(value) ? plan.tensors.get(value) : undefined;
-    return value && state ? [{ value, state, wanted: plan.rows.get(node)?.inputs[i] ?? REPLICATE }] : [];
+    return value && state ? [{ value, waits: requireForm(state, plan.rows.get(node)?.inputs[i] ?? REPLICATE) }] : [];
   });
 
 /** The first segment in which each node can run. */
 const earliest = (nodes: readonly Node[], plan: Plan, producers: ReadonlyMap<Value, Node>): Map<Node, number> => {
   const segments = new Map<Node, number>();
   for (const node of nodes) {
-    const ready = tensorInputs(node, plan).map(({ value, state, wanted }) => {
+    const ready = tensorInputs(node, plan).map(({ value, waits }) => {
       const producer = producers.get(value);
-      const made = producer ? (segments.get(producer) ?? 0) : 0;
-      return takesMade(state, wanted) ? made : made + 1;
+      return (producer ? (segments.get(producer) ?? 0) : 0) + waits;
     });
     segments.set(node, Math.max(0, ...ready));
   }
@@ -67,11 +61,11 @@ const postpone = (
     if (node) limits.set(node, Math.min(limits.get(node) ?? last, segment));
   };
   for (const node of [...nodes].reverse()) {
-    const hasCollective = node.outputs.some((output) => output && plan.tensors.get(output)?.collective);
-    const segment = hasCollective ? (first.get(node) ?? 0) : (limits.get(node) ?? last);
+    const isSent = node.outputs.some((output) => output && (plan.tensors.get(output)?.conversions.length ?? 0) > 0);
+    const segment = isSent ? (first.get(node) ?? 0) : (limits.get(node) ?? last);
     segments.set(node, segment);
-    for (const { value, state, wanted } of tensorInputs(node, plan)) {
-      if (takesMade(state, wanted)) limit(producers.get(value), segment);
+    for (const { value, waits } of tensorInputs(node, plan)) {
+      if (waits === 0) limit(producers.get(value), segment);
     }
   }
   return segments;
@@ -83,11 +77,10 @@ export const cut = (graph: Graph, plan: Plan): Cut => {
     (node) => !node.outputs.every((output) => !output || plan.placements.constants.has(output)),
   );
   const first = earliest(nodes, plan, producers);
-  const collectives = [...plan.tensors].flatMap(([value, { made, collective }]): Collective[] => {
+  const collectives = [...plan.tensors].flatMap(([value, { conversions }]): readonly Collective[] => {
     const producer = producers.get(value);
-    return collective && producer
-      ? [{ value, kind: collective, placement: made, after: first.get(producer) ?? 0 }]
-      : [];
+    const made = producer ? (first.get(producer) ?? 0) : 0;
+    return conversions.map((conversion, i) => ({ ...conversion, value, after: made + i }));
   });
   const last = Math.max(0, ...first.values(), ...collectives.map(({ after }) => after + 1));
   return { segmentCount: last + 1, segmentOf: postpone(nodes, plan, producers, first, last), collectives };

@@ -1,24 +1,31 @@
 /**
  * Writes each rank's program: a chain of graphs, what is sent and received after each, and which part of which weight it reads.
- *
- * All arithmetic of a collective is in the graphs. A segment ends by casting what it sends to the wire type; the next one begins
- * by adding the ranks' partial sums in rank order, or joining their parts. A rank takes its own contribution as it went on the
- * wire too: so all ranks hold the same bits.
+ * All arithmetic of a collective is in the graphs (`emit-collective.ts`).
  */
 
 import type { WireDtype } from './choose.js';
 import { type Plan, wireType } from './choose.js';
-import { type Collective, type Cut, takesMade } from './cut.js';
+import { formsOf, requireForm, type TensorState } from './collective.js';
+import type { Collective, Cut } from './cut.js';
+import { emitReceive, emitSend, type Transfer } from './emit-collective.js';
 import { TandemError } from './errors.js';
 import { CONTRIB_DOMAIN, fuseAttention } from './fuse-attention.js';
 import { findUses, type Graph, type Node, type Value } from './graph.js';
 import { localise } from './localise.js';
 import type { Receive, Send } from './manifest.js';
 import { createGraph, createModel, createTensor, createValueInfo, type ModelProto } from './onnx/index.js';
-import { localShape, type Placement, placementKey, REPLICATE, rankRanges, type Shard } from './placement.js';
+import {
+  localShape,
+  type Placement,
+  placementKey,
+  REPLICATE,
+  rankRanges,
+  type Shard,
+  samePlacement,
+} from './placement.js';
 import { SegmentDraft } from './segment-draft.js';
 import { sliceShape, type WeightSlice } from './slice.js';
-import { byteLength, DTYPES, type DType, type TensorSpec } from './tensor.js';
+import { byteLength, DTYPES, type TensorSpec } from './tensor.js';
 
 /** A segment before it is written: the initializers of its graph that `constants` name have no data yet. */
 export interface EmittedSegment {
@@ -75,12 +82,15 @@ class RankEmitter {
   }
 
   run(): readonly EmittedSegment[] {
-    for (const collective of this.#cut.collectives) this.#receive(collective);
+    for (const collective of this.#cut.collectives) {
+      const [before, after] = [this.#draft(collective.after), this.#draft(collective.after + 1)];
+      emitReceive(before, after, this.#transfer(collective));
+    }
     for (const node of this.#graph.nodes) {
       const segment = this.#cut.segmentOf.get(node);
       if (segment !== undefined) this.#addNode(this.#draft(segment), node);
     }
-    for (const collective of this.#cut.collectives) this.#send(collective);
+    for (const collective of this.#cut.collectives) emitSend(this.#draft(collective.after), this.#transfer(collective));
     return this.#finish();
   }
 
@@ -90,18 +100,41 @@ class RankEmitter {
     return draft;
   }
 
+  #state(value: Value): TensorState {
+    const state = this.#plan.tensors.get(value);
+    if (!state) throw new RangeError(`Tensor ${value.name} has no state.`);
+    return state;
+  }
+
   /** The tensor as its node makes it. A graph output keeps its name for the form that is whole. */
   #madeName(value: Value): string {
-    const isPart = this.#outputs.has(value) && this.#plan.tensors.get(value)?.collective !== undefined;
+    const isPart = this.#outputs.has(value) && this.#state(value).conversions.length > 0;
     return isPart ? `${value.name}@part` : value.name;
   }
 
-  #wholeName(value: Value): string {
+  /** The tensor in one of its forms. */
+  #formName(value: Value, form: Placement): string {
+    if (samePlacement(form, this.#state(value).made)) return this.#madeName(value);
+    if (form.kind === 'shard') return `${value.name}@scattered`;
     return this.#outputs.has(value) ? value.name : `${value.name}@whole`;
   }
 
-  #spec(name: string, value: Value, placement: Placement, dtype: DType = value.dtype): TensorSpec {
-    return { name, dtype, shape: localShape(value.shape ?? [], placement, this.#rank) };
+  #spec(name: string, value: Value, placement: Placement): TensorSpec {
+    return { name, dtype: value.dtype, shape: localShape(value.shape ?? [], placement, this.#rank) };
+  }
+
+  #transfer(collective: Collective): Transfer {
+    const { value, from, to } = collective;
+    return {
+      conversion: collective,
+      shape: value.shape ?? [],
+      dtype: value.dtype,
+      wireDtype: wireType(value.dtype, this.#options.wireDtype),
+      from: this.#formName(value, from),
+      to: this.#formName(value, to),
+      rank: this.#rank,
+      worldSize: this.#options.worldSize,
+    };
   }
 
   #addNode(draft: SegmentDraft, node: Node): void {
@@ -122,15 +155,13 @@ class RankEmitter {
   /** Name under which a segment reads a value in the wanted placement; adds what it takes to have it so. */
   #operand(draft: SegmentDraft, value: Value, wanted: Placement): string {
     if (value.constant) return this.#constant(draft, value, wanted);
-    const state = this.#plan.tensors.get(value);
-    if (!state) throw new RangeError(`Tensor ${value.name} has no state.`);
+    const state = this.#state(value);
     const producer = this.#producers.get(value);
     if (producer && this.#plan.placements.constants.has(value) && !draft.defined.has(value.name))
       this.#addNode(draft, producer);
-    const [name, held] = takesMade(state, wanted)
-      ? [this.#madeName(value), state.made]
-      : [this.#wholeName(value), REPLICATE];
-    return held.kind === 'replicate' && wanted.kind === 'shard' ? this.#sliced(draft, value, name, wanted) : name;
+    const form = formsOf(state)[requireForm(state, wanted)] ?? state.made;
+    const name = this.#formName(value, form);
+    return form.kind === 'replicate' && wanted.kind === 'shard' ? this.#sliced(draft, value, name, wanted) : name;
   }
 
   #constant(draft: SegmentDraft, value: Value, wanted: Placement): string {
@@ -152,99 +183,7 @@ class RankEmitter {
   #sliced(draft: SegmentDraft, value: Value, from: string, shard: Shard): string {
     const name = `${from}@${placementKey(shard)}`;
     if (draft.defined.has(name)) return name;
-    const ranges = rankRanges(shard, this.#rank);
-    const axes = draft.addInts(`axis${shard.axis}@slice`, [shard.axis]);
-    const parts = ranges.map(([start, end], i) => {
-      const part = ranges.length === 1 ? name : `${name}@${i}`;
-      const spec = { ...this.#spec(part, value, shard), shape: resized(value.shape ?? [], shard.axis, end - start) };
-      return draft.addOp(
-        'Slice',
-        [from, draft.addInts(`${start}@slice`, [start]), draft.addInts(`${end}@slice`, [end]), axes],
-        spec,
-      );
-    });
-    if (parts.length > 1) draft.addOp('Concat', parts, this.#spec(name, value, shard), { axis: shard.axis });
-    return name;
-  }
-
-  #peers(): number[] {
-    return Array.from({ length: this.#options.worldSize }, (_, rank) => rank).filter((rank) => rank !== this.#rank);
-  }
-
-  #wireName(value: Value): string {
-    return wireType(value.dtype, this.#options.wireDtype) === value.dtype
-      ? this.#madeName(value)
-      : `${value.name}@wire`;
-  }
-
-  /** Ends a segment: the rank's contribution in the wire type. */
-  #send({ value, placement, after }: Collective): void {
-    const draft = this.#draft(after);
-    const [made, wire] = [this.#madeName(value), this.#wireName(value)];
-    const dtype = wireType(value.dtype, this.#options.wireDtype);
-    if (wire !== made)
-      draft.addOp('Cast', [made], this.#spec(wire, value, placement, dtype), { to: DTYPES[dtype].code });
-    draft.sends.push({ tensor: wire, to: this.#peers() });
-  }
-
-  /** Begins the next segment: the whole tensor from all contributions. */
-  #receive({ value, kind, placement, after }: Collective): void {
-    const wireDtype = wireType(value.dtype, this.#options.wireDtype);
-    const wire = this.#wireName(value);
-    for (const from of this.#peers()) {
-      const shape = localShape(value.shape ?? [], placement, from);
-      this.#draft(after).receives.push({
-        name: `${value.name}@from${from}`,
-        tensor: wire,
-        from,
-        dtype: wireDtype,
-        shape,
-      });
-    }
-    const draft = this.#draft(after + 1);
-    const contributions = Array.from({ length: this.#options.worldSize }, (_, from) => {
-      const name = from === this.#rank ? wire : `${value.name}@from${from}`;
-      if (wireDtype === value.dtype) return name;
-      const spec = {
-        name: `${value.name}@unwired${from}`,
-        dtype: value.dtype,
-        shape: localShape(value.shape ?? [], placement, from),
-      };
-      return draft.addOp('Cast', [name], spec, { to: DTYPES[value.dtype].code });
-    });
-    if (kind === 'all-reduce') this.#addUp(draft, value, contributions);
-    else if (placement.kind === 'shard') this.#join(draft, value, placement, contributions);
-  }
-
-  /** In rank order on every rank, so that all round alike. */
-  #addUp(draft: SegmentDraft, value: Value, contributions: readonly string[]): void {
-    let sum = contributions[0] ?? '';
-    contributions.slice(1).forEach((contribution, i) => {
-      const name = i === contributions.length - 2 ? this.#wholeName(value) : `${value.name}@sum${i}`;
-      sum = draft.addOp('Add', [sum, contribution], this.#spec(name, value, REPLICATE));
-    });
-  }
-
-  /** Piece by piece, the ranks' parts in rank order. */
-  #join(draft: SegmentDraft, value: Value, shard: Shard, contributions: readonly string[]): void {
-    const parts = shard.pieces.flatMap((_, piece) =>
-      contributions.map((name, rank) => this.#part(draft, value, shard, name, rank, piece)),
-    );
-    draft.addOp('Concat', parts, this.#spec(this.#wholeName(value), value, REPLICATE), { axis: shard.axis });
-  }
-
-  #part(draft: SegmentDraft, value: Value, shard: Shard, from: string, rank: number, piece: number): string {
-    if (shard.pieces.length === 1) return from;
-    const sizes = shard.pieces.map(({ bounds }) => (bounds[rank + 1] ?? 0) - (bounds[rank] ?? 0));
-    const start = sizes.slice(0, piece).reduce((sum, size) => sum + size, 0);
-    const size = sizes[piece] ?? 0;
-    const spec = {
-      name: `${value.name}@part${rank}.${piece}`,
-      dtype: value.dtype,
-      shape: resized(value.shape ?? [], shard.axis, size),
-    };
-    const bounds = [start, start + size, shard.axis].map((bound) => draft.addInts(`${bound}@slice`, [bound]));
-    return draft.addOp('Slice', [from, ...bounds], spec);
+    return draft.addStretches(from, shard.axis, rankRanges(shard, this.#rank), this.#spec(name, value, shard));
   }
 
   /** Finds out what passes from segment to segment, now that all are drafted. */
@@ -348,9 +287,6 @@ class RankEmitter {
     });
   }
 }
-
-const resized = (shape: readonly number[], axis: number, size: number): readonly number[] =>
-  shape.map((whole, i) => (i === axis ? size : whole));
 
 const findSpec = (specs: ReadonlyMap<string, TensorSpec>, name: string): TensorSpec => {
   const spec = specs.get(name);

@@ -4,7 +4,7 @@
  *
  * A rank's program is `run segment 0, exchange, run segment 1, exchange, ...`. A worker knows nothing of collectives:
  * after a segment it sends some of its tensors to peers and receives some from them; every sum, slice, concatenation and
- * cast that makes this an all-reduce or an all-gather is inside the segments' graphs.
+ * cast that makes this an all-reduce, a reduce-scatter or an all-gather is inside the segments' graphs.
  */
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';

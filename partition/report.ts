@@ -3,7 +3,7 @@ import type { Alternative } from './alternatives.js';
 import { makeBlocks, type PlanBlock } from './blocks.js';
 import { type Plan, shardedShares, type WireDtype, wireType } from './choose.js';
 import { type CollectiveKind, sentElements } from './collective.js';
-import { addMs, nodeFlops, nodeMs, rankMs, valueBytes, workShare } from './cost.js';
+import { collectiveMs, nodeFlops, nodeMs, rankMs, workShare } from './cost.js';
 import type { Cut } from './cut.js';
 import type { EmittedSegment } from './emit.js';
 import type { Graph, Node } from './graph.js';
@@ -44,6 +44,7 @@ export interface MadeReport {
   readonly sharded_flop_fraction: number;
   /** Segments of a rank's program. */
   readonly segments: number;
+  /** A reduce-scatter and an all-gather of the same tensor are an all-reduce in two. */
   readonly collectives: readonly {
     readonly kind: CollectiveKind;
     readonly tensor: string;
@@ -131,10 +132,11 @@ const flopsOfRank = (decided: Decided, rank: number): number =>
 const collectiveRows = ({ cut, devices, wireDtype }: Decided): PlanReport['collectives'] =>
   [...cut.collectives]
     .sort((a, b) => a.after - b.after)
-    .map(({ kind, value, placement }) => {
+    .map((collective) => {
+      const { kind, value } = collective;
       const shape = value.shape ?? [];
       const dtype = wireType(value.dtype, wireDtype);
-      const sent = Math.max(...devices.map((_, rank) => sentElements(shape, placement, rank, devices.length)));
+      const sent = Math.max(...devices.map((_, rank) => sentElements(shape, collective, rank, devices.length)));
       return { kind, tensor: value.name, shape, dtype, bytes: sent * DTYPES[dtype].bytes };
     });
 
@@ -150,17 +152,15 @@ const replicatedRows = (decided: Decided, total: number): PlanReport['replicated
     .filter(({ flop_fraction, reason }) => flop_fraction > 0 || reason.startsWith('no rule'))
     .sort((a, b) => b.flop_fraction - a.flop_fraction);
 
-/** Time that a rank computes in a step, sums of what arrives included. */
+/** Time that a rank computes in a step, sums of what arrives and the like included. */
 const computeMs = (decided: Decided, rank: number, rates: Rates): number => {
   const { plan, cut, devices } = decided;
   const nodes = runNodes(decided).map((node) => {
     const row = plan.rows.get(node);
     return row ? rankMs(node, row, rank, rates) : nodeMs(node, rates);
   });
-  const sums = cut.collectives
-    .filter(({ kind }) => kind === 'all-reduce')
-    .map(({ value }) => (devices.length - 1) * addMs(valueBytes(value), rates));
-  return sum(nodes) + sum(sums);
+  const collectives = cut.collectives.map((one) => collectiveMs(one.value, one, rank, rates, devices.length));
+  return sum(nodes) + sum(collectives);
 };
 
 const slowest = (devices: readonly DeviceSpec[], ms: (rates: Rates, rank: number) => number): number =>

@@ -60,6 +60,24 @@ export class SegmentDraft {
     return name;
   }
 
+  /** Stretches `[start, end)` of a tensor's axis, one after the other, as one tensor. @returns its name */
+  addStretches(
+    from: string,
+    axis: number,
+    stretches: readonly (readonly [number, number])[],
+    output: TensorSpec,
+  ): string {
+    const axes = this.addInts(`axis${axis}@slice`, [axis]);
+    const parts = stretches.map(([start, end], i) => {
+      const name = stretches.length === 1 ? output.name : `${output.name}@${i}`;
+      const bounds = [start, end].map((bound) => this.addInts(`${bound}@slice`, [bound]));
+      const shape = output.shape.map((size, other) => (other === axis ? end - start : size));
+      return this.addOp('Slice', [from, ...bounds, axes], { ...output, name, shape });
+    });
+    if (parts.length > 1) this.addOp('Concat', parts, output, { axis });
+    return output.name;
+  }
+
   inputNames(): string[] {
     return [...this.used].filter((name) => !this.defined.has(name));
   }

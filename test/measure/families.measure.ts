@@ -9,7 +9,7 @@ import { type PlanReport, plan } from '#tandem/partition/index.js';
 import { isHalf, REAL_MODELS, type RealModel, SMALL_EXPORTS } from '../fixtures/families.js';
 import { graphOnly, materialise } from '../fixtures/materialise.js';
 import { runSplit } from '../partition/small-model.js';
-import { inDirectory } from '../partition/stages.js';
+import { countGathers, countSums, inDirectory } from '../partition/stages.js';
 
 const RANKS = [2, 3, 4] as const;
 const REAL_RANKS = [2, 4, 8] as const;
@@ -39,9 +39,6 @@ const planFor = async (path: string, worldSize: number): Promise<Planned> => {
   return { report, seconds: (user + system) / 1e6 };
 };
 
-const count = ({ collectives }: PlanReport, kind: string): number =>
-  collectives.filter((collective) => collective.kind === kind).length;
-
 /** One export: its error on each number of ranks, and the smallest shares that are split. */
 const measureExport = (name: string): Promise<Row> =>
   inDirectory(async (directory) => {
@@ -64,8 +61,8 @@ const describePlan = ({ name, byHand, blocks }: RealModel, worldSize: number, { 
   worldSize,
   percent(report.sharded_weight_fraction),
   percent(report.sharded_flop_fraction),
-  `${count(report, 'all-reduce')} (${byHand} = ${blocks})`,
-  count(report, 'all-gather'),
+  `${countSums(report)} (${byHand} = ${blocks})`,
+  countGathers(report),
   mebibytes(report.wire_bytes_per_step),
   mebibytes(Math.max(...report.ranks.map(({ weight_bytes }) => weight_bytes))),
   mebibytes(Math.max(...report.ranks.map(({ activation_peak_bytes }) => activation_peak_bytes))),

@@ -4,6 +4,7 @@
  */
 import { it } from 'vitest';
 import { bench, findDenoiserModel, plan } from '#tandem/coordinator/index.js';
+import { countGathers, countSums } from '../partition/stages.js';
 import { cpuCluster, graphOf, modelOf } from './scratch.js';
 
 const STEPS = 5;
@@ -54,15 +55,14 @@ it('prints the plans of the full-size graphs', async () => {
       const { devices } = cpuCluster(path, worldSize);
       const start = performance.now();
       const report = await plan(path, { devices, profiles: [dims], wireDtype: 'fp32' });
-      const count = (kind: string) => report.collectives.filter((collective) => collective.kind === kind).length;
       rows.push({
         graph: name,
         ranks: worldSize,
         'planned in': seconds(performance.now() - start),
         'weights split': `${(report.sharded_weight_fraction * 100).toFixed(1)} %`,
         'operations split': `${(report.sharded_flop_fraction * 100).toFixed(1)} %`,
-        'all-reduces': count('all-reduce'),
-        'all-gathers': count('all-gather'),
+        'all-reduces': countSums(report),
+        'all-gathers': countGathers(report),
         'sent per step': mebibytes(report.wire_bytes_per_step),
         'weights of a rank': mebibytes(Math.max(...report.ranks.map(({ weight_bytes }) => weight_bytes))),
       });

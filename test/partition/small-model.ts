@@ -5,7 +5,7 @@ import { createRandomStream } from '#tandem/coordinator/pipeline/random.js';
 import { compareOutputs } from '#tandem/coordinator/verify/compare.js';
 import { fromNumbers } from '#tandem/coordinator/verify/elements.js';
 import { randomInputs } from '#tandem/coordinator/verify/random-inputs.js';
-import { partition, type Split } from '#tandem/partition/index.js';
+import { type Manifest, type PartitionOptions, partition, type Split } from '#tandem/partition/index.js';
 import {
   type AttributeProto,
   createGraph,
@@ -17,7 +17,7 @@ import {
   type TensorProto,
 } from '#tandem/partition/onnx/index.js';
 import { openSession } from '#tandem/partition/onnxruntime.js';
-import { DTYPES, type DType, elementCount } from '#tandem/partition/tensor.js';
+import { DTYPES, type DType, elementCount, type HostTensor } from '#tandem/partition/tensor.js';
 import { runShards } from './run-shards.js';
 import { inDirectory } from './stages.js';
 
@@ -119,6 +119,9 @@ export const writeSmallModel = (directory: string, model: SmallModel): string =>
 export interface Outcome {
   /** max |a - b| / max |b| over all outputs and ranks */
   readonly error: number;
+  /** Of each rank, by name. */
+  readonly outputs: readonly Readonly<Record<string, HostTensor>>[];
+  readonly manifest: Manifest;
   /** Bytes of rank 0's weights. */
   readonly weightBytes: number;
 }
@@ -132,24 +135,27 @@ export const runSmallModel = (model: SmallModel, speeds: readonly number[]): Pro
   inDirectory(async (directory) => runSplit(writeSmallModel(directory, model), join(directory, 'shards'), speeds));
 
 /** Splits a model into `out`, unprepared, and does the same. */
-export const runSplit = async (
+export const runSplit = (
   modelPath: string,
   out: string,
   speeds: readonly number[],
   split: Split = 'tensor',
-): Promise<Outcome> => {
-  const manifest = await partition(modelPath, out, {
+): Promise<Outcome> =>
+  runPartition(modelPath, out, {
     devices: speeds.map((speed) => ({ provider: 'cpu', deviceId: 0, speed })),
     profiles: [{}],
     wireDtype: 'fp32',
-    prepare: false,
     split,
   });
+
+/** The same for any devices and options. */
+export const runPartition = async (modelPath: string, out: string, options: PartitionOptions): Promise<Outcome> => {
+  const manifest = await partition(modelPath, out, { ...options, prepare: false });
   const inputs = randomInputs(manifest.profiles[0]?.inputs ?? [], 7);
   const session = await openSession(modelPath, { provider: 'cpu', optimization: 'all' });
   const expected = await session.run(inputs);
   await session.dispose();
-  const ranks = await runShards(out, manifest, inputs);
-  const errors = ranks.map((outputs) => compareOutputs(outputs, expected).max_rel_error);
-  return { error: Math.max(...errors), weightBytes: manifest.ranks[0]?.weight_bytes ?? 0 };
+  const outputs = await runShards(out, manifest, inputs);
+  const errors = outputs.map((one) => compareOutputs(one, expected).max_rel_error);
+  return { error: Math.max(...errors), weightBytes: manifest.ranks[0]?.weight_bytes ?? 0, outputs, manifest };
 };

@@ -11,6 +11,7 @@ import type { Graph } from '#tandem/partition/graph.js';
 import { type Placements, place } from '#tandem/partition/place.js';
 import { ratesOf } from '#tandem/partition/rates.js';
 import { readModel } from '#tandem/partition/read.js';
+import type { PlanReport } from '#tandem/partition/report.js';
 import { graphOnly } from '../fixtures/materialise.js';
 
 /** Runs `work` with a fresh directory, which is removed afterwards. */
@@ -63,6 +64,16 @@ export const planGraph = (
 /** The programs of all ranks. */
 export const emitAll = (graph: Graph, plan: Plan, sections: Cut, options: EmitOptions): Planned['programs'] =>
   Array.from({ length: options.worldSize }, (_, rank) => emitRank(graph, plan, sections, rank, options));
+
+/** Tensors that are added up over the ranks, in one collective or, as a reduce-scatter and perhaps an all-gather, in two. */
+export const countSums = ({ collectives }: Pick<PlanReport, 'collectives'>): number =>
+  collectives.filter(({ kind }) => kind === 'all-reduce' || kind === 'reduce-scatter').length;
+
+/** All-gathers that are not the second half of an all-reduce. */
+export const countGathers = ({ collectives }: Pick<PlanReport, 'collectives'>): number => {
+  const scattered = new Set(collectives.flatMap(({ kind, tensor }) => (kind === 'reduce-scatter' ? [tensor] : [])));
+  return collectives.filter(({ kind, tensor }) => kind === 'all-gather' && !scattered.has(tensor)).length;
+};
 
 const SYMBOLIC: Dims = { batch_size: 2, height: 16, width: 16, sequence_length: 16 };
 
