@@ -12,7 +12,27 @@ export interface Network {
    * @throws TandemError when a worker failed; the call can be repeated once the workers are back
    */
   step(inputs: Readonly<Record<string, HostTensor>>): Promise<Record<string, HostTensor>>;
+  /**
+   * Runs the network once for each of these micro-batches, all under way at once: while the tensors of one travel between
+   * workers, another computes.
+   * @returns outputs in the same order
+   * @throws as `step`; all are to be repeated
+   */
+  stepEach(
+    microBatches: readonly Readonly<Record<string, HostTensor>>[],
+  ): Promise<readonly Record<string, HostTensor>[]>;
 }
 
 /** A network that predicts noise. */
 export type Denoiser = Network;
+
+type Step = Network['step'];
+
+/** `stepEach` of a network that runs once at a time. */
+export const oneAfterAnother =
+  (step: Step): Network['stepEach'] =>
+  async (microBatches) => {
+    const outputs: Awaited<ReturnType<Step>>[] = [];
+    for (const inputs of microBatches) outputs.push(await step(inputs));
+    return outputs;
+  };

@@ -7,6 +7,9 @@ import { providerUnavailable } from '../partition/onnxruntime.js';
 import type { Answer, FinishTask, OpenTask, RunResult, RunTask, Tensors } from './compute-protocol.js';
 import type { Problem } from './protocol.js';
 
+/** More than two micro-batches hide no more of the exchange. */
+const MICRO_BATCHES_AHEAD = 2;
+
 /** A segment's place in messages. */
 const fail = (what: string, problem: Problem): TandemError =>
   new TandemError(problem.code, `${what}: ${problem.message.trim()}`, { problems: problem.problems });
@@ -17,6 +20,8 @@ export class ComputePool {
     filename: fileURLToPath(new URL('./compute.js', import.meta.url)),
     minThreads: 1,
     maxThreads: 1,
+    // Where several micro-batches are under way, the next segment is with the thread before it has ended the last.
+    concurrentTasksPerWorker: MICRO_BATCHES_AHEAD,
     idleTimeout: Number.POSITIVE_INFINITY,
   });
   #opened = 0;
@@ -49,6 +54,12 @@ export class ComputePool {
     throw fail('The outputs are not there at the end of the step', answer.problem);
   }
 
+  /** Drops all tensors. @throws TandemError */
+  async forget(): Promise<void> {
+    const answer = await this.#ask<undefined>('forget', {});
+    if (answer.kind === 'failed') throw fail('The tensors of the last step could not be dropped', answer.problem);
+  }
+
   /**
    * Closes sessions and thread.
    * @returns false if the thread was still busy after `timeoutMs`: a running segment cannot be interrupted
@@ -64,7 +75,7 @@ export class ComputePool {
     return Promise.race([closing, delay(timeoutMs, false, { ref: false })]);
   }
 
-  async #ask<T>(name: 'open' | 'run' | 'finish', task: object): Promise<Answer<T>> {
+  async #ask<T>(name: 'open' | 'run' | 'finish' | 'forget', task: object): Promise<Answer<T>> {
     return (await this.#pool.run(task, { name })) as Answer<T>;
   }
 }

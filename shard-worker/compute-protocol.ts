@@ -26,6 +26,8 @@ export interface OpenTask {
 /** Runs a segment, given what has arrived since the last one (for the first segment: the model's inputs). */
 export interface RunTask {
   readonly segment: number;
+  /** Which of the step's; each has tensors of its own. */
+  readonly microBatch: number;
   readonly arrived: Tensors;
   /** Where the segment's `sends` go, by name. */
   readonly sent: Tensors;
@@ -35,8 +37,9 @@ export interface RunResult {
   readonly compute_ms: number;
 }
 
-/** Ends a step: hands out copies of the wanted tensors and forgets all. */
+/** Ends a micro-batch: hands out copies of the wanted tensors and forgets all. */
 export interface FinishTask {
+  readonly microBatch: number;
   readonly arrived: Tensors;
   readonly outputs: readonly string[];
 }

@@ -1,7 +1,7 @@
 /**
  * Inside the compute thread: the rank's sessions, and the tensors that stay with the rank between segments.
- * Piscina calls the exported functions by name, one at a time. ONNX Runtime blocks this thread while a segment runs;
- * the main thread stays free to answer pings.
+ * Piscina calls the exported functions by name. ONNX Runtime blocks this thread while a segment runs; the main thread stays
+ * free to answer pings.
  */
 import { TandemError } from '../partition/errors.js';
 import type { PreparedFor, SegmentEntry } from '../partition/manifest.js';
@@ -25,7 +25,10 @@ interface LoadedSegment {
 
 /** By their numbers in the rank's program. */
 const segments = new Map<number, LoadedSegment>();
-const values = new Map<string, HostTensor>();
+type Values = Map<string, HostTensor>;
+
+/** By micro-batch, and then by name. */
+const values = new Map<number, Values>();
 const buffers = new BufferPool(ownBuffer);
 
 /** Turns what `work` returns or throws into an answer; `code` is for errors that are not Tandem's own. */
@@ -36,6 +39,15 @@ const answer = async <T>(code: string, work: () => Promise<T>): Promise<Answer<T
     const problem = toProblem(error);
     return { kind: 'failed', problem: error instanceof TandemError ? problem : { ...problem, code } };
   }
+};
+
+let lastTurn: Promise<unknown> = Promise.resolve();
+
+/** Tasks of several micro-batches may be here at once; one runs after the other, or their times would not be their own. */
+const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
+  const turn = lastTurn.then(work);
+  lastTurn = turn.catch(() => undefined);
+  return turn;
 };
 
 const differs = (expected: TensorSpec, found: TensorMetadata): boolean =>
@@ -88,50 +100,72 @@ const openSegment = async (task: OpenTask): Promise<void> => {
   segments.set(index, { session, entry });
 };
 
-const storeCopies = (tensors: Tensors): void => {
-  for (const [name, tensor] of Object.entries(tensors)) values.set(name, buffers.copy(tensor));
+/** The tensors of a micro-batch. */
+const valuesOf = (microBatch: number): Values => {
+  const found = values.get(microBatch) ?? new Map<string, HostTensor>();
+  values.set(microBatch, found);
+  return found;
 };
 
-const read = (name: string): HostTensor => {
-  const tensor = values.get(name);
+const storeCopies = (own: Values, tensors: Tensors): void => {
+  for (const [name, tensor] of Object.entries(tensors)) own.set(name, buffers.copy(tensor));
+};
+
+const read = (own: Values, name: string): HostTensor => {
+  const tensor = own.get(name);
   if (tensor !== undefined) return tensor;
   throw new TandemError('SEGMENT_INPUT', `Tensor "${name}" is not there; it was released too early or never made.`);
 };
 
-const release = (names: Iterable<string>): void => {
+const release = (own: Values, names: Iterable<string>): void => {
   const freed = [...names];
-  buffers.give(freed.flatMap((name) => values.get(name) ?? []));
-  for (const name of freed) values.delete(name);
+  buffers.give(freed.flatMap((name) => own.get(name) ?? []));
+  for (const name of freed) own.delete(name);
 };
 
 /** Runs one segment. */
-export const run = (task: RunTask): Promise<Answer<RunResult>> => answer('SEGMENT_RUN', () => runSegment(task));
+export const run = (task: RunTask): Promise<Answer<RunResult>> =>
+  answer('SEGMENT_RUN', () => inTurn(() => runSegment(task)));
 
-const runSegment = async ({ segment: index, arrived, sent }: RunTask): Promise<RunResult> => {
+const runSegment = async ({ segment: index, microBatch, arrived, sent }: RunTask): Promise<RunResult> => {
   const segment = segments.get(index);
   if (segment === undefined)
     throw new TandemError('SEGMENT_MISSING', `Segment ${index} was not opened; there are ${segments.size}.`);
-  storeCopies(arrived);
+  const own = valuesOf(microBatch);
+  storeCopies(own, arrived);
   const start = performance.now();
-  const feeds = Object.fromEntries(segment.entry.inputs.map((name) => [name, read(name)]));
+  const feeds = Object.fromEntries(segment.entry.inputs.map((name) => [name, read(own, name)]));
   const outputs = Object.fromEntries(segment.entry.outputs.map((output) => [output.name, buffers.tensor(output)]));
   await segment.session.runInto(feeds, outputs);
   const compute_ms = performance.now() - start;
-  for (const [name, tensor] of Object.entries(outputs)) values.set(name, tensor);
-  for (const [name, tensor] of Object.entries(sent)) tensor.data.set(read(name).data);
-  release(segment.entry.release);
+  for (const [name, tensor] of Object.entries(outputs)) own.set(name, tensor);
+  for (const [name, tensor] of Object.entries(sent)) tensor.data.set(read(own, name).data);
+  release(own, segment.entry.release);
   return { compute_ms };
 };
 
-/** Ends a step. */
-export const finish = ({ arrived, outputs: names }: FinishTask): Promise<Answer<Tensors>> =>
-  answer('SEGMENT_RUN', async () => {
-    storeCopies(arrived);
-    const outputs = Object.fromEntries(names.map((name) => [name, read(name)]));
-    // They are copied on their way to the main thread, before the next task can write over them.
-    release(values.keys());
-    return outputs;
-  });
+/** Ends a micro-batch. */
+export const finish = ({ microBatch, arrived, outputs: names }: FinishTask): Promise<Answer<Tensors>> =>
+  answer('SEGMENT_RUN', () =>
+    inTurn(async () => {
+      const own = valuesOf(microBatch);
+      storeCopies(own, arrived);
+      const outputs = names.map((name) => [name, read(own, name)] as const);
+      // The next task may write over what is released.
+      const copies = outputs.map(([name, tensor]) => [name, { ...tensor, data: tensor.data.slice() }] as const);
+      release(own, own.keys());
+      return Object.fromEntries(copies);
+    }),
+  );
+
+/** Drops the tensors of a step that was abandoned. */
+export const forget = (): Promise<Answer<undefined>> =>
+  answer('SEGMENT_RUN', () =>
+    inTurn(async () => {
+      for (const own of values.values()) release(own, own.keys());
+      return undefined;
+    }),
+  );
 
 /** Closes all sessions. */
 export const dispose = async (): Promise<void> => {

@@ -52,10 +52,12 @@ export const STEP_ABANDONED = 'STEP_ABANDONED';
 export const stepAbandoned = (): TandemError =>
   new TandemError(STEP_ABANDONED, 'The step was abandoned because the group of workers changed; repeat it.');
 
+/** Where in which step's program a rank is. Micro-batches of a step run through the program each by itself. */
+export type Place = Pick<PieceHeader, 'step' | 'microBatch' | 'segment'>;
+
 /** What was sent after a segment, until nobody can still be reading it. */
 interface Sending {
-  readonly step: number;
-  readonly segment: number;
+  readonly place: Place;
   /** Ranks that have not sent anything of a later segment: until then they may lack some of it. */
   readonly waiting: Set<number>;
   readonly tensors: readonly HostTensor[];
@@ -68,7 +70,8 @@ export class Exchange {
   #outboxes: ReadonlyMap<number, ExchangeOutbox> = new Map();
   readonly #gatherings = new Map<string, Gathering>();
   #sendings: readonly Sending[] = [];
-  #current: Gathering | undefined;
+  /** Those that somebody waits for. */
+  readonly #current = new Set<Gathering>();
   #failure: Error | undefined;
   #abandoned = false;
   #timeoutMs: number;
@@ -93,7 +96,7 @@ export class Exchange {
 
   /** Ranks whose tensors are being waited for. */
   get awaiting(): readonly number[] {
-    return this.#current?.missingRanks() ?? [];
+    return [...new Set([...this.#current].flatMap((gathering) => gathering.missingRanks()))];
   }
 
   /**
@@ -128,15 +131,16 @@ export class Exchange {
    * @returns bytes sent, each peer counted
    * @throws TandemError `STEP_ABANDONED`
    */
-  async send(step: number, segment: number, tensors: Readonly<Record<string, HostTensor>>): Promise<number> {
+  async send(place: Place, tensors: Readonly<Record<string, HostTensor>>): Promise<number> {
     if (this.#abandoned) throw stepAbandoned();
+    const { segment } = place;
     const sends = this.#options.profile.ranks[this.#options.rank]?.segments[segment]?.sends ?? [];
-    this.#remember(step, segment, sends, tensors);
+    this.#remember(place, sends, tensors);
     const sent = sends.flatMap((send, index) => {
       const tensor = tensors[send.tensor];
       if (tensor === undefined)
         throw new TandemError('SEGMENT_OUTPUT', `Segment ${segment} did not produce "${send.tensor}".`);
-      return send.to.map((peer) => this.#sendTensor(peer, step, segment, index, tensor.data));
+      return send.to.map((peer) => this.#sendTensor(peer, place, index, tensor.data));
     });
     return (await Promise.all(sent)).reduce((total, bytes) => total + bytes, 0);
   }
@@ -146,7 +150,7 @@ export class Exchange {
    * segment before is there, so what it sends says what it has; and a new step begins when all ranks have ended the last.
    */
   takeDelivered(step: number): readonly HostTensor[] {
-    const isDelivered = (sending: Sending): boolean => sending.waiting.size === 0 || sending.step < step;
+    const isDelivered = ({ waiting, place }: Sending): boolean => waiting.size === 0 || place.step < step;
     const delivered = this.#sendings.filter(isDelivered);
     this.#sendings = this.#sendings.filter((sending) => !isDelivered(sending));
     return delivered.flatMap((sending) => sending.tensors);
@@ -157,15 +161,15 @@ export class Exchange {
    * @returns tensors by the name that this rank's later segments use
    * @throws TandemError `EXCHANGE_TIMEOUT`, `EXCHANGE_FRAME`, `STEP_ABANDONED`
    */
-  async receive(step: number, segment: number): Promise<Record<string, HostTensor>> {
+  async receive(place: Place): Promise<Record<string, HostTensor>> {
     if (this.#failure) throw this.#failure;
     if (this.#abandoned) throw stepAbandoned();
-    const gathering = this.#gathering(step, segment);
-    this.#current = gathering;
+    const gathering = this.#gathering(place);
+    this.#current.add(gathering);
     try {
       return await gathering.complete(this.#timeoutMs);
     } finally {
-      this.#current = undefined;
+      this.#current.delete(gathering);
       this.#gatherings.delete(gathering.name);
     }
   }
@@ -180,27 +184,23 @@ export class Exchange {
     this.#outboxes = new Map();
   }
 
-  #remember(
-    step: number,
-    segment: number,
-    sends: readonly Send[],
-    tensors: Readonly<Record<string, HostTensor>>,
-  ): void {
+  #remember(place: Place, sends: readonly Send[], tensors: Readonly<Record<string, HostTensor>>): void {
     const waiting = new Set(sends.flatMap((send) => send.to));
-    this.#sendings = [...this.#sendings, { step, segment, waiting, tensors: Object.values(tensors) }];
+    this.#sendings = [...this.#sendings, { place, waiting, tensors: Object.values(tensors) }];
   }
 
-  #heard({ from, step, segment }: PieceHeader): void {
-    for (const sending of this.#sendings) {
-      if (step > sending.step || segment > sending.segment) sending.waiting.delete(from);
+  #heard({ from, step, microBatch, segment }: PieceHeader): void {
+    for (const { place, waiting } of this.#sendings) {
+      const isLater = microBatch === place.microBatch && segment > place.segment;
+      if (step > place.step || isLater) waiting.delete(from);
     }
   }
 
-  async #sendTensor(peer: number, step: number, segment: number, tensor: number, data: Uint8Array): Promise<number> {
+  async #sendTensor(peer: number, place: Place, tensor: number, data: Uint8Array): Promise<number> {
     const outbox = this.#outboxes.get(peer);
     if (outbox === undefined)
       throw new TandemError('EXCHANGE_PEER', `Rank ${peer} is not among the peers of rank ${this.#options.rank}.`);
-    const header = { from: this.#options.rank, step, segment, tensor, totalBytes: data.byteLength };
+    const header = { ...place, from: this.#options.rank, tensor, totalBytes: data.byteLength };
     const pieces = Array.from({ length: pieceCount(data.byteLength) }, (_, piece) =>
       outbox.send(encodeHeader({ ...header, piece }), pieceOf(data, piece)),
     );
@@ -214,7 +214,7 @@ export class Exchange {
       if (header.step <= this.#afterStep) continue;
       const receive = this.#expectation(header);
       this.#heard(header);
-      this.#gathering(header.step, header.segment).add(header, receive, payload ?? Buffer.alloc(0));
+      this.#gathering(header).add(header, receive, payload ?? Buffer.alloc(0));
     }
   }
 
@@ -228,8 +228,8 @@ export class Exchange {
     );
   }
 
-  #gathering(step: number, segment: number): Gathering {
-    const name = `${step}/${segment}`;
+  #gathering({ step, microBatch, segment }: Place): Gathering {
+    const name = `${step}.${microBatch}/${segment}`;
     const existing = this.#gatherings.get(name);
     if (existing) return existing;
     const gathering = new Gathering(

@@ -1,6 +1,7 @@
 /**
  * The exchange's frames: a tensor crosses as pieces, each a message of two parts, a header of 32 bytes and the payload.
- * The header, little-endian: magic u16, sender u16, segment u32, tensor u32, piece u32, step f64, bytes of the whole tensor f64.
+ * The header, little-endian: magic u16, sender u16, segment u32, tensor u16, micro-batch u16, piece u32, step f64, bytes of the
+ * whole tensor f64.
  */
 import { TandemError } from '../partition/errors.js';
 import { PIECE_BYTES } from './transport.js';
@@ -12,6 +13,8 @@ const HEADER_BYTES = 32;
 export interface PieceHeader {
   readonly from: number;
   readonly step: number;
+  /** Index in the step. */
+  readonly microBatch: number;
   readonly segment: number;
   /** Index in the sender's `sends` of that segment. */
   readonly tensor: number;
@@ -25,7 +28,8 @@ export const encodeHeader = (header: PieceHeader): Buffer => {
   bytes.writeUInt16LE(MAGIC, 0);
   bytes.writeUInt16LE(header.from, 2);
   bytes.writeUInt32LE(header.segment, 4);
-  bytes.writeUInt32LE(header.tensor, 8);
+  bytes.writeUInt16LE(header.tensor, 8);
+  bytes.writeUInt16LE(header.microBatch, 10);
   bytes.writeUInt32LE(header.piece, 12);
   bytes.writeDoubleLE(header.step, 16);
   bytes.writeDoubleLE(header.totalBytes, 24);
@@ -43,7 +47,8 @@ export const decodeHeader = (bytes: Buffer | undefined): PieceHeader => {
   return {
     from: bytes.readUInt16LE(2),
     segment: bytes.readUInt32LE(4),
-    tensor: bytes.readUInt32LE(8),
+    tensor: bytes.readUInt16LE(8),
+    microBatch: bytes.readUInt16LE(10),
     piece: bytes.readUInt32LE(12),
     step: bytes.readDoubleLE(16),
     totalBytes: bytes.readDoubleLE(24),

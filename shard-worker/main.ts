@@ -170,7 +170,7 @@ class Worker {
     this.#say({
       kind: 'step_done',
       id: order.id,
-      ...(order.want_outputs ? { outputs: { ...outputs } } : {}),
+      ...(order.want_outputs ? { outputs: outputs.map((tensors) => ({ ...tensors })) } : {}),
       outputs_sha256,
       times,
       memory,

@@ -130,7 +130,8 @@ export const toWorker = z.discriminatedUnion('kind', [
     id: z.number().int(),
     /** Which network; only its members are told. */
     network: z.string(),
-    inputs: tensors,
+    /** Inputs by name, of each run that is to be under way at once. */
+    micro_batches: z.array(tensors).min(1),
     /** Whether to send the outputs back (one rank suffices) or only their digest. */
     want_outputs: z.boolean(),
   }),
@@ -164,7 +165,8 @@ export const fromWorker = z.discriminatedUnion('kind', [
   z.object({
     kind: z.literal('step_done'),
     id: z.number().int(),
-    outputs: tensors.optional(),
+    /** Index is the micro-batch. */
+    outputs: z.array(tensors).optional(),
     /** sha256 of all outputs' bytes, in the manifest's order: equal on all ranks, or the ranks have drifted apart. */
     outputs_sha256: z.string(),
     times: stepTimes,

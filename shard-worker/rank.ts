@@ -1,15 +1,16 @@
-/** One rank: its segments, its exchange with the peers, and the program `run segment, exchange, run segment, ...`. */
+/** One rank: its networks, its exchange with the peers, and the steps that it runs with them. */
 import { createHash } from 'node:crypto';
 import { TandemError } from '../partition/errors.js';
-import type { Profile, SegmentEntry } from '../partition/manifest.js';
+import type { Profile } from '../partition/manifest.js';
 import { checkProvider } from '../partition/onnxruntime.js';
-import { byteLength, type HostTensor, type TensorSpec } from '../partition/tensor.js';
+import { byteLength, type TensorSpec } from '../partition/tensor.js';
 import { BufferPool, sharedBuffer } from './buffers.js';
 import { ComputePool } from './compute-pool.js';
 import type { Tensors } from './compute-protocol.js';
 import { checkEndpoint } from './endpoints.js';
 import { Exchange, stepAbandoned } from './exchange.js';
 import { tensorProblems } from './inputs.js';
+import { IdleTime, runMicroBatch } from './micro-batch.js';
 import { assign, type LoadOrder, openPart, type Part, partBytes } from './part.js';
 import { type Count, ProgressSum } from './progress-sum.js';
 import type { LoadedNetwork, StepTimes, ToWorker } from './protocol.js';
@@ -21,7 +22,8 @@ export type StepOrder = Extract<ToWorker, { kind: 'step' }>;
 export type OnProgress = (phase: 'check' | 'load' | 'step', done: number, total: number) => void;
 
 export interface StepResult {
-  readonly outputs: Tensors;
+  /** Index is the micro-batch. */
+  readonly outputs: readonly Tensors[];
   readonly outputs_sha256: string;
   readonly times: StepTimes;
 }
@@ -40,9 +42,9 @@ interface OpenablePart {
 
 const MB = 1 << 20;
 
-const digestOf = (specs: readonly TensorSpec[], tensors: Tensors): string => {
+const digestOf = (specs: readonly TensorSpec[], microBatches: readonly Tensors[]): string => {
   const hash = createHash('sha256');
-  for (const { name } of specs) hash.update(tensors[name]?.data ?? '');
+  for (const tensors of microBatches) for (const { name } of specs) hash.update(tensors[name]?.data ?? '');
   return hash.digest('hex');
 };
 
@@ -64,6 +66,8 @@ export class Rank {
   #progress = 0;
   /** Settles when the step under way has ended, in whatever way. */
   #running: Promise<unknown> | undefined;
+  /** Settles when the last micro-batch has ended. */
+  #microBatches: Promise<unknown> = Promise.resolve();
 
   constructor(rank: number, inbox: ExchangeInbox, onProgress: OnProgress) {
     this.rank = rank;
@@ -110,24 +114,31 @@ export class Rank {
   }
 
   /**
-   * Runs a network once, together with the peers; one that is loaded on demand is opened first.
+   * Runs a network once for each micro-batch, together with the peers; one that is loaded on demand is opened first.
    * @throws TandemError `PROTOCOL_ORDER`, those of `load`, `STEP_INPUTS`, `SEGMENT_RUN`, `EXCHANGE_TIMEOUT`, `EXCHANGE_FRAME`, `STEP_ABANDONED`
    */
   async step(order: StepOrder): Promise<StepResult> {
     const exchange = this.#ready();
     const openable = this.#partOf(order.network);
-    const problems = tensorProblems(openable.part.profile.inputs, order.inputs);
+    const problems = order.micro_batches.flatMap((inputs) => tensorProblems(openable.part.profile.inputs, inputs));
     if (problems.length > 0)
       throw new TandemError('STEP_INPUTS', `Step inputs do not fit the profile: ${problems.join('; ')}.`, { problems });
     const running = this.#open(openable).then(() => this.#run(order, openable.part, exchange));
-    this.#running = running.catch(() => undefined);
+    // The first micro-batch that fails ends the step; others may still be computing.
+    const ended = running.then(
+      () => undefined,
+      () => this.#microBatches,
+    );
+    this.#running = ended;
     try {
       return await running;
     } catch (error) {
       // Sends end in many ways when their sockets are closed.
       throw exchange.isAbandoned ? stepAbandoned() : error;
     } finally {
-      this.#running = undefined;
+      void ended.then(() => {
+        this.#running = undefined;
+      });
     }
   }
 
@@ -148,7 +159,7 @@ export class Rank {
     exchange.abandon(order.after_step);
     await this.#running;
     // The compute thread still holds the abandoned step's tensors.
-    await this.#compute.finish({ arrived: {}, outputs: [] });
+    await this.#compute.forget();
     exchange.connect(order.peers, order.exchange_timeout_ms);
   }
 
@@ -223,48 +234,37 @@ export class Rank {
 
   async #run(order: StepOrder, { profile, segments, first }: Part, exchange: Exchange): Promise<StepResult> {
     const start = performance.now();
-    let arrived = this.#copyAll(order.inputs);
-    let computeMs = 0;
-    let exchangeMs = 0;
-    let sentBytes = 0;
-    for (const [index, segment] of segments.entries()) {
-      this.#buffers.give(exchange.takeDelivered(order.id));
-      const sent = this.#makeSent(segment);
-      const { compute_ms } = await this.#compute.run({ segment: first + index, arrived, sent });
-      this.#buffers.give(Object.values(arrived));
-      computeMs += compute_ms;
-      this.#progress += 1;
-      this.#onProgress('step', index + 1, segments.length);
-      const exchangeStart = performance.now();
-      const [bytes, received] = await Promise.all([
-        exchange.send(order.id, first + index, sent),
-        exchange.receive(order.id, first + index),
-      ]);
-      arrived = received;
-      sentBytes += bytes;
-      exchangeMs += performance.now() - exchangeStart;
-    }
-    const names = profile.outputs.map((output) => output.name);
-    const outputs = await this.#compute.finish({ arrived, outputs: names });
-    this.#buffers.give(Object.values(arrived));
-    this.#checkOutputs(profile, outputs);
+    const count = order.micro_batches.length;
+    const total = segments.length * count;
+    const idle = new IdleTime(count);
+    let done = 0;
+    const context = {
+      id: order.id,
+      first,
+      segments,
+      outputs: profile.outputs.map(({ name }) => name),
+      compute: this.#compute,
+      exchange,
+      buffers: this.#buffers,
+      idle,
+      onSegment: () => {
+        done += 1;
+        this.#progress += 1;
+        this.#onProgress('step', done, total);
+      },
+    };
+    const running = order.micro_batches.map((inputs, index) => runMicroBatch(inputs, index, context));
+    this.#microBatches = Promise.allSettled(running);
+    const results = await Promise.all(running);
+    const outputs = results.map((result) => result.outputs);
+    for (const tensors of outputs) this.#checkOutputs(profile, tensors);
     const times = {
       total_ms: performance.now() - start,
-      compute_ms: computeMs,
-      exchange_ms: exchangeMs,
-      sent_bytes: sentBytes,
+      compute_ms: sum(results.map(({ computeMs }) => computeMs)),
+      exchange_ms: idle.totalMs,
+      sent_bytes: sum(results.map(({ sentBytes }) => sentBytes)),
     };
     return { outputs, outputs_sha256: digestOf(profile.outputs, outputs), times };
-  }
-
-  #makeSent({ sends, outputs }: SegmentEntry): Tensors {
-    const sent = new Set(sends.map(({ tensor }) => tensor));
-    const specs = outputs.filter(({ name }) => sent.has(name));
-    return Object.fromEntries(specs.map((spec) => [spec.name, this.#buffers.tensor(spec)]));
-  }
-
-  #copyAll(tensors: Readonly<Record<string, HostTensor>>): Tensors {
-    return Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, this.#buffers.copy(tensor)]));
   }
 
   #checkOutputs(profile: Profile, outputs: Tensors): void {

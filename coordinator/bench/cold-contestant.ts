@@ -1,7 +1,7 @@
 /** One side of a race to the first result: its files, and how it is started. */
 import { join } from 'node:path';
 import type { HostTensor, TensorSpec } from '../../partition/tensor.js';
-import type { Denoiser } from '../denoiser.js';
+import { type Denoiser, oneAfterAnother } from '../denoiser.js';
 import type { Hooks } from '../hooks.js';
 import { createPipeline, type ImageRequest, type SchedulerName } from '../pipeline/index.js';
 import { openPlainModel } from '../plain/index.js';
@@ -92,7 +92,7 @@ export const plainContestant = async (run: ColdRun, shards: PreparedShards, hook
       const step = async (given: Inputs) => ({ ...(await model.step(given, { wantOutputs: true })).outputs });
       return {
         phases: { process: model.startMs, read: null, session: model.loadMs - model.startMs },
-        denoiser: { inputs, outputs, step },
+        denoiser: { inputs, outputs, step, stepEach: oneAfterAnother(step) },
         pids: () => [model.pid],
         privateBytes: () => model.memory().private_bytes,
         close: () => model.close(),

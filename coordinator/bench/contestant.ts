@@ -1,5 +1,6 @@
 /** What takes part in a benchmark: a cluster of workers, or the whole model in one session. */
 import type { PlanReport } from '../../partition/index.js';
+import type { TensorSpec } from '../../partition/tensor.js';
 import type { StepTimes } from '../../shard-worker/protocol.js';
 import type { ClusterConfig, DeviceConfig } from '../config/index.js';
 import { reportWorkers, type WorkerReport } from '../generate/generate.js';
@@ -14,6 +15,8 @@ import { randomInputs } from '../verify/random-inputs.js';
 /** One side of the comparison, before it runs. */
 export interface BenchRun extends ClusterSettings {
   readonly name: string;
+  /** How often a step runs the network, all under way at once, as guidance does in two passes; 1 where absent. */
+  readonly microBatches?: number;
   readonly model: DenoiserModel;
   /** A size for every symbolic dim. */
   readonly dims: Dims;
@@ -37,6 +40,24 @@ export interface Contestant {
 export const totalThreads = (devices: readonly DeviceConfig[]): number =>
   devices.reduce((sum, { threads }) => sum + threads, 0);
 
+const inputsOf = (specs: readonly TensorSpec[], { microBatches = 1 }: BenchRun, seed: number) =>
+  Array.from({ length: microBatches }, (_, index) => randomInputs(specs, seed + index));
+
+/** Where micro-batches are under way at once, the longer of computing and exchanging hides the shorter, but for one micro-batch's. */
+const ofMicroBatches = (predicted: PlanReport['predicted'], count: number): PlanReport['predicted'] => {
+  const { single_step_ms, step_ms, compute_ms, exchange_ms } = predicted;
+  const more = (count - 1) * Math.max(compute_ms, exchange_ms);
+  const single = single_step_ms * count;
+  return {
+    ...predicted,
+    single_step_ms: single,
+    step_ms: step_ms + more,
+    speedup: single / (step_ms + more),
+    compute_ms: compute_ms * count,
+    exchange_ms: step_ms + more - compute_ms * count,
+  };
+};
+
 /** Starts a run's workers. */
 export const openCluster = async (
   run: BenchRun,
@@ -46,15 +67,15 @@ export const openCluster = async (
   hooks: Hooks,
 ): Promise<Contestant> => {
   const { cluster, loadMs } = await startCluster(shards, { ...hooks, ...run });
-  const inputs = randomInputs(cluster.inputs, seed);
+  const microBatches = inputsOf(cluster.inputs, run, seed);
   return {
     name: run.name,
     worldSize: run.devices.length,
     threads: totalThreads(run.devices),
     loadMs,
-    wireBytesPerStep: shards.profile.wire_bytes_per_step,
-    predicted,
-    step: async () => (await cluster.stepAll(inputs)).ranks.map(({ times }) => times),
+    wireBytesPerStep: shards.profile.wire_bytes_per_step * microBatches.length,
+    predicted: ofMicroBatches(predicted, microBatches.length),
+    step: async () => (await cluster.stepAll(microBatches)).ranks.map(({ times }) => times),
     workers: () => reportWorkers(cluster),
     close: () => cluster.close(),
   };
@@ -83,7 +104,7 @@ export const openPlain = async (
     timeouts: plain.timeouts,
     ...(hooks.signal ? { signal: hooks.signal } : {}),
   });
-  const inputs = randomInputs(shards.profile.inputs, seed);
+  const microBatches = inputsOf(shards.profile.inputs, plain.run, seed);
   return {
     name: 'plain',
     worldSize: 1,
@@ -92,7 +113,8 @@ export const openPlain = async (
     wireBytesPerStep: 0,
     predicted: null,
     step: async () => {
-      const { computeMs } = await model.step(inputs, { wantOutputs: true });
+      let computeMs = 0;
+      for (const inputs of microBatches) computeMs += (await model.step(inputs, { wantOutputs: true })).computeMs;
       return [{ total_ms: computeMs, compute_ms: computeMs, exchange_ms: 0 }];
     },
     workers: () => [

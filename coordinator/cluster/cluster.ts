@@ -28,7 +28,7 @@ type Inputs = Readonly<Record<string, HostTensor>>;
 
 /** A step that somebody waits for. */
 interface PendingStep {
-  readonly inputs: Inputs;
+  readonly microBatches: readonly Inputs[];
   readonly network: ClusterNetwork;
   readonly options: StepAllOptions;
   readonly resolve: (result: StepAllResult) => void;
@@ -84,7 +84,9 @@ export class Cluster implements Denoiser {
    */
   network(name: string): Network {
     const { inputs, outputs } = this.#networkOf(name).profile;
-    return { inputs, outputs, step: async (feeds) => (await this.stepAll(feeds, { network: name })).outputs };
+    const stepEach = async (microBatches: readonly Inputs[]): Promise<StepAllResult['outputs']> =>
+      (await this.stepAll(microBatches, { network: name })).outputs;
+    return { inputs, outputs, stepEach, step: async (feeds) => ({ ...(await stepEach([feeds]))[0] }) };
   }
 
   /** The workers; index is the rank. */
@@ -152,19 +154,23 @@ export class Cluster implements Denoiser {
    *   restarts, all `WORKER_*`; after those the workers are gone
    */
   async step(inputs: Inputs): Promise<Record<string, HostTensor>> {
-    return (await this.stepAll(inputs)).outputs;
+    return { ...(await this.stepEach([inputs]))[0] };
+  }
+
+  async stepEach(microBatches: readonly Inputs[]): Promise<StepAllResult['outputs']> {
+    return (await this.stepAll(microBatches)).outputs;
   }
 
   /**
-   * Like `step`, for any of the networks, with every rank's digest, times and, where asked for, outputs.
+   * Like `stepEach`, for any of the networks, with every rank's digest, times and, where asked for, outputs.
    * @throws TandemError as `step`, `CLUSTER_NETWORK`
    */
-  async stepAll(inputs: Inputs, options: StepAllOptions = {}): Promise<StepAllResult> {
+  async stepAll(microBatches: readonly Inputs[], options: StepAllOptions = {}): Promise<StepAllResult> {
     const network = this.#networkOf(options.network ?? DENOISER);
-    this.#checkStep(inputs, network);
+    this.#checkStep(microBatches, network);
     return new Promise((resolve, reject) => {
-      this.#pending = { inputs, network, options, resolve, reject };
-      if (this.#state === 'ready') this.#group.step(inputs, network, options);
+      this.#pending = { microBatches, network, options, resolve, reject };
+      if (this.#state === 'ready') this.#group.step(microBatches, network, options);
     });
   }
 
@@ -184,12 +190,15 @@ export class Cluster implements Denoiser {
     );
   }
 
-  #checkStep(inputs: Inputs, { profile }: ClusterNetwork): void {
+  #checkStep(microBatches: readonly Inputs[], { profile }: ClusterNetwork): void {
     if (this.#ending?.kind === 'failed') throw clusterFailed(this.#ending.error);
     if (this.#ending !== undefined) throw clusterClosed();
     if (this.#pending !== undefined)
       throw new TandemError('CLUSTER_BUSY', 'Expected one step at a time; await the step that is under way.');
-    const problems = tensorProblems(profile.inputs, inputs);
+    const problems =
+      microBatches.length === 0
+        ? ['there are none']
+        : microBatches.flatMap((inputs) => tensorProblems(profile.inputs, inputs));
     if (problems.length === 0) return;
     throw new TandemError('STEP_INPUTS', `Step inputs do not fit the model: ${problems.join('; ')}.`, { problems });
   }
@@ -219,8 +228,8 @@ export class Cluster implements Denoiser {
     this.#launching?.resolve();
     this.#launching = undefined;
     if (this.#pending === undefined) return;
-    const { inputs, network, options } = this.#pending;
-    this.#group.step(inputs, network, options);
+    const { microBatches, network, options } = this.#pending;
+    this.#group.step(microBatches, network, options);
   }
 
   #finishStep(): void {
@@ -230,7 +239,7 @@ export class Cluster implements Denoiser {
     this.#pending = undefined;
     this.#losses.stepped();
     if (pending.network.name === DENOISER) this.#lastStep = results.map(({ outputs: _, ...rest }) => rest);
-    pending.resolve({ outputs: { ...results[0]?.outputs }, ranks: results });
+    pending.resolve({ outputs: (results[0]?.outputs ?? []).map((outputs) => ({ ...outputs })), ranks: results });
   }
 
   /** A worker that cannot be taken over is one that must be started; any other loss ends the launch, or is recovered from. */

@@ -107,15 +107,20 @@ export class Group {
   }
 
   /** Sends a step to the workers that run a network; all workers must be idle. */
-  step(inputs: Readonly<Record<string, HostTensor>>, network: ClusterNetwork, options: StepAllOptions): void {
+  step(
+    microBatches: readonly Readonly<Record<string, HostTensor>>[],
+    network: ClusterNetwork,
+    options: StepAllOptions,
+  ): void {
     this.#steps += 1;
     this.#results = [];
     const { name, members } = network;
+    const micro_batches = microBatches.map((inputs) => ({ ...inputs }));
     for (const member of this.#members.filter(({ rank }) => members.includes(rank))) {
       const want_outputs = member.rank === members[0] || options.outputs === 'all';
       this.#event(member, { kind: 'step_sent', step: this.#steps });
       member.health = { ...member.health, progressAt: performance.now() };
-      this.#send(member, { kind: 'step', id: this.#steps, network: name, inputs: { ...inputs }, want_outputs });
+      this.#send(member, { kind: 'step', id: this.#steps, network: name, micro_batches, want_outputs });
     }
   }
 

@@ -59,8 +59,8 @@ export interface RankStep {
   readonly times: StepTimes;
   /** bytes */
   readonly memory: Memory;
-  /** Where they were asked for. */
-  readonly outputs?: Readonly<Record<string, HostTensor>>;
+  /** Where they were asked for; index is the micro-batch. */
+  readonly outputs?: readonly Readonly<Record<string, HostTensor>>[];
 }
 
 export interface StepAllOptions {
@@ -71,8 +71,8 @@ export interface StepAllOptions {
 }
 
 export interface StepAllResult {
-  /** The first rank's outputs by name. */
-  readonly outputs: Record<string, HostTensor>;
+  /** The first rank's outputs by name; index is the micro-batch. */
+  readonly outputs: readonly Record<string, HostTensor>[];
   /** Those that run the network, by rank. */
   readonly ranks: readonly RankStep[];
 }

@@ -22,6 +22,13 @@ export const KEEP_FREED_MEMORY = {
 /** How long to wait for the rest of a dead process's output, in ms. */
 const OUTPUT_MS = 300;
 
+/**
+ * Every message that arrives is memory that V8 counts as its own: each 64 MB of them it begins to mark a heap of 11 MB bit by bit,
+ * on further threads and on that of every further message. One collection at once takes less than all that, of cores that
+ * other ranks need: a step of the full-size UNet on two took 7 % less time.
+ */
+const NODE_FLAGS = ['--no-incremental-marking', '--single-threaded-gc'];
+
 export const WORKER_ENTRY = fileURLToPath(new URL('../../shard-worker/main.js', import.meta.url));
 
 /** What a worker needs that may outlive its coordinator. */
@@ -46,6 +53,7 @@ export interface WorkerProcessOptions {
 }
 
 const argumentsOf = ({ entry, rank, control, exchange, detached }: WorkerProcessOptions): readonly string[] => [
+  ...NODE_FLAGS,
   entry,
   ...['--rank', String(rank), '--control', control, '--exchange', exchange],
   ...(detached === undefined

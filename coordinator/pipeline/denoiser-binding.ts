@@ -1,6 +1,6 @@
 /**
  * Feeds a denoiser of whatever exporter: finds its inputs by name, casts to its types, and runs classifier-free guidance
- * in one call or two, by the batch that it was opened for.
+ * as one batch or as two micro-batches, by the batch that it was opened for.
  */
 import { elementCount, type HostTensor, type TensorSpec } from '../../partition/tensor.js';
 import type { Denoiser } from '../denoiser.js';
@@ -199,15 +199,17 @@ export const bindDenoiser = (denoiser: Denoiser, family: Family, latentShape?: L
     return family.sign === 1 ? prediction : prediction.map((value) => -value);
   };
 
-  /** Predictions of one call, one per row of the batch. */
-  const call = async (request: PredictionRequest, prompts: readonly InputValues[]): Promise<Float32Array[]> => {
-    const feeds = [...inputs].map(
-      ([role, spec]) => [spec.name, filled(valuesOf(role, request, prompts), spec)] as const,
+  const feedsOf = (request: PredictionRequest, prompts: readonly InputValues[]) =>
+    Object.fromEntries(
+      [...inputs].map(([role, spec]) => [spec.name, filled(valuesOf(role, request, prompts), spec)] as const),
     );
-    const tensor = (await denoiser.step(Object.fromEntries(feeds)))[output.name];
+
+  /** The first rows of the batch. */
+  const predictionsOf = (outputs: Readonly<Record<string, HostTensor>>, count: number): Float32Array[] => {
+    const tensor = outputs[output.name];
     if (tensor === undefined) throw modelInputsError('denoiser', [`It returned no output called "${output.name}".`]);
     const values = toFloat32(tensor);
-    return prompts.map((_, row) => toPrediction(values.subarray(row * size, (row + 1) * size)));
+    return Array.from({ length: count }, (_, row) => toPrediction(values.subarray(row * size, (row + 1) * size)));
   };
 
   return {
@@ -217,10 +219,10 @@ export const bindDenoiser = (denoiser: Denoiser, family: Family, latentShape?: L
     wholeTimesteps,
     input: (role) => inputs.get(role),
     async predict(request) {
-      if (request.prompts.length <= batch) return call(request, request.prompts);
-      const predictions: Float32Array[] = [];
-      for (const prompt of request.prompts) predictions.push(...(await call(request, [prompt])));
-      return predictions;
+      const { prompts } = request;
+      if (prompts.length <= batch) return predictionsOf(await denoiser.step(feedsOf(request, prompts)), prompts.length);
+      const outputs = await denoiser.stepEach(prompts.map((prompt) => feedsOf(request, [prompt])));
+      return outputs.flatMap((one) => predictionsOf(one, 1));
     },
   };
 };

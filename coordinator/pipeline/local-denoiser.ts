@@ -2,7 +2,7 @@
  * A denoiser on one device: the whole model in one session on a thread of this process. What a cluster's image is compared
  * with, and what runs a model that is not worth splitting.
  */
-import type { Denoiser } from '../denoiser.js';
+import { type Denoiser, oneAfterAnother } from '../denoiser.js';
 import { fixedSpecs, outputSpec, symbolicSizes } from './denoiser-sizes.js';
 import type { DenoiserSize } from './latent-layout.js';
 import { createSessionThread, type SessionThreadOptions } from './session-thread.js';
@@ -31,6 +31,7 @@ export const openLocalDenoiser = async (options: LocalDenoiserOptions): Promise<
       inputs: fixedSpecs(session.inputs, sizes),
       outputs: session.outputs.map((output) => outputSpec(output, options.size)),
       step: (inputs) => session.run(inputs),
+      stepEach: oneAfterAnother((inputs) => session.run(inputs)),
       close: () => thread.close(),
     };
   } catch (error) {

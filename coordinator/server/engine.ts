@@ -243,7 +243,9 @@ export class Engine {
   #networkOf(name: string): Promise<Network> {
     const network = this.#opened.promise.then((cluster): Network => {
       const { inputs, outputs } = cluster.network(name);
-      return { inputs, outputs, step: async (feeds) => (await this.#step(feeds, name)).outputs };
+      const stepEach = async (microBatches: readonly Inputs[]): Promise<StepAllResult['outputs']> =>
+        (await this.#step(microBatches, name)).outputs;
+      return { inputs, outputs, stepEach, step: async (feeds) => ({ ...(await stepEach([feeds]))[0] }) };
     });
     // A pipeline that fails first does not ask for it.
     network.catch(() => undefined);
@@ -251,11 +253,11 @@ export class Engine {
   }
 
   /** Every step passes here, one at a time: it is checked and told, and the denoiser's proves that the workers are well. */
-  #step(inputs: Inputs, network: string): Promise<StepAllResult> {
+  #step(microBatches: readonly Inputs[], network: string): Promise<StepAllResult> {
     const step = this.#lastStep.then(async () => {
       const cluster = this.#cluster;
       if (cluster === undefined) throw notOpened();
-      const result = await cluster.stepAll(inputs, { network });
+      const result = await cluster.stepAll(microBatches, { network });
       checkAgreement(result.ranks);
       for (const listener of this.#stepListeners) listener(network, result.ranks);
       if (network === DENOISER && cluster.state === 'ready') this.#enter({ kind: 'ready' });
@@ -269,7 +271,7 @@ export class Engine {
   async #prove(): Promise<void> {
     await this.#lastStep;
     if (this.#cluster !== undefined && this.#state.kind !== 'ready')
-      await this.#step(zeros(this.#cluster.inputs), DENOISER);
+      await this.#step([zeros(this.#cluster.inputs)], DENOISER);
   }
 
   #follow(state: ClusterState, error: TandemError | undefined): void {

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { openSession } from '#tandem/partition/onnxruntime.js';
-import { FIXTURES, floats, isAlive, mlpInput, toFloats, until, withCluster } from './helpers.js';
+import { errorOf, FIXTURES, floats, isAlive, mlpInput, toFloats, until, withCluster } from './helpers.js';
 
 const wholeModel = async (): Promise<Float32Array> => {
   const session = await openSession(join(FIXTURES, 'model.onnx'), { provider: 'cpu', threads: 1, optimization: 'all' });
@@ -35,30 +35,47 @@ it('really rounds to fp16 where the wire is fp16', async () => {
 
 it('gives every rank the same bits, step after step', async () => {
   await withCluster('mlp-3', async (cluster) => {
-    const { ranks } = await cluster.stepAll(mlpInput(), { outputs: 'all' });
+    const { ranks } = await cluster.stepAll([mlpInput()], { outputs: 'all' });
     expect(new Set(ranks.map((rank) => rank.outputs_sha256)).size).toBe(1);
-    expect(new Set(ranks.map((rank) => Buffer.from(rank.outputs?.y?.data ?? []).toString('hex'))).size).toBe(1);
+    expect(new Set(ranks.map((rank) => Buffer.from(rank.outputs?.[0]?.y?.data ?? []).toString('hex'))).size).toBe(1);
     const digest = ranks[0]?.outputs_sha256;
     for (let step = 0; step < 20; step += 1) {
-      const again = await cluster.stepAll(mlpInput());
+      const again = await cluster.stepAll([mlpInput()]);
       expect(again.ranks.map((rank) => rank.outputs_sha256)).toEqual([digest, digest, digest]);
       expect(again.ranks.map((rank) => rank.outputs !== undefined)).toEqual([true, false, false]);
     }
   });
 });
 
+it('runs micro-batches at once, each with the result that it has alone', async () => {
+  const microBatches = [1, -2, 0.5].map((x) => ({ x: floats([x], [1]) }));
+  await withCluster('large', async (cluster) => {
+    for (let step = 0; step < 5; step += 1) {
+      const { outputs, ranks } = await cluster.stepAll(microBatches, { outputs: 'all' });
+      expect(outputs.map(({ y }) => [...toFloats(y)])).toEqual([
+        [3, 3],
+        [-6, -6],
+        [1.5, 1.5],
+      ]);
+      expect(ranks[1]?.outputs).toEqual(outputs);
+      expect(new Set(ranks.map(({ outputs_sha256 }) => outputs_sha256)).size).toBe(1);
+    }
+    expect((await errorOf(cluster.stepAll([]))).code).toBe('STEP_INPUTS');
+  });
+});
+
 it('works over tcp on the loopback as over unix sockets', async () => {
-  const overIpc = await withCluster('mlp-2', (cluster) => cluster.stepAll(mlpInput()));
-  const overTcp = await withCluster('mlp-2', (cluster) => cluster.stepAll(mlpInput()), { transport: 'tcp' });
+  const overIpc = await withCluster('mlp-2', (cluster) => cluster.stepAll([mlpInput()]));
+  const overTcp = await withCluster('mlp-2', (cluster) => cluster.stepAll([mlpInput()]), { transport: 'tcp' });
   expect(overTcp.ranks[0]?.outputs_sha256).toBe(overIpc.ranks[0]?.outputs_sha256);
 });
 
 it('exchanges tensors of 20 MB in pieces, both ways at once', async () => {
   await withCluster('large', async (cluster) => {
     for (const x of [1, 2.5, -3]) {
-      const { outputs, ranks } = await cluster.stepAll({ x: floats([x], [1]) });
+      const { outputs, ranks } = await cluster.stepAll([{ x: floats([x], [1]) }]);
       // Every element is x of rank 0 plus 2x of rank 1.
-      expect([...toFloats(outputs.y)]).toEqual([3 * x, 3 * x]);
+      expect([...toFloats(outputs[0]?.y)]).toEqual([3 * x, 3 * x]);
       expect(ranks.map((rank) => rank.times.sent_bytes)).toEqual([(20 << 20) + 4, (20 << 20) + 4]);
     }
   });

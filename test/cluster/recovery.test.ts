@@ -26,7 +26,7 @@ const pidOf = (cluster: Cluster, rank: number): number => pidsOf(cluster)[rank] 
 
 /** The digests of a step that is struck after `afterMs`. */
 const struckStep = async (cluster: Cluster, strike: () => void, afterMs = 200): Promise<(string | undefined)[]> => {
-  const stepping = cluster.stepAll(iterations(SECONDS));
+  const stepping = cluster.stepAll([iterations(SECONDS)]);
   await delay(afterMs);
   strike();
   return (await stepping).ranks.map((rank) => rank.outputs_sha256);
@@ -34,7 +34,7 @@ const struckStep = async (cluster: Cluster, strike: () => void, afterMs = 200): 
 
 const undisturbed = async (): Promise<(string | undefined)[]> =>
   withCluster('slow', async (cluster) =>
-    (await cluster.stepAll(iterations(SECONDS))).ranks.map((rank) => rank.outputs_sha256),
+    (await cluster.stepAll([iterations(SECONDS)])).ranks.map((rank) => rank.outputs_sha256),
   );
 
 it('repeats the step that lost a worker, with the same result, and reloads only the lost rank', async () => {
@@ -118,10 +118,10 @@ it('frees a worker that waits for a stopped peer, and keeps what it has loaded',
   await withCluster(
     'mlp-3',
     async (cluster) => {
-      const expected = (await cluster.stepAll(mlpInput())).ranks.map((rank) => rank.outputs_sha256);
+      const expected = (await cluster.stepAll([mlpInput()])).ranks.map((rank) => rank.outputs_sha256);
       const before = pidsOf(cluster);
       process.kill(before[1] ?? 0, 'SIGSTOP');
-      const { ranks } = await cluster.stepAll(mlpInput());
+      const { ranks } = await cluster.stepAll([mlpInput()]);
       expect(ranks.map((rank) => rank.outputs_sha256)).toEqual(expected);
       expect(pidsOf(cluster).map((pid, rank) => pid === before[rank])).toEqual([true, false, true]);
     },
@@ -133,10 +133,10 @@ it('brings back a worker that is lost between steps; a step that comes meanwhile
   await withCluster(
     'mlp-2',
     async (cluster) => {
-      const expected = (await cluster.stepAll(mlpInput())).ranks.map((rank) => rank.outputs_sha256);
+      const expected = (await cluster.stepAll([mlpInput()])).ranks.map((rank) => rank.outputs_sha256);
       process.kill(pidOf(cluster, 0), 'SIGKILL');
       await until(() => cluster.state === 'recovering');
-      const { ranks } = await cluster.stepAll(mlpInput());
+      const { ranks } = await cluster.stepAll([mlpInput()]);
       expect(ranks.map((rank) => rank.outputs_sha256)).toEqual(expected);
       expect(cluster.state).toBe('ready');
     },

@@ -31,7 +31,7 @@ const clusterOf = (model: string, worldSize: number, quantize: Quantize): Cluste
 
 /** What a run's workers predict from the same random inputs. */
 const predict = (run: BenchRun, shards: PreparedShards) =>
-  withCluster(shards, run, async ({ cluster }) => (await cluster.stepAll(randomInputs(cluster.inputs, 1))).outputs);
+  withCluster(shards, run, async ({ cluster }) => cluster.step(randomInputs(cluster.inputs, 1)));
 
 it('prints the size, load time, step time and error of the full-size UNet', async () => {
   const model = findDenoiserModel(await modelOf('sd15-ts17'));

@@ -27,7 +27,11 @@ const conditionFor = (
 ): Promise<Conditioning> => {
   const [first] = inputs;
   const outputs = first === undefined ? [] : [{ ...first, name: 'out' }];
-  const binding = bindDenoiser({ inputs, outputs, step: async () => ({}) }, family, [1, 4, 6]);
+  const binding = bindDenoiser(
+    { inputs, outputs, step: async () => ({}), stepEach: async () => [] },
+    family,
+    [1, 4, 6],
+  );
   const context: EncodeContext = { encoders: new Map(), embeddingShape: binding.embeddingShape, zeroUnconditional };
   const asked = { prompt: 'four', seed: 0, numInferenceSteps: 1, guidanceScale: 5, ...image };
   return condition({ image: asked, width: 48, height: 32 }, withLengths(family), binding, context);

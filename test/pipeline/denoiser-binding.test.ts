@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { Denoiser } from '#tandem/coordinator/denoiser.js';
+import { type Denoiser, oneAfterAnother } from '#tandem/coordinator/denoiser.js';
 import { bindDenoiser } from '#tandem/coordinator/pipeline/denoiser-binding.js';
 import { symbolicSizes } from '#tandem/coordinator/pipeline/denoiser-sizes.js';
 import { flux } from '#tandem/coordinator/pipeline/families/flux.js';
@@ -20,15 +20,13 @@ const embeddings = spec('encoder_hidden_states', [2, 1, 3]);
 const echo = (inputs: readonly TensorSpec[]) => {
   const [first = sample] = inputs;
   const calls: Readonly<Record<string, HostTensor>>[] = [];
-  const denoiser: Denoiser = {
-    inputs,
-    outputs: [{ ...first, name: 'out_sample' }],
-    async step(feeds) {
-      calls.push(feeds);
-      const fed = feeds[first.name];
-      return fed === undefined ? {} : { out_sample: fed };
-    },
+  const step: Denoiser['step'] = async (feeds) => {
+    calls.push(feeds);
+    const fed = feeds[first.name];
+    return fed === undefined ? {} : { out_sample: fed };
   };
+  const outputs = [{ ...first, name: 'out_sample' }];
+  const denoiser: Denoiser = { inputs, outputs, step, stepEach: oneAfterAnother(step) };
   return { denoiser, calls };
 };
 

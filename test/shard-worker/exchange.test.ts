@@ -4,10 +4,12 @@ import { expect, it } from 'vitest';
 import type { Profile, SegmentEntry } from '#tandem/partition/manifest.js';
 import type { DType, HostTensor } from '#tandem/partition/tensor.js';
 import { BufferPool, ownBuffer } from '#tandem/shard-worker/buffers.js';
-import { Exchange } from '#tandem/shard-worker/exchange.js';
+import { Exchange, type Place } from '#tandem/shard-worker/exchange.js';
 import { encodeHeader } from '#tandem/shard-worker/frames.js';
 import { ExchangeInbox, ExchangeOutbox, PIECE_BYTES } from '#tandem/shard-worker/transport.js';
 import { errorOf, withDirectory } from '../cluster/helpers.js';
+
+const at = (step: number, segment: number, microBatch = 0): Place => ({ step, microBatch, segment });
 
 /** One all-to-all tensor per segment: every rank sends its `t` to all others. */
 const profileOf = (ranks: number, segments: readonly { dtype: DType; shape: readonly number[] }[]): Profile => {
@@ -68,10 +70,10 @@ it.each([
   await withExchanges(profileOf(2, [{ dtype: 'uint8', shape: [count] }]), async ([a, b]) => {
     const [fromA, fromB] = [bytes(count, 1), bytes(count, 2)];
     const [sent, , atA, atB] = await Promise.all([
-      a.send(1, 0, tensorOf('uint8', [count], fromA)),
-      b.send(1, 0, tensorOf('uint8', [count], fromB)),
-      a.receive(1, 0),
-      b.receive(1, 0),
+      a.send(at(1, 0), tensorOf('uint8', [count], fromA)),
+      b.send(at(1, 0), tensorOf('uint8', [count], fromB)),
+      a.receive(at(1, 0)),
+      b.receive(at(1, 0)),
     ]);
     expect(sent).toBe(count);
     expect(Buffer.compare(atA.t_1?.data ?? bytes(1, 0), fromB)).toBe(0);
@@ -82,8 +84,8 @@ it.each([
 it('keeps type and shape of fp16 tensors and their bits', async () => {
   const bits = new Uint8Array(Uint16Array.of(0x3c00, 0xfc00, 0x7e01, 0x8000).buffer);
   await withExchanges(profileOf(2, [{ dtype: 'float16', shape: [2, 2] }]), async ([a, b]) => {
-    await a.send(1, 0, tensorOf('float16', [2, 2], bits));
-    const { t_0: tensor } = await b.receive(1, 0);
+    await a.send(at(1, 0), tensorOf('float16', [2, 2], bits));
+    const { t_0: tensor } = await b.receive(at(1, 0));
     expect(tensor).toMatchObject({ dtype: 'float16', shape: [2, 2] });
     expect([...(tensor?.data ?? [])]).toEqual([...bits]);
   });
@@ -93,14 +95,30 @@ it('keeps what arrives early, for a later segment or a later step', async () => 
   const specs = [0, 1].map(() => ({ dtype: 'uint8' as const, shape: [3] }));
   await withExchanges(profileOf(2, specs), async ([a, b]) => {
     for (const step of [1, 2])
-      for (const segment of [0, 1]) await a.send(step, segment, tensorOf('uint8', [3], bytes(3, 10 * step + segment)));
+      for (const segment of [0, 1])
+        await a.send(at(step, segment), tensorOf('uint8', [3], bytes(3, 10 * step + segment)));
     await delay(50);
     for (const step of [1, 2]) {
       for (const segment of [0, 1]) {
-        const { t_0: tensor } = await b.receive(step, segment);
+        const { t_0: tensor } = await b.receive(at(step, segment));
         expect([...(tensor?.data ?? [])]).toEqual([...bytes(3, 10 * step + segment)]);
       }
     }
+  });
+});
+
+it('tells micro-batches of a step apart, and gives back what was sent of each once its peer is further on', async () => {
+  const specs = [0, 1].map(() => ({ dtype: 'uint8' as const, shape: [3] }));
+  await withExchanges(profileOf(2, specs), async ([a, b]) => {
+    const sent = [0, 1].map((microBatch) => tensorOf('uint8', [3], bytes(3, microBatch)));
+    for (const microBatch of [1, 0]) await a.send(at(1, 0, microBatch), sent[microBatch] ?? {});
+    for (const microBatch of [0, 1]) {
+      const { t_0: tensor } = await b.receive(at(1, 0, microBatch));
+      expect([...(tensor?.data ?? [])]).toEqual([...bytes(3, microBatch)]);
+    }
+    await b.send(at(1, 1, 1), tensorOf('uint8', [3], bytes(3, 9)));
+    await a.receive(at(1, 1, 1));
+    expect(a.takeDelivered(1)).toEqual([sent[1]?.t]);
   });
 });
 
@@ -109,8 +127,8 @@ it('brings three ranks together, whoever is first', async () => {
     const arrived = await Promise.all(
       exchanges.map(async (exchange, rank) => {
         await delay(20 * (2 - rank));
-        await exchange.send(1, 0, tensorOf('uint8', [4], bytes(4, rank)));
-        return exchange.receive(1, 0);
+        await exchange.send(at(1, 0), tensorOf('uint8', [4], bytes(4, rank)));
+        return exchange.receive(at(1, 0));
       }),
     );
     for (const [rank, tensors] of arrived.entries()) {
@@ -126,20 +144,20 @@ it('ends the wait for a peer that does not send, and names it', async () => {
   await withExchanges(
     profile,
     async ([a, b]) => {
-      await b.send(1, 0, tensorOf('uint8', [4], bytes(4, 1)));
-      const failing = errorOf(a.receive(1, 0));
+      await b.send(at(1, 0), tensorOf('uint8', [4], bytes(4, 1)));
+      const failing = errorOf(a.receive(at(1, 0)));
       await delay(50);
       expect(a.awaiting).toEqual([2]);
       const error = await failing;
       expect(error.code).toBe('EXCHANGE_TIMEOUT');
-      expect(error.message).toMatch(/Rank 0 waited 150 ms in step\/segment 1\/0 for "t_2" from rank 2/);
+      expect(error.message).toMatch(/Rank 0 waited 150 ms in step\/segment 1\.0\/0 for "t_2" from rank 2/);
       expect(a.awaiting).toEqual([]);
     },
     150,
   );
 });
 
-const HEADER = { from: 1, step: 1, segment: 0, tensor: 0, piece: 0, totalBytes: 4 };
+const HEADER = { from: 1, step: 1, microBatch: 0, segment: 0, tensor: 0, piece: 0, totalBytes: 4 };
 
 it.each<[string, Uint8Array, Uint8Array, RegExp]>([
   ['no header', Buffer.from('hello'), bytes(4, 0), /found 5 other bytes/],
@@ -156,12 +174,12 @@ it.each<[string, Uint8Array, Uint8Array, RegExp]>([
 ])('fails on a frame with %s, now and from then on', async (_, header, payload, text) => {
   await withExchanges(profileOf(2, [{ dtype: 'uint8', shape: [4] }]), async ([a], [endpoint = '']) => {
     const stranger = new ExchangeOutbox(endpoint);
-    const failing = errorOf(a.receive(1, 0));
+    const failing = errorOf(a.receive(at(1, 0)));
     await stranger.send(header, payload);
     const error = await failing;
     expect(error.code).toBe('EXCHANGE_FRAME');
     expect(error.message).toMatch(text);
-    expect(await errorOf(a.receive(1, 0))).toBe(error);
+    expect(await errorOf(a.receive(at(1, 0)))).toBe(error);
     stranger.close();
   });
 });

@@ -66,11 +66,13 @@ it('carries control messages with their bytes', async () => {
     }
     await server.send(
       'rank-3',
-      encodeMessage({ kind: 'step', network: 'denoiser', id: 1, inputs: { x: tensor }, want_outputs: true }),
+      encodeMessage({ kind: 'step', network: 'denoiser', id: 1, micro_batches: [{ x: tensor }], want_outputs: true }),
     );
     for await (const frame of client.messages()) {
       const message = decodeToWorker(frame);
-      expect(message.kind === 'step' && Buffer.compare(message.inputs.x?.data ?? data.subarray(1), data)).toBe(0);
+      expect(
+        message.kind === 'step' && Buffer.compare(message.micro_batches[0]?.x?.data ?? data.subarray(1), data),
+      ).toBe(0);
       break;
     }
     client.close();

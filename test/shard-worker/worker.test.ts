@@ -90,7 +90,13 @@ it('answers pings at once while a segment runs', async () => {
   await withWorker(async (rig) => {
     await rig.load({ shard_directory: fixture('slow') });
     await rig.next('loaded');
-    await rig.send({ kind: 'step', id: 1, network: 'denoiser', inputs: iterations(LONG_STEP), want_outputs: false });
+    await rig.send({
+      kind: 'step',
+      id: 1,
+      network: 'denoiser',
+      micro_batches: [iterations(LONG_STEP)],
+      want_outputs: false,
+    });
     await delay(200);
     for (let id = 0; id < 20; id += 1) {
       const start = performance.now();
@@ -105,7 +111,13 @@ it('ends at once when its coordinator is gone, even while a segment runs, and re
   await withWorker(async (rig) => {
     await rig.load({ shard_directory: fixture('slow') });
     await rig.next('loaded');
-    await rig.send({ kind: 'step', id: 1, network: 'denoiser', inputs: iterations(LONG_STEP), want_outputs: false });
+    await rig.send({
+      kind: 'step',
+      id: 1,
+      network: 'denoiser',
+      micro_batches: [iterations(LONG_STEP)],
+      want_outputs: false,
+    });
     await delay(200);
     rig.child.stdin?.destroy();
     await until(() => !isAlive(rig.child.pid ?? 0), 2000);
@@ -139,7 +151,7 @@ it('answers garbage with an error and goes on', async () => {
 
 it('refuses a step before load, a second load, and inputs that do not fit', async () => {
   await withWorker(async (rig) => {
-    const step = { kind: 'step' as const, id: 1, network: 'denoiser', inputs: mlpInput(), want_outputs: true };
+    const step = { kind: 'step' as const, id: 1, network: 'denoiser', micro_batches: [mlpInput()], want_outputs: true };
     await rig.send(step);
     expect(await problemOf(rig)).toMatch(/^PROTOCOL_ORDER: Expected "load" before "step"/);
     await rig.load();
@@ -150,7 +162,7 @@ it('refuses a step before load, a second load, and inputs that do not fit', asyn
     expect(await problemOf(rig)).toMatch(
       /^PROTOCOL_NETWORK: Expected a step of "denoiser".*found one of "vae_decoder"/,
     );
-    await rig.send({ ...step, inputs: {} });
+    await rig.send({ ...step, micro_batches: [{}] });
     expect(await problemOf(rig)).toMatch(/^STEP_INPUTS: .*"x" \(float32 \[2, 8\]\) is missing/);
   });
 });
@@ -159,7 +171,7 @@ it('abandons a step that waits for a peer when it is reset, says nothing of it, 
   await withWorker(async (rig) => {
     await rig.load();
     await rig.next('loaded');
-    const step = { kind: 'step' as const, network: 'denoiser', inputs: mlpInput(), want_outputs: true };
+    const step = { kind: 'step' as const, network: 'denoiser', micro_batches: [mlpInput()], want_outputs: true };
     const peers = [rig.exchange, `${rig.exchange}.new`];
     const reset = { kind: 'reset' as const, generation: 4, peers, exchange_timeout_ms: 400 };
     await rig.send({ ...step, id: 1 });
@@ -169,7 +181,7 @@ it('abandons a step that waits for a peer when it is reset, says nothing of it, 
     // Longer than the first step's own limit: had it gone on, it would have failed by now.
     await delay(400);
     await rig.send({ ...step, id: 2 });
-    expect(await problemOf(rig)).toMatch(/^EXCHANGE_TIMEOUT: Rank 0 waited 400 ms in step\/segment 2\/0/);
+    expect(await problemOf(rig)).toMatch(/^EXCHANGE_TIMEOUT: Rank 0 waited 400 ms in step\/segment 2\.0\/0/);
     await rig.send({ ...reset, after_step: 2, peers: [rig.exchange] });
     expect(await problemOf(rig)).toMatch(/^SHARD_WORLD_SIZE/);
   });
@@ -188,7 +200,7 @@ it('gives up on a peer that never sends, and names it', async () => {
   await withWorker(async (rig) => {
     await rig.load();
     await rig.next('loaded');
-    await rig.send({ kind: 'step', id: 1, network: 'denoiser', inputs: mlpInput(), want_outputs: true });
+    await rig.send({ kind: 'step', id: 1, network: 'denoiser', micro_batches: [mlpInput()], want_outputs: true });
     expect(await problemOf(rig)).toMatch(/^EXCHANGE_TIMEOUT: Rank 0 waited 300 ms .*"partial_1" from rank 1/);
   });
 });

@@ -39,6 +39,7 @@ interface BenchOptions extends Omit<DeviceOptions, 'tensorParallelSize' | 'confi
   readonly tensorParallelSize?: readonly number[];
   readonly dim: Dims;
   readonly steps: number;
+  readonly microBatches: number;
 }
 
 const HELP = `
@@ -47,6 +48,9 @@ session with as many threads as the last run's workers have together. The speedu
 
 With --cold, each run is started alone, once with its files only on the disk and once with them in memory; the speedup is
 then the last run's over plain's. Dropping files from memory takes Linux and GNU dd, but no privileges.
+
+With --micro-batches 2, each step runs the network twice, both under way at once, as guidance does where the model was opened
+for one prompt at a time: one computes while the other's tensors travel.
 
 Examples:
   $ tandem bench --config configs/single-cpu.yaml --config configs/dual-cpu.yaml
@@ -190,6 +194,7 @@ export const addBench = (program: Command, outer: ProcessContext): void => {
     .addOption(splitOption())
     .addOption(shardsOption())
     .option('--steps <n>', 'measured steps of each run', positiveInteger, 5)
+    .option('--micro-batches <n>', 'runs of the network in a step, all under way at once', positiveInteger, 1)
     .option('--seed <n>', 'seed of the random inputs', nonNegativeInteger, 0)
     .addOption(coldOption())
     .addOption(pageCacheOption())
@@ -201,7 +206,8 @@ export const addBench = (program: Command, outer: ProcessContext): void => {
     .action((model: string | undefined, options: BenchOptions, command: Command) =>
       withContext(outer, options, async (context) => {
         const { steps, seed, plain } = options;
-        const runs = await runsOf(model, options, command);
+        const { microBatches } = options;
+        const runs = (await runsOf(model, options, command)).map((run) => ({ ...run, microBatches }));
         if (options.cold) return runBenchCold(runs, options, context);
         const report = await bench({ ...context, runs, steps, seed, plain });
         context.print(report, () => benchText(report));
