@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { canonicalise } from '#tandem/partition/canonicalise.js';
 import { choose, type Plan, type WireDtype } from '#tandem/partition/choose.js';
+import type { CollectiveKind } from '#tandem/partition/collective.js';
 import { type Cut, cut } from '#tandem/partition/cut.js';
 import { type EmitOptions, type EmittedSegment, emitRank } from '#tandem/partition/emit.js';
 import { type Dims, fold } from '#tandem/partition/fold.js';
@@ -66,8 +67,11 @@ export const emitAll = (graph: Graph, plan: Plan, sections: Cut, options: EmitOp
   Array.from({ length: options.worldSize }, (_, rank) => emitRank(graph, plan, sections, rank, options));
 
 /** Tensors that are added up over the ranks, in one collective or, as a reduce-scatter and perhaps an all-gather, in two. */
-export const countSums = ({ collectives }: Pick<PlanReport, 'collectives'>): number =>
-  collectives.filter(({ kind }) => kind === 'all-reduce' || kind === 'reduce-scatter').length;
+export const countSums = ({
+  collectives,
+}: {
+  readonly collectives: readonly { readonly kind: CollectiveKind }[];
+}): number => collectives.filter(({ kind }) => kind === 'all-reduce' || kind === 'reduce-scatter').length;
 
 /** All-gathers that are not the second half of an all-reduce. */
 export const countGathers = ({ collectives }: Pick<PlanReport, 'collectives'>): number => {
