@@ -245,6 +245,15 @@ export const plan = async (modelPath: string, options: PartitionOptions): Promis
   return { ...makeReport(decided), alternatives, recommendation: recommend(alternatives) ?? null };
 };
 
+/**
+ * What each rank would hold: as `plan`, without the other ways to use the devices, which take as long again.
+ * @throws TandemError as `plan` does
+ */
+export const planRanks = async (modelPath: string, options: PartitionOptions): Promise<PlanReport['ranks']> => {
+  const source = await readModel(modelPath, { requireWeights: false });
+  return makeReport(await decideProfile(source, options.profiles[0] ?? {}, options)).ranks;
+};
+
 const isPrepared = ({ provider }: DeviceSpec, { prepare = true }: PartitionOptions): boolean =>
   prepare && isPreparable(provider);
 

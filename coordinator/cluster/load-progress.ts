@@ -1,17 +1,13 @@
-/** One progress figure out of many ranks': the sum over those that have reported. */
+/** One progress figure a stage out of many ranks': the sum over those that have reported. */
+import { type Count, ProgressSum } from '../../shard-worker/progress-sum.js';
 
 export class LoadProgress {
-  readonly #stages = new Map<string, Map<number, { readonly done: number; readonly total: number }>>();
+  readonly #stages = new Map<string, ProgressSum>();
 
   /** Takes a rank's report and returns the stage's sum. */
-  add(rank: number, stage: string, done: number, total: number): { done: number; total: number } {
-    const ranks = this.#stages.get(stage) ?? new Map<number, { readonly done: number; readonly total: number }>();
-    this.#stages.set(stage, ranks);
-    ranks.set(rank, { done, total });
-    const reports = [...ranks.values()];
-    return {
-      done: reports.reduce((sum, report) => sum + report.done, 0),
-      total: reports.reduce((sum, report) => sum + report.total, 0),
-    };
+  add(rank: number, stage: string, done: number, total: number): Count {
+    const sum = this.#stages.get(stage) ?? new ProgressSum();
+    this.#stages.set(stage, sum);
+    return sum.set(String(rank), { done, total });
   }
 }

@@ -93,7 +93,6 @@ const server = z.strictObject({
   drain_s: seconds.default(45).describe('After SIGTERM, until requests that have not finished are ended'),
 });
 
-/** Where a network runs; the words are repeated where one of them is expected and something else found. */
 const place = z.union([
   z.enum(['auto', 'coordinator', 'shard']),
   z.strictObject({ rank: z.number().int().min(0).describe('The device, by its place in the list of devices') }),
@@ -131,7 +130,7 @@ export const clusterSchema = z
       .enum(QUANTIZE)
       .default('none')
       .describe(
-        'int8: weights of linear layers and convolutions in a quarter of the bytes, faster, and rounded; cpu devices only',
+        "int8: weights of the denoiser's linear layers and convolutions in a quarter of the bytes, faster, and rounded; cpu devices only",
       ),
     placement: placement
       .prefault({})
@@ -146,7 +145,7 @@ export const clusterSchema = z
       .enum(['ahead', 'on-demand'])
       .default('ahead')
       .describe(
-        'Text encoder and VAE under `launch`. ahead: from the start on, beside the workers. on-demand: for the first picture',
+        'Text encoder and VAE under `launch`, in the coordinator or on the workers. ahead: from the start on. on-demand: for the first picture',
       ),
     shards: z
       .string()

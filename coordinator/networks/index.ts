@@ -32,7 +32,6 @@ import {
 } from './place.js';
 
 export { totalOf } from './choose.js';
-export { type NetworkReport, planPlacements } from './dry-run.js';
 export { denoiserRequest, type PlacedNetwork } from './place.js';
 
 /** A picture that the denoiser is opened for. */
@@ -81,8 +80,10 @@ export const prepareNetworks = async (
 ): Promise<PreparedNetworks> => {
   const networks: SideNetwork[] = [];
   let partitionMs = 0;
-  for (const { name, run } of placed) {
+  for (const { name, place, reason, run } of placed) {
     if (run === undefined) continue;
+    const where = place.kind === 'rank' ? `on rank ${place.rank}` : `split over ${run.members.length} ranks`;
+    hooks.onNotice?.(`${name} runs ${where}: ${reason}.`);
     const { directory, manifest, profile, ...shards } = await prepareShards({ ...hooks, ...run.request });
     const { members } = run;
     networks.push({ name, shardDirectory: directory, manifest, profile: profile.name, members, onDemand });

@@ -17,9 +17,9 @@ const schema: z.ZodType<Needs> = z.array(z.object({ weights: z.number(), activat
  * @throws TandemError as `plan` does; `PLAN_MEMORY` where it does not fit the devices' limits
  */
 export const planNeeds = async (request: ShardRequest): Promise<Needs> => {
-  const { plan } = await import('../../partition/index.js');
+  const { planRanks } = await import('../../partition/index.js');
   const { model, devices, dims, wireDtype, quantize, split, outputs, signal } = request;
-  const { ranks } = await plan(model.path, {
+  const ranks = await planRanks(model.path, {
     devices,
     profiles: [dims],
     wireDtype,

@@ -143,7 +143,7 @@ const openEncoders = async ({ encoders }: ModelDirectory, sessions: Sessions): P
   for (const { part, tokenizer } of encoders) {
     const name = part.folder;
     const words = await openTokenizer(tokenizer, part.tokens);
-    opened.set(name, openTextEncoder(await sessions(name), { name, outputs: part.outputs }, words));
+    opened.set(name, openTextEncoder(await sessions.of(name), { name, outputs: part.outputs }, words));
   }
   return opened;
 };
@@ -155,10 +155,10 @@ const openEncoders = async ({ encoders }: ModelDirectory, sessions: Sessions): P
 export const createPipeline = async (options: PipelineOptions): Promise<Pipeline> => {
   const model = await readModelDirectory(options.directory, options.scheduler);
   const thread = createSessionThread(options);
+  const sessions = openSessions(thread, model, options.networks);
   try {
-    const sessions = openSessions(thread, model, options.networks);
     const encoders = await openEncoders(model, sessions);
-    const vaeDecoder = openVaeDecoder(await sessions('vae_decoder'), model.latents);
+    const vaeDecoder = openVaeDecoder(await sessions.of('vae_decoder'), model.latents);
     const latents = options.size && latentsFor(model, options.size);
     const binding = bindDenoiser(await options.denoiser, model.family, latents);
     checkGuidanceInput(model, binding);
@@ -175,6 +175,7 @@ export const createPipeline = async (options: PipelineOptions): Promise<Pipeline
       close: () => thread.close(),
     };
   } catch (error) {
+    await sessions.settled();
     await thread.close();
     throw error;
   }

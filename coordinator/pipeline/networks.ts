@@ -140,27 +140,43 @@ const remoteSession = async ({ declared, network }: RemoteNetwork): Promise<Sess
   };
 };
 
-/** The session of a network that the model has. */
-export type Sessions = (name: NetworkName) => Promise<Session>;
+/** The sessions of a model's networks while they open. */
+export interface Sessions {
+  /** @throws TandemError `MODEL_INPUTS` for a network that the model does not have; as `SessionThread.open` does */
+  of(name: NetworkName): Promise<Session>;
+  /** Waits until nothing is being opened in this process: a thread that is ended in the middle of that takes the process with it. */
+  settled(): Promise<void>;
+}
 
-/** Begins to open all networks of a model but the denoiser: in the workers where they run there, else in this process. */
+/**
+ * Begins to open all networks of a model but the denoiser: in the workers where they run there, else in this process, one
+ * after the other until one fails.
+ */
 export const openSessions = (
   thread: SessionThread,
   model: ModelDirectory,
   remotes: ReadonlyMap<NetworkName, RemoteNetwork> = new Map(),
 ): Sessions => {
-  const opening = new Map(
-    [...networkFiles(model)].map(([name, file]) => {
-      const remote = remotes.get(name);
-      const session = remote === undefined ? thread.open(file) : remoteSession(remote);
-      // Whoever asks for it is told.
-      session.catch(() => undefined);
-      return [name, session];
-    }),
-  );
-  return async (name) => {
-    const session = await opening.get(name);
-    if (session === undefined) throw modelInputsError(name, ['The model does not have it.']);
-    return session;
+  const opening = new Map<NetworkName, Promise<Session>>();
+  let last: Promise<unknown> = Promise.resolve();
+  for (const [name, file] of networkFiles(model)) {
+    const remote = remotes.get(name);
+    const session = remote === undefined ? last.then(() => thread.open(file)) : remoteSession(remote);
+    // Whoever asks for it is told.
+    session.catch(() => undefined);
+    opening.set(name, session);
+    if (remote === undefined) last = session;
+  }
+  return {
+    async of(name) {
+      const session = await opening.get(name);
+      if (session === undefined) throw modelInputsError(name, ['The model does not have it.']);
+      return session;
+    },
+    settled: () =>
+      last.then(
+        () => undefined,
+        () => undefined,
+      ),
   };
 };

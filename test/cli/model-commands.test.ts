@@ -1,5 +1,5 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { makeScratch, SHIPPED_DIMS, tandem } from './tandem.js';
 
@@ -31,6 +31,7 @@ describe('tandem plan', () => {
         'blocks',
         'alternatives',
         'recommendation',
+        'networks',
       ]),
     );
     expect(report.collectives).toHaveLength(report.collective_count);
@@ -50,10 +51,27 @@ describe('tandem plan', () => {
     expect(readFileSync(page, 'utf8')).toContain('<h1>emoji-sd on 2 devices</h1>');
   });
 
-  it('prints tables for people', async () => {
+  it('prints tables for people, and where the other networks run, and why', async () => {
     const { stdout } = await run('plan', 'models/emoji-sd', '--config', 'configs/dual-cpu.yaml', ...SHIPPED_DIMS);
     expect(stdout).toMatch(/of the weights and .* of the work are split over 2 ranks/);
     expect(stdout).toMatch(/rank +device +weights +activations +work/);
+    expect(stdout).toMatch(/text_encoder +coordinator +.*iB +no device has a memory_limit/);
+  });
+
+  it('tells of each other network its place, the reason and what ranks hold of it', async () => {
+    const config = join(scratch.path, 'placed.yaml');
+    const device = '{ provider: cpu, memory_limit: 1GiB }';
+    const placement = 'placement: { text_encoder: shard }';
+    writeFileSync(config, `model: ${resolve('models/emoji-sd')}\ndevices: [${device}, ${device}]\n${placement}\n`);
+    const { stdout } = await run('plan', 'models/emoji-sd', '--config', config, ...SHIPPED_DIMS, '--json');
+    const { networks } = JSON.parse(stdout);
+    expect(networks).toMatchObject([
+      { name: 'text_encoder', placement: 'shard', reason: 'the config says so', ranks: [{ rank: 0 }, { rank: 1 }] },
+      { name: 'vae_decoder', placement: 'rank', reason: expect.stringMatching(/^most room: /), ranks: [{}] },
+    ]);
+    const [encoder, decoder] = networks;
+    expect(encoder.ranks[0].weight_bytes).toBeLessThan(0.75 * encoder.weight_bytes);
+    expect(decoder.ranks[0].weight_bytes).toBe(decoder.weight_bytes);
   });
 
   it('lists every symbolic dim that is left open, and one that the model does not have', async () => {

@@ -43,7 +43,14 @@ it('serves again with the same workers when `tandem launch` was killed, and leav
     const devices = '[{ provider: cpu, threads: 1 }, { provider: cpu, threads: 1 }]';
     await writeFile(
       file,
-      `model: ${resolve('models/emoji-sd')}\ndevices: ${devices}\nshards: shards\nserver: { port: 0 }\n`,
+      [
+        `model: ${resolve('models/emoji-sd')}`,
+        `devices: ${devices}`,
+        'shards: shards',
+        'placement: { text_encoder: shard, vae_decoder: { rank: 1 } }',
+        'server: { port: 0 }',
+        '',
+      ].join('\n'),
     );
     const first = await launch(file, runtime);
     const pids = new Set(first.pids);

@@ -1,7 +1,7 @@
 /** Models that cannot be split are named and refused; what cannot be split in a model runs whole, with a reason. */
 import { expect, it } from 'vitest';
 import { TandemError } from '#tandem/partition/errors.js';
-import { type PlanReport, plan } from '#tandem/partition/index.js';
+import { type PlanReport, plan, planRanks } from '#tandem/partition/index.js';
 import {
   type AttributeProto,
   AttributeType,
@@ -109,4 +109,28 @@ it('refuses an output whose size depends on data', async () => {
   );
   expect(error.code).toBe('MODEL_SHAPE');
   expect(error.message).toContain('"y"');
+});
+
+it('plans for the outputs that are wanted alone, and names those that the model does not have', async () => {
+  const model: SmallModel = {
+    inputs: { x: [3, 16] },
+    weights: { w: [16, 36], v: [36, 20] },
+    nodes: [node('MatMul', ['x', 'w'], 'y'), node('MatMul', ['y', 'v'], 'z')],
+    outputs: ['y', 'z'],
+  };
+  const weights = (outputs?: readonly string[]): Promise<number | undefined> =>
+    inDirectory(async (directory) => {
+      const [rank] = await planRanks(writeSmallModel(directory, model), {
+        devices: [{ provider: 'cpu', deviceId: 0 }],
+        profiles: [{}],
+        wireDtype: 'fp32',
+        ...(outputs ? { outputs } : {}),
+      });
+      return rank?.weight_bytes;
+    });
+  expect(await weights()).toBe(4 * (16 * 36 + 36 * 20));
+  expect(await weights(['y'])).toBe(4 * 16 * 36);
+  const error = await errorOf(weights(['y', 'pooled']));
+  expect(error.code).toBe('MODEL_OUTPUTS');
+  expect(error.message).toMatch(/the model has \(y, z\); found pooled/);
 });
