@@ -42,8 +42,12 @@ const tensor: z.ZodType<HostTensor> = z.object({ dtype, shape: z.array(z.number(
 const tensors = z.record(z.string(), tensor);
 const problem = z.object({ code: z.string(), message: z.string(), problems: z.array(z.string()) });
 
-/** A rank's memory, in bytes. `private_bytes` leaves out pages that are shared with other processes or backed by a file. */
-const memory = z.object({ private_bytes: z.number(), peak_private_bytes: z.number() });
+/**
+ * A rank's memory, in bytes. `private_bytes` leaves out pages that are shared with other processes or backed by a file;
+ * `mapped_bytes` are the most of those that came in since the process began: its mapped weights, which are given up first where
+ * memory runs short. On systems that do not tell them apart the weights are among the private ones.
+ */
+const memory = z.object({ private_bytes: z.number(), peak_private_bytes: z.number(), mapped_bytes: z.number() });
 
 /** Times of one step on one rank, in ms. `exchange_ms` is the time spent waiting for or moving activations. */
 const stepTimes = z.object({

@@ -49,6 +49,7 @@ export interface BenchRunReport {
     readonly pid: number;
     readonly weight_bytes: number;
     readonly peak_private_bytes: number;
+    readonly mapped_bytes: number;
   }[];
 }
 
@@ -57,7 +58,7 @@ export interface Speedup {
   /** Median step time. */
   readonly step: number;
   readonly load: number;
-  /** Peak private memory of the largest worker. */
+  /** Memory of the largest worker: its peak of private memory, and its weights where they are mapped. */
   readonly memory: number;
 }
 
@@ -150,8 +151,9 @@ const report = ({ contestant, latency, values, times }: Measured): BenchRunRepor
   };
 };
 
-const largestWorker = (run: BenchRunReport): number =>
-  Math.max(0, ...run.workers.map((worker) => worker.peak_private_bytes));
+/** bytes */
+export const largestWorker = (run: BenchRunReport): number =>
+  Math.max(0, ...run.workers.map((worker) => worker.peak_private_bytes + worker.mapped_bytes));
 
 /** How many times better `run` is than `baseline`. */
 export const compareRuns = (baseline: BenchRunReport, run: BenchRunReport): Speedup => ({

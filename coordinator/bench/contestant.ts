@@ -123,6 +123,7 @@ export const openPlain = async (
         pid: model.pid,
         weight_bytes: plain.weightBytes,
         peak_private_bytes: model.memory().peak_private_bytes,
+        mapped_bytes: model.memory().mapped_bytes,
       },
     ],
     close: () => model.close(),

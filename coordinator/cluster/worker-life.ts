@@ -209,7 +209,7 @@ export const newborn = (now: number): Health => ({
   progress: 0,
   progressAt: now,
   awaiting: [],
-  memory: { private_bytes: 0, peak_private_bytes: 0 },
+  memory: { private_bytes: 0, peak_private_bytes: 0, mapped_bytes: 0 },
 });
 
 const withProgress = (health: Health, progress: number, awaiting: readonly number[], now: number): Health => ({

@@ -26,6 +26,8 @@ export interface WorkerReport {
   readonly pid: number;
   readonly weight_bytes: number;
   readonly peak_private_bytes: number;
+  /** Weights and other files in memory. */
+  readonly mapped_bytes: number;
 }
 
 /** What `tandem generate` says; the JSON keys are a contract. */
@@ -70,6 +72,7 @@ export const reportWorkers = (cluster: Cluster): readonly WorkerReport[] =>
     pid,
     weight_bytes,
     peak_private_bytes: memory.peak_private_bytes,
+    mapped_bytes: memory.mapped_bytes,
   }));
 
 interface Rendered {

@@ -113,7 +113,7 @@ export const openPlainModel = async (request: PlainRequest): Promise<PlainModel>
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     execArgv: [],
   });
-  let memory: Memory = { private_bytes: 0, peak_private_bytes: 0 };
+  let memory: Memory = { private_bytes: 0, peak_private_bytes: 0, mapped_bytes: 0 };
   let openMs = 0;
   try {
     const opened = await ask(child, { kind: 'open', model, provider, deviceId, threads }, timeouts.loadMs, signal);

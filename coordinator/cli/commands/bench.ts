@@ -2,7 +2,7 @@
 import { basename } from 'node:path';
 import type { Command } from 'commander';
 import { inspect } from '../../../partition/index.js';
-import { type BenchReport, type BenchRunReport, bench, compareRuns } from '../../bench/bench.js';
+import { type BenchReport, type BenchRunReport, bench, compareRuns, largestWorker } from '../../bench/bench.js';
 import type { ColdPicture, ColdRun } from '../../bench/cold-contestant.js';
 import { withCalibration } from '../../calibration/index.js';
 import { formatBytes } from '../../config/bytes.js';
@@ -125,7 +125,6 @@ const runsOf = async (
 
 const runRow = (run: BenchRunReport, baseline: BenchRunReport): readonly string[] => {
   const { step, memory } = compareRuns(baseline, run);
-  const largest = Math.max(...run.workers.map((worker) => worker.peak_private_bytes));
   return [
     run.name,
     String(run.world_size),
@@ -135,7 +134,7 @@ const runRow = (run: BenchRunReport, baseline: BenchRunReport): readonly string[
     formatMs(run.step_ms.p99),
     run.predicted ? formatMs(run.predicted.step_ms) : '',
     formatRatio(step),
-    formatBytes(largest),
+    formatBytes(largestWorker(run)),
     formatRatio(memory),
   ];
 };
@@ -175,7 +174,7 @@ const benchText = (report: BenchReport): string => {
     '',
     formatTable(phases, all.map(phaseRow)),
     '',
-    `${baseline.step_ms.samples} steps each, in turns. "largest worker" is peak private memory; speedup and memory are against ${baseline.name}.`,
+    `${baseline.step_ms.samples} steps each, in turns. "largest worker" is its peak of private memory and its mapped weights; speedup and memory are against ${baseline.name}.`,
     ...(report.runs.some(({ predicted }) => predicted?.calibrated === false) ? [UNCALIBRATED] : []),
   ].join('\n');
 };
