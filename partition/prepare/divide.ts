@@ -76,6 +76,8 @@ class Pieces {
   readonly #runs: readonly (readonly NodeProto[])[];
   readonly #reads: readonly ReadonlySet<string>[];
   readonly #madeIn = new Map<string, number>();
+  /** The last piece that reads a tensor. */
+  readonly #lastRead: ReadonlyMap<string, number>;
   readonly #constants: ReadonlyMap<string, WeightSlice>;
   readonly #inputs: ReadonlyMap<string, TensorSpec>;
 
@@ -83,6 +85,7 @@ class Pieces {
     this.#segment = segment;
     this.#runs = runsOf(segment, count);
     this.#reads = this.#runs.map((nodes) => new Set(nodes.flatMap((node) => [...nodeReads(node)])));
+    this.#lastRead = new Map(this.#reads.flatMap((names, index) => [...names].map((name) => [name, index] as const)));
     this.#constants = new Map(segment.constants.map((slice) => [slice.name, slice]));
     this.#inputs = new Map(segment.inputs.map((spec) => [spec.name, spec]));
     for (const [index, nodes] of this.#runs.entries()) {
@@ -130,8 +133,7 @@ class Pieces {
   }
 
   #lastUse(name: string): number {
-    const read = this.#reads.findLastIndex((names) => names.has(name));
-    return Math.max(read, this.#madeIn.get(name) ?? 0);
+    return Math.max(this.#lastRead.get(name) ?? 0, this.#madeIn.get(name) ?? 0);
   }
 
   #outputs(index: number): readonly TensorSpec[] {
