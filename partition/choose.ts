@@ -297,10 +297,13 @@ export const choose = (graph: Graph, placements: Placements, options: ChooseOpti
     return { plan, share: Math.min(weights, flops) };
   };
   const isEnough = ({ share }: { readonly share: number }) => share >= WANTED_SHARE || options.rates.length === 1;
-  const undiscounted = attempt(0);
-  if (isEnough(undiscounted)) return undiscounted.plan;
-  let best = attempt(DISCOUNT_STEPS);
-  let [low, high] = [0, DISCOUNT_STEPS];
+  // Most need no discount or little, so it is doubled until it is enough, and then the least one is looked for.
+  let [low, high] = [-1, 0];
+  let best = attempt(high);
+  while (!isEnough(best) && high < DISCOUNT_STEPS) {
+    [low, high] = [high, Math.min(DISCOUNT_STEPS, Math.max(1, 2 * high))];
+    best = attempt(high);
+  }
   while (isEnough(best) && high - low > 1) {
     const middle = Math.floor((low + high) / 2);
     const tried = attempt(middle);
