@@ -134,12 +134,12 @@ def fuse(path, model_type):
 
 
 def check(model, folder, denoiser, inputs, dtype):
-    """Runs the skeleton over the weights that lie in `folder`; raises where it is not what PyTorch computes."""
+    """Runs the skeleton over the weights that lie in `folder`; raises where its first output is not what PyTorch computes."""
     path = Path(folder, "check.onnx")
     onnx.save(model, path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     fed = {each.name for each in session.get_inputs()}
-    (found,) = session.run(None, {name: value.numpy() for name, value in inputs.items() if name in fed})
+    found = session.run(None, {name: value.numpy() for name, value in inputs.items() if name in fed})[0]
     expected = denoiser(*inputs.values()).numpy()
     difference = float(np.abs(found.astype(np.float64) - expected).max() / np.abs(expected).max())
     print(f"  against PyTorch: largest relative difference {difference:.1e}")
