@@ -22,7 +22,7 @@ import torch
 from diffusers.models.transformers import transformer_flux
 from PIL import Image
 
-from export_tiny_sd import diffusers_config, pipeline_index, transformers_config
+from export_emoji_sd import diffusers_config, pipeline_index, transformers_config
 from skeleton import strip_metadata
 from tiny_pipelines import LATENT_CHANNELS, QWEN_WIDTH, T5_WIDTH, CLIP_WIDTH, build_pipeline
 from tiny_tokenizer import MAX_LENGTH, write_json

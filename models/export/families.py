@@ -20,7 +20,7 @@ from diffusers import (
 )
 
 from text_encoders import build_clip, build_qwen3, build_t5, encode, text_inputs
-from zimage import make_exportable
+from z_image import make_exportable
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def qwen_tokenizer():
     )
 
 
-def clip_encoder(tokenizer, width, projected):
+def clip_encoder(tokenizer, width, projected, heads=4):
     vocabulary = tokenizer.get_vocab()
     config = CLIPTextConfig(
         vocab_size=len(vocabulary),
@@ -86,7 +86,7 @@ def clip_encoder(tokenizer, width, projected):
         intermediate_size=2 * width,
         projection_dim=width,
         num_hidden_layers=2,
-        num_attention_heads=4,
+        num_attention_heads=heads,
         max_position_embeddings=MAX_LENGTH,
         bos_token_id=vocabulary[BEGIN],
         eos_token_id=vocabulary[END],

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
 import clip_tokenizer  # noqa: E402
-from clip_tokenizer import BEGIN, END  # noqa: E402, F401
+from clip_tokenizer import BEGIN, END, write_json  # noqa: E402, F401
 
 MAX_LENGTH = 77
 MERGES = 384

@@ -1,7 +1,11 @@
-"""Z-Image's transformer with real numbers, fixed sizes and a batch, so that it can be exported.
+"""Z-Image's transformer with real numbers, so that it can be exported.
 
 diffusers' ZImageTransformer2DModel rotates queries and keys by complex numbers, which ONNX has not, and takes lists of
-captions of any length. Here a rotation is a pair of real tables, and captions are padded to one length with a mask:
+captions of any length. A rotation of the pair (a, b) by the angle t is (a cos t - b sin t, a sin t + b cos t): what the
+complex product (a + bi)(cos t + i sin t) says. Two models come of that:
+
+- `make_exportable` leaves diffusers' code as it is but for the rotations, and takes captions of one length only.
+- `RealZImage` has fixed sizes and a batch, and captions padded to one length with a mask:
 
     hidden_states           [batch, channels, height, width]
     timestep                [batch], (1000 - t) / 1000
@@ -11,12 +15,14 @@ captions of any length. Here a rotation is a pair of real tables, and captions a
 What the reference does with a caption of L tokens is kept: it is padded to the next multiple of 32 with a learned token
 that is attended to like the others, and the picture's first position is the one after that. What lies beyond is masked.
 
-    python models/export/z_image.py        proves it equal to diffusers
+    python models/export/z_image.py        proves both equal to diffusers
 """
 
 import torch
 from diffusers import ZImageTransformer2DModel
-from diffusers.models.transformers.transformer_z_image import SEQ_MULTI_OF
+from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.transformers import transformer_z_image
+from diffusers.models.transformers.transformer_z_image import SEQ_MULTI_OF, RopeEmbedder
 
 MASKED = -1e9
 
@@ -31,17 +37,68 @@ def rotation_tables(axes_dims, axes_lens, theta):
     return tables
 
 
-def rotate(values, cosines, sines):
-    """[batch, tokens, heads, 2 n] by [batch, tokens, n]: neighbours are a complex number's two parts."""
-    real, imaginary = values.unflatten(-1, (-1, 2)).unbind(-1)
-    cosines, sines = cosines.unsqueeze(2), sines.unsqueeze(2)
+def pairs(values):
+    """[batch, tokens, heads, 2 n] as two of [batch, tokens, heads, n]: neighbours are a complex number's two parts."""
+    return values.unflatten(-1, (-1, 2)).unbind(-1)
+
+
+def rotate(parts, cosines, sines):
+    """`pairs` by angles [batch, tokens, 1, n], to [batch, tokens, heads, 2 n]."""
+    real, imaginary = parts
     return torch.stack([real * cosines - imaginary * sines, real * sines + imaginary * cosines], dim=-1).flatten(3)
+
+
+class RealRopeEmbedder(RopeEmbedder):
+    """Cosines and sines `[tokens, head size / 2, 2]` where the original has complex numbers `[tokens, head size / 2]`."""
+
+    def __init__(self, original):
+        super().__init__(original.theta, original.axes_dims, original.axes_lens)
+        tables = self.precompute_freqs_cis(self.axes_dims, self.axes_lens, theta=self.theta)
+        self.tables = [torch.view_as_real(table) for table in tables]
+
+    def __call__(self, ids):
+        return torch.cat([table[ids[:, axis].long()] for axis, table in enumerate(self.tables)], dim=1)
+
+
+class RealRotationProcessor:
+    """Z-Image's attention with `rotate` in place of complex products."""
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, freqs_cis=None):
+        query, key, value = (
+            project(hidden_states).unflatten(-1, (attn.heads, -1)) for project in (attn.to_q, attn.to_k, attn.to_v)
+        )
+        query, key = (norm(x) if norm else x for norm, x in ((attn.norm_q, query), (attn.norm_k, key)))
+        query, key = (rotate(pairs(x.float()), *freqs_cis.unsqueeze(2).unbind(-1)).type_as(x) for x in (query, key))
+        mask = attention_mask[:, None, None, :] if attention_mask is not None else None
+        attended = dispatch_attention_fn(query, key, value, attn_mask=mask)
+        return attn.to_out[0](attended.flatten(2, 3).to(value.dtype))
+
+
+def stack_equal(sequences, batch_first, padding_value):
+    """What `pad_sequence`, which TorchScript's exporter does not know, does for sequences of one length."""
+    if not batch_first or len({len(sequence) for sequence in sequences}) != 1:
+        raise ValueError("expected captions of one length and pictures of one size")
+    return torch.stack(sequences)
+
+
+def make_exportable(model):
+    """Changes a ZImageTransformer2DModel in place, and diffusers' module with it; returns the model."""
+    transformer_z_image.pad_sequence = stack_equal
+    model.rope_embedder = RealRopeEmbedder(model.rope_embedder)
+    for block in (*model.noise_refiner, *model.context_refiner, *model.layers):
+        block.attention.set_processor(RealRotationProcessor())
+    return model
+
+
+def rotate_heads(values, cosines, sines):
+    """[batch, tokens, heads, 2 n] by [batch, tokens, n]."""
+    return rotate(pairs(values), cosines.unsqueeze(2), sines.unsqueeze(2))
 
 
 def attend(attention, values, bias, rotation):
     heads = (attention.heads, -1)
-    query = rotate(attention.norm_q(attention.to_q(values).unflatten(-1, heads)), *rotation)
-    key = rotate(attention.norm_k(attention.to_k(values).unflatten(-1, heads)), *rotation)
+    query = rotate_heads(attention.norm_q(attention.to_q(values).unflatten(-1, heads)), *rotation)
+    key = rotate_heads(attention.norm_k(attention.to_k(values).unflatten(-1, heads)), *rotation)
     value = attention.to_v(values).unflatten(-1, heads)
     scores = query.transpose(1, 2) @ key.permute(0, 2, 3, 1) * query.shape[-1] ** -0.5
     if bias is not None:
@@ -134,9 +191,19 @@ class RealZImage(torch.nn.Module):
         )
 
 
+def relative(found, expected):
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+def check_equal(what, difference):
+    if not difference < 1e-5:
+        raise AssertionError(f"{what}: expected to equal diffusers', found a relative difference of {difference:.1e}")
+    return difference
+
+
 @torch.no_grad()
 def prove(model, sizes=((8, 12), (16, 16)), lengths=(5, 40), sequence=64):
-    """Largest difference from diffusers, relative to the largest value, over sizes and pairs of caption lengths."""
+    """RealZImage's largest difference from diffusers, relative to the largest value, over sizes and pairs of caption lengths."""
     worst = 0.0
     generator = torch.Generator().manual_seed(3)
     for height, width in sizes:
@@ -147,10 +214,19 @@ def prove(model, sizes=((8, 12), (16, 16)), lengths=(5, 40), sequence=64):
         found = RealZImage(model)(latents, timestep, states, mask)
         captions = [one[:length] for one, length in zip(states, lengths, strict=True)]
         expected = torch.stack(model(list(latents.unsqueeze(2)), timestep, captions, return_dict=False)[0]).squeeze(2)
-        worst = max(worst, float((found - expected).abs().max() / expected.abs().max()))
-    if not worst < 1e-5:
-        raise AssertionError(f"expected the real-valued transformer to equal diffusers', found a difference of {worst:.1e}")
-    return worst
+        worst = max(worst, relative(found, expected))
+    return check_equal("RealZImage", worst)
+
+
+@torch.no_grad()
+def prove_exportable(model):
+    """The same of `make_exportable`, for captions of one length. Changes the model."""
+    pictures = list(torch.randn(2, model.in_channels, 1, 12, 16))
+    captions = list(torch.randn(2, 37, model.config.cap_feat_dim))
+    step = torch.tensor([0.4, 0.7])
+    expected = torch.stack(model(pictures, step, captions, return_dict=False)[0])
+    found = torch.stack(make_exportable(model)(pictures, step, captions, return_dict=False)[0])
+    return check_equal("make_exportable", relative(found, expected))
 
 
 def main():
@@ -161,7 +237,8 @@ def main():
     ).eval()  # fmt: skip
     for parameter in model.parameters():
         parameter.data.add_(torch.randn_like(parameter) * 0.05)
-    print(f"largest relative difference {prove(model):.1e}")
+    print(f"RealZImage: largest relative difference {prove(model):.1e}")
+    print(f"make_exportable: largest relative difference {prove_exportable(model):.1e}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it, vi } from 'vitest';
-import { isHalf } from '../fixtures/families.js';
+import { dimsOf, isHalf } from '../fixtures/families.js';
 import { materialise } from '../fixtures/materialise.js';
 import { runSplit } from '../partition/small-model.js';
 
@@ -26,10 +26,17 @@ const CASES: readonly (readonly [name: string, speeds: readonly number[]])[] = [
   ['zimage-dynamo23', [3, 1, 2]],
   ['vae-dynamo18', [1, 1]],
   ['qwen3-dynamo23', [1, 1, 1]],
+  ['clip-dynamo18', [2, 1]],
+  ['clip-ts17-fused', [1, 1]],
+  ['sd3-dynamo18-qkv', [1, 1, 1]],
+  ['flux-dynamo23-qkv', [2, 1, 1]],
+  ['sd-optimum18', [1, 1]],
+  ['clip-optimum18', [1, 1, 1, 1]],
+  ['flux-optimum18', [1, 1, 1]],
 ];
 
 it.each(CASES)('%s at speeds %s', async (name, speeds) => {
   const path = await materialise(`families/${name}`, join(DIRECTORY, name));
-  const { error } = await runSplit(path, join(DIRECTORY, `${name}-shards`), speeds);
+  const { error } = await runSplit(path, join(DIRECTORY, `${name}-shards`), speeds, { dims: dimsOf(name) });
   expect(error).toBeLessThanOrEqual(isHalf(name) ? 1e-2 : 1e-4);
 });

@@ -6,7 +6,7 @@
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { type PlanReport, plan } from '#tandem/partition/index.js';
-import { isHalf, REAL_MODELS, type RealModel, SMALL_EXPORTS } from '../fixtures/families.js';
+import { type Dims, dimsOf, isHalf, REAL_MODELS, type RealModel, SMALL_EXPORTS } from '../fixtures/families.js';
 import { graphOnly, materialise } from '../fixtures/materialise.js';
 import { runSplit } from '../partition/small-model.js';
 import { countGathers, countSums, inDirectory } from '../partition/stages.js';
@@ -31,10 +31,10 @@ interface Planned {
   readonly seconds: number;
 }
 
-const planFor = async (path: string, worldSize: number): Promise<Planned> => {
+const planFor = async (path: string, worldSize: number, dims: Dims): Promise<Planned> => {
   const start = process.cpuUsage();
   const devices = Array.from({ length: worldSize }, () => ({ provider: 'cpu', deviceId: 0, speed: 1 }) as const);
-  const report = await plan(path, { devices, profiles: [{}], wireDtype: 'fp32' });
+  const report = await plan(path, { devices, profiles: [dims], wireDtype: 'fp32' });
   const { user, system } = process.cpuUsage(start);
   return { report, seconds: (user + system) / 1e6 };
 };
@@ -43,13 +43,15 @@ const planFor = async (path: string, worldSize: number): Promise<Planned> => {
 const measureExport = (name: string): Promise<Row> =>
   inDirectory(async (directory) => {
     const path = await materialise(name, join(directory, 'model'));
+    const dims = dimsOf(name);
     const errors: string[] = [];
     const reports: PlanReport[] = [];
     for (const worldSize of RANKS) {
-      const { error } = await runSplit(path, join(directory, `shards-${worldSize}`), Array(worldSize).fill(1));
+      const out = join(directory, `shards-${worldSize}`);
+      const { error } = await runSplit(path, out, Array(worldSize).fill(1), { dims });
       expect(error, `${name} on ${worldSize} ranks`).toBeLessThanOrEqual(isHalf(name) ? 1e-2 : 1e-4);
       errors.push(error.toExponential(1));
-      reports.push((await planFor(path, worldSize)).report);
+      reports.push((await planFor(path, worldSize, dims)).report);
     }
     const least = (share: (report: PlanReport) => number) => percent(Math.min(...reports.map(share)));
     const shares = [least((one) => one.sharded_weight_fraction), least((one) => one.sharded_flop_fraction)];
@@ -85,7 +87,7 @@ it('prints the plans of the published configurations', async () => {
   for (const model of REAL_MODELS) {
     await inDirectory(async (directory) => {
       const path = await graphOnly(model.skeleton, directory);
-      for (const worldSize of REAL_RANKS) printRow(describePlan(model, worldSize, await planFor(path, worldSize)));
+      for (const worldSize of REAL_RANKS) printRow(describePlan(model, worldSize, await planFor(path, worldSize, {})));
     });
   }
 });

@@ -55,7 +55,7 @@ describe('a batch that is split', () => {
   it('gives the whole model’s numbers on every rank, with one exchange', async () => {
     await inDirectory(async (directory) => {
       const modelPath = await materialise('tiny-ts17', directory);
-      const { error, weightBytes } = await runSplit(modelPath, `${directory}/shards`, [1, 1], 'batch');
+      const { error, weightBytes } = await runSplit(modelPath, `${directory}/shards`, [1, 1], { split: 'batch' });
       expect(error).toBeLessThan(1e-5);
       expect(weightBytes).toBeGreaterThan(30 * MIB);
     });

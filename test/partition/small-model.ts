@@ -134,16 +134,16 @@ export const weightBytes = ({ weights = {} }: SmallModel): number =>
 export const runSmallModel = (model: SmallModel, speeds: readonly number[]): Promise<Outcome> =>
   inDirectory(async (directory) => runSplit(writeSmallModel(directory, model), join(directory, 'shards'), speeds));
 
-/** Splits a model into `out`, unprepared, and does the same. */
+/** Splits a model into `out`, unprepared, and does the same. `dims` are sizes for its symbolic dims. */
 export const runSplit = (
   modelPath: string,
   out: string,
   speeds: readonly number[],
-  split: Split = 'tensor',
+  { split = 'tensor', dims = {} }: { readonly split?: Split; readonly dims?: Readonly<Record<string, number>> } = {},
 ): Promise<Outcome> =>
   runPartition(modelPath, out, {
     devices: speeds.map((speed) => ({ provider: 'cpu', deviceId: 0, speed })),
-    profiles: [{}],
+    profiles: [dims],
     wireDtype: 'fp32',
     split,
   });
