@@ -25,10 +25,9 @@ const OUTPUT_MS = 300;
 /**
  * Every message that arrives is memory that V8 counts as its own: each 64 MB of them it begins to mark a heap of 11 MB bit by bit,
  * on further threads and on that of every further message. One collection at once takes less than all that, of cores that
- * other ranks need: a step of the full-size UNet on two took 7 % less time. And a start fills 16 MB with modules that stay: fewer
- * collections of them made it 7 % shorter.
+ * other ranks need: a step of the full-size UNet on two took 7 % less time.
  */
-const NODE_FLAGS = ['--no-incremental-marking', '--single-threaded-gc', '--min-semi-space-size=16'];
+const NODE_FLAGS = ['--no-incremental-marking', '--single-threaded-gc'];
 
 export const WORKER_ENTRY = fileURLToPath(new URL('../../shard-worker/main.js', import.meta.url));
 
