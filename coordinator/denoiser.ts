@@ -28,6 +28,12 @@ export type Denoiser = Network;
 
 type Step = Network['step'];
 
+/** A network from what it declares and how it runs micro-batches. */
+export const networkFrom = (
+  { inputs, outputs }: Pick<Network, 'inputs' | 'outputs'>,
+  stepEach: Network['stepEach'],
+): Network => ({ inputs, outputs, stepEach, step: async (feeds) => ({ ...(await stepEach([feeds]))[0] }) });
+
 /** `stepEach` of a network that runs once at a time. */
 export const oneAfterAnother =
   (step: Step): Network['stepEach'] =>

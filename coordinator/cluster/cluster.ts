@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { TandemError } from '../../partition/errors.js';
 import type { HostTensor, TensorSpec } from '../../partition/tensor.js';
 import { tensorProblems } from '../../shard-worker/inputs.js';
-import type { Denoiser, Network } from '../denoiser.js';
+import { type Denoiser, type Network, networkFrom } from '../denoiser.js';
 import type { Endpoints } from './endpoints.js';
 import { clusterClosed, clusterFailed, restartsExhausted } from './errors.js';
 import { Group, type GroupOptions, type Loss } from './group.js';
@@ -83,10 +83,8 @@ export class Cluster implements Denoiser {
    * @throws TandemError `CLUSTER_NETWORK` where they run none of that name
    */
   network(name: string): Network {
-    const { inputs, outputs } = this.#networkOf(name).profile;
-    const stepEach = async (microBatches: readonly Inputs[]): Promise<StepAllResult['outputs']> =>
-      (await this.stepAll(microBatches, { network: name })).outputs;
-    return { inputs, outputs, stepEach, step: async (feeds) => ({ ...(await stepEach([feeds]))[0] }) };
+    const { profile } = this.#networkOf(name);
+    return networkFrom(profile, async (microBatches) => (await this.stepAll(microBatches, { network: name })).outputs);
   }
 
   /** The workers; index is the rank. */

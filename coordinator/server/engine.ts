@@ -10,7 +10,7 @@
 import { TandemError } from '../../partition/errors.js';
 import { byteLength, type HostTensor, type TensorSpec } from '../../partition/tensor.js';
 import { type Cluster, type ClusterState, DENOISER, type RankStep, type StepAllResult } from '../cluster/index.js';
-import type { Network } from '../denoiser.js';
+import { type Network, networkFrom } from '../denoiser.js';
 import { type PlacedNetwork, remotesOf } from '../networks/index.js';
 import { createPipeline, type Pipeline, type SchedulerName } from '../pipeline/index.js';
 
@@ -241,12 +241,9 @@ export class Engine {
 
   /** A network of the workers as the pipeline steps it, once they are there. */
   #networkOf(name: string): Promise<Network> {
-    const network = this.#opened.promise.then((cluster): Network => {
-      const { inputs, outputs } = cluster.network(name);
-      const stepEach = async (microBatches: readonly Inputs[]): Promise<StepAllResult['outputs']> =>
-        (await this.#step(microBatches, name)).outputs;
-      return { inputs, outputs, stepEach, step: async (feeds) => ({ ...(await stepEach([feeds]))[0] }) };
-    });
+    const network = this.#opened.promise.then((cluster) =>
+      networkFrom(cluster.network(name), async (microBatches) => (await this.#step(microBatches, name)).outputs),
+    );
     // A pipeline that fails first does not ask for it.
     network.catch(() => undefined);
     return network;

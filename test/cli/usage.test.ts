@@ -43,6 +43,7 @@ describe('tandem', () => {
     },
     { args: ['bench'], says: /Expected --config FILE/ },
     { args: ['bench', 'models/emoji-sd', '--config', 'configs/dual-cpu.yaml'], says: /not both/ },
+    { args: ['bench', 'models/emoji-sd', '--cold', '--micro-batches', '2'], says: /--micro-batches and --cold/ },
   ])('does not understand $args, says why and ends with status 2', async ({ args, says }) => {
     const { status, stdout, stderr } = await run(...args);
     expect(status).toBe(2);

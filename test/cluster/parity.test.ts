@@ -58,6 +58,7 @@ it('runs micro-batches at once, each with the result that it has alone', async (
         [1.5, 1.5],
       ]);
       expect(ranks[1]?.outputs).toEqual(outputs);
+      expect(ranks.map(({ times }) => times.sent_bytes)).toEqual([3 * ((20 << 20) + 4), 3 * ((20 << 20) + 4)]);
       expect(new Set(ranks.map(({ outputs_sha256 }) => outputs_sha256)).size).toBe(1);
     }
     expect((await errorOf(cluster.stepAll([]))).code).toBe('STEP_INPUTS');

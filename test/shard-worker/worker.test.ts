@@ -86,17 +86,20 @@ const problemOf = async (rig: Rig): Promise<string> => {
   return `${error.code}: ${error.message}`;
 };
 
+/** Keeps a worker of the `slow` fixture busy. */
+const longStep = () => ({
+  kind: 'step' as const,
+  id: 1,
+  network: 'denoiser',
+  micro_batches: [iterations(LONG_STEP)],
+  want_outputs: false,
+});
+
 it('answers pings at once while a segment runs', async () => {
   await withWorker(async (rig) => {
     await rig.load({ shard_directory: fixture('slow') });
     await rig.next('loaded');
-    await rig.send({
-      kind: 'step',
-      id: 1,
-      network: 'denoiser',
-      micro_batches: [iterations(LONG_STEP)],
-      want_outputs: false,
-    });
+    await rig.send(longStep());
     await delay(200);
     for (let id = 0; id < 20; id += 1) {
       const start = performance.now();
@@ -111,13 +114,7 @@ it('ends at once when its coordinator is gone, even while a segment runs, and re
   await withWorker(async (rig) => {
     await rig.load({ shard_directory: fixture('slow') });
     await rig.next('loaded');
-    await rig.send({
-      kind: 'step',
-      id: 1,
-      network: 'denoiser',
-      micro_batches: [iterations(LONG_STEP)],
-      want_outputs: false,
-    });
+    await rig.send(longStep());
     await delay(200);
     rig.child.stdin?.destroy();
     await until(() => !isAlive(rig.child.pid ?? 0), 2000);

@@ -206,6 +206,8 @@ export const addBench = (program: Command, outer: ProcessContext): void => {
       withContext(outer, options, async (context) => {
         const { steps, seed, plain } = options;
         const { microBatches } = options;
+        if (options.cold && microBatches > 1)
+          throw usageError('--micro-batches and --cold cannot both be given: a start has no steps to overlap.');
         const runs = (await runsOf(model, options, command)).map((run) => ({ ...run, microBatches }));
         if (options.cold) return runBenchCold(runs, options, context);
         const report = await bench({ ...context, runs, steps, seed, plain });
