@@ -1,5 +1,5 @@
 /** What the pipeline needs of a network that runs elsewhere: the seam between it and the running workers. */
-import type { HostTensor, TensorSpec } from '../partition/tensor.js';
+import type { HostTensor, TensorSpec } from '../common/tensor.js';
 
 /** A network, wherever it runs. */
 export interface Network {

@@ -1,5 +1,5 @@
 /** How long-running functions tell their caller what they do, and how the caller stops them. */
-import { TandemError } from '../partition/errors.js';
+import { TandemError } from '../common/errors.js';
 
 export interface Hooks {
   /** `done` of `total` in the stage's own unit (bytes, segments, steps). */

@@ -1,6 +1,8 @@
 /** What the package exports: each command of the command line as a typed function, and what they take and give. */
 
-export { TandemError } from '../partition/errors.js';
+export { TandemError } from '../common/errors.js';
+export { PROVIDERS, type Provider } from '../common/onnxruntime.js';
+export type { DType, HostTensor, TensorSpec } from '../common/tensor.js';
 export {
   type DeviceSpec,
   inspect,
@@ -12,8 +14,6 @@ export {
   type Quantize,
   type Split,
 } from '../partition/index.js';
-export { PROVIDERS, type Provider } from '../partition/onnxruntime.js';
-export type { DType, HostTensor, TensorSpec } from '../partition/tensor.js';
 export { type BenchReport, type BenchRequest, type BenchRun, type BenchRunReport, bench } from './bench/bench.js';
 export { type CalibrateRequest, calibrate, withCalibration } from './calibration/index.js';
 export { type Cluster, launchCluster } from './cluster/index.js';

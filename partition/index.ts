@@ -6,31 +6,31 @@
  */
 
 import { basename, posix } from 'node:path';
-import { findAlternatives, recommend } from './alternatives.js';
-import { canonicalise } from './canonicalise.js';
-import type { WireDtype } from './choose.js';
-import { type DecideOptions, decide, type Programs, type Split } from './decide.js';
-import type { EmittedSegment } from './emit.js';
-import { TandemError } from './errors.js';
-import { type Dims, declaredInputs, declaredOutputs, fold } from './fold.js';
-import type { Graph, Node } from './graph.js';
-import { FORMAT_VERSION, type Manifest, type PreparedFor, type Profile, type Quantize } from './manifest.js';
+import { TandemError } from '../common/errors.js';
+import type { TensorMetadata } from '../common/onnxruntime.js';
+import type { TensorSpec } from '../common/tensor.js';
+import { TOOL_VERSION } from '../common/version.js';
+import { canonicalise } from './clean/canonicalise.js';
+import { type Dims, declaredInputs, declaredOutputs, fold } from './clean/fold.js';
+import type { Graph, Node } from './graph/graph.js';
+import { findScopes } from './graph/scopes.js';
 import { createGraph, createModel } from './onnx/index.js';
-import type { TensorMetadata } from './onnxruntime.js';
-import { divideLargeSegments } from './prepare/divide.js';
-import { findTarget, isPreparable } from './prepare/target.js';
-import { quantizePrograms } from './quantize.js';
-import type { RatedDevice } from './rates.js';
-import { type ReadOptions, readModel, type SourceModel } from './read.js';
-import { type Decided, makeReport, type PlanReport, sentBytes } from './report.js';
+import { findTarget, isPreparable } from './optimise/target.js';
+import { findAlternatives, recommend } from './plan/alternatives.js';
+import type { WireDtype } from './plan/choose.js';
+import { type DecideOptions, decide, type Programs, type Split } from './plan/decide.js';
+import type { RatedDevice } from './plan/rates.js';
+import { type Decided, makeReport, type PlanReport, sentBytes } from './plan/report.js';
+import { type ReadOptions, readModel, type SourceModel } from './read/index.js';
 import { operatorKey } from './rules/index.js';
-import { findScopes } from './scopes.js';
-import type { TensorSpec } from './tensor.js';
-import { TOOL_VERSION } from './version.js';
-import type { RankContent } from './write.js';
-import { writeShardDirectory } from './write.js';
+import { divideLargeSegments } from './segments/divide.js';
+import type { EmittedSegment } from './segments/emit.js';
+import { quantizePrograms } from './segments/quantize/index.js';
+import type { RankContent } from './write/index.js';
+import { writeShardDirectory } from './write/index.js';
+import { FORMAT_VERSION, type Manifest, type PreparedFor, type Profile, type Quantize } from './write/manifest.js';
 
-export { checkPrepared, findPreparedMismatch } from './prepare/target.js';
+export { checkPrepared, findPreparedMismatch } from './optimise/target.js';
 export type { Manifest, PlanReport, Quantize, Split };
 
 /** A device of the cluster as the planner sees it; index in the list is the rank. */

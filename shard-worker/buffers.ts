@@ -2,7 +2,7 @@
  * Memory for tensors, used again instead of given back: a step of a full-size network makes and drops hundreds of megabytes,
  * which V8 would zero before and collect after.
  */
-import { byteLength, type HostTensor, type TensorSpec } from '../partition/tensor.js';
+import { byteLength, type HostTensor, type TensorSpec } from '../common/tensor.js';
 
 /** Free buffers, by size: the sizes of a step are those of the step before. */
 export class BufferPool {

@@ -2,9 +2,9 @@
 import { createHash } from 'node:crypto';
 import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Checksum } from '../partition/checksum.js';
-import { TandemError } from '../partition/errors.js';
-import type { FileEntry, Manifest, Profile } from '../partition/manifest.js';
+import { Checksum } from '../common/checksum.js';
+import { TandemError } from '../common/errors.js';
+import type { FileEntry, Manifest, Profile } from '../partition/write/manifest.js';
 
 const READ_BYTES = 4 << 20;
 const READS_AHEAD = 4;

@@ -2,8 +2,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Piscina } from 'piscina';
-import { TandemError } from '../partition/errors.js';
-import { providerUnavailable } from '../partition/onnxruntime.js';
+import { TandemError } from '../common/errors.js';
+import { providerUnavailable } from '../common/onnxruntime.js';
 import type { Answer, FinishTask, OpenTask, RunResult, RunTask, Tensors } from './compute-protocol.js';
 import type { Problem } from './protocol.js';
 

@@ -2,9 +2,10 @@
  * What the worker's main thread asks of its compute thread. Tensors that are exchanged lie in memory that both threads see, which
  * belongs to the main thread: the compute thread copies from there and into there while it runs a segment, and keeps no view of it.
  */
-import type { PreparedFor, SegmentEntry } from '../partition/manifest.js';
-import type { Provider } from '../partition/onnxruntime.js';
-import type { HostTensor } from '../partition/tensor.js';
+
+import type { Provider } from '../common/onnxruntime.js';
+import type { HostTensor } from '../common/tensor.js';
+import type { PreparedFor, SegmentEntry } from '../partition/write/manifest.js';
 import type { Problem } from './protocol.js';
 
 export type Tensors = Readonly<Record<string, HostTensor>>;

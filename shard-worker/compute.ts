@@ -3,17 +3,17 @@
  * Piscina calls the exported functions by name. ONNX Runtime blocks this thread while a segment runs; the main thread stays
  * free to answer pings.
  */
-import { TandemError } from '../partition/errors.js';
-import type { PreparedFor, SegmentEntry } from '../partition/manifest.js';
+import { TandemError } from '../common/errors.js';
 import {
   type LocalSession,
   ONNXRUNTIME_VERSION,
   openSession,
   type Provider,
   type TensorMetadata,
-} from '../partition/onnxruntime.js';
-import { openPrepared } from '../partition/prepare/open.js';
-import type { HostTensor, TensorSpec } from '../partition/tensor.js';
+} from '../common/onnxruntime.js';
+import type { HostTensor, TensorSpec } from '../common/tensor.js';
+import { openPrepared } from '../partition/optimise/open.js';
+import type { PreparedFor, SegmentEntry } from '../partition/write/manifest.js';
 import { BufferPool, ownBuffer } from './buffers.js';
 import type { Answer, FinishTask, OpenTask, RunResult, RunTask, Tensors } from './compute-protocol.js';
 import { toProblem } from './problem.js';

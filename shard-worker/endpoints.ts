@@ -2,7 +2,7 @@
  * Which addresses Tandem's sockets may use: unix sockets and the loopback. Traffic is neither encrypted nor
  * authenticated, so an address that another machine could reach is refused.
  */
-import { TandemError } from '../partition/errors.js';
+import { TandemError } from '../common/errors.js';
 
 // `sun_path` has 108 bytes on Linux and 104 on macOS, one of which ends the string.
 const MAX_SOCKET_PATH_BYTES = process.platform === 'darwin' ? 103 : 107;

@@ -2,9 +2,9 @@
  * Moves tensors between ranks: after a segment a rank pushes that segment's `sends` to its peers and waits for its
  * `receives`. A faster peer may already send for a later segment or step; what arrives early is kept until asked for.
  */
-import { TandemError } from '../partition/errors.js';
-import type { Profile, Receive, Send } from '../partition/manifest.js';
-import { byteLength, type HostTensor } from '../partition/tensor.js';
+import { TandemError } from '../common/errors.js';
+import { byteLength, type HostTensor } from '../common/tensor.js';
+import type { Profile, Receive, Send } from '../partition/write/manifest.js';
 import type { BufferPool } from './buffers.js';
 import { decodeHeader, encodeHeader, type PieceHeader, pieceCount, pieceOf } from './frames.js';
 import { Gathering, tensorKey } from './gathering.js';

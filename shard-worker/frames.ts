@@ -3,7 +3,7 @@
  * The header, little-endian: magic u16, sender u16, segment u32, tensor u16, micro-batch u16, piece u32, step f64, bytes of the
  * whole tensor f64.
  */
-import { TandemError } from '../partition/errors.js';
+import { TandemError } from '../common/errors.js';
 import { PIECE_BYTES } from './transport.js';
 
 const MAGIC = 0x5444;

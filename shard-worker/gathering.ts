@@ -1,7 +1,7 @@
 /** The tensors that arrive at a rank after one segment of one step, put together from their pieces. */
-import { TandemError } from '../partition/errors.js';
-import type { Receive } from '../partition/manifest.js';
-import type { HostTensor } from '../partition/tensor.js';
+import { TandemError } from '../common/errors.js';
+import type { HostTensor } from '../common/tensor.js';
+import type { Receive } from '../partition/write/manifest.js';
 import type { BufferPool } from './buffers.js';
 import { type PieceHeader, pieceCount, pieceOf } from './frames.js';
 

@@ -1,5 +1,5 @@
 /** Compares tensors with what a model wants; used on both sides of the wire. */
-import { byteLength, type HostTensor, type TensorSpec } from '../partition/tensor.js';
+import { byteLength, type HostTensor, type TensorSpec } from '../common/tensor.js';
 
 const describe = (tensor: { readonly dtype: string; readonly shape: readonly number[] }): string =>
   `${tensor.dtype} [${tensor.shape.join(', ')}]`;

@@ -8,7 +8,7 @@
  */
 import { timingSafeEqual } from 'node:crypto';
 import { parseArgs } from 'node:util';
-import { TandemError } from '../partition/errors.js';
+import { TandemError } from '../common/errors.js';
 import { STEP_ABANDONED } from './exchange.js';
 import { endNow, endWithCoordinator, Patience } from './lifetime.js';
 import { MemoryWatch } from './memory.js';

@@ -2,7 +2,7 @@
  * A step's way through a rank's program: `run segment, exchange, run segment, ...`. The micro-batches of a step go through it each
  * by itself, so that one computes while another's tensors travel (dual batch overlap).
  */
-import type { SegmentEntry } from '../partition/manifest.js';
+import type { SegmentEntry } from '../partition/write/manifest.js';
 import type { BufferPool } from './buffers.js';
 import type { ComputePool } from './compute-pool.js';
 import type { Tensors } from './compute-protocol.js';

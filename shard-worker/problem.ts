@@ -1,5 +1,5 @@
 /** Errors as data. Apart from the messages' schemas, which the compute thread does without: it is sooner ready. */
-import { TandemError } from '../partition/errors.js';
+import { TandemError } from '../common/errors.js';
 import type { Problem } from './protocol.js';
 
 /** Any error as data, for a `failed` message. */

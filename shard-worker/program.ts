@@ -2,7 +2,7 @@
  * Several networks as one program: the segments of all of them one after the other, numbered the same on every rank. A step runs
  * one network's stretch of it, so that loading, running and exchanging need not know how many networks there are.
  */
-import type { Profile, SegmentEntry } from '../partition/manifest.js';
+import type { Profile, SegmentEntry } from '../partition/write/manifest.js';
 
 /** A network and who runs it. */
 export interface NetworkProgram {

@@ -23,7 +23,7 @@
  *                  reset_done ->       <- step
  */
 import { z } from 'zod';
-import { DTYPES, type DType, type HostTensor } from '../partition/tensor.js';
+import { DTYPES, type DType, type HostTensor } from '../common/tensor.js';
 
 export const PROTOCOL_VERSION = 3;
 

@@ -1,9 +1,9 @@
 /** One rank: its networks, its exchange with the peers, and the steps that it runs with them. */
 import { createHash } from 'node:crypto';
-import { TandemError } from '../partition/errors.js';
-import type { Profile } from '../partition/manifest.js';
-import { checkProvider } from '../partition/onnxruntime.js';
-import { byteLength, type TensorSpec } from '../partition/tensor.js';
+import { TandemError } from '../common/errors.js';
+import { checkProvider } from '../common/onnxruntime.js';
+import { byteLength, type TensorSpec } from '../common/tensor.js';
+import type { Profile } from '../partition/write/manifest.js';
 import { BufferPool, sharedBuffer } from './buffers.js';
 import { ComputePool } from './compute-pool.js';
 import type { Tensors } from './compute-protocol.js';

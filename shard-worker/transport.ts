@@ -6,7 +6,7 @@
  */
 import { existsSync } from 'node:fs';
 import { Dealer, Pull, Push, Router, type Socket } from 'zeromq';
-import { TandemError } from '../partition/errors.js';
+import { TandemError } from '../common/errors.js';
 import { checkEndpoint, socketPath } from './endpoints.js';
 
 export const MB = 1 << 20;

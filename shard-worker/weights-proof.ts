@@ -5,7 +5,7 @@
  */
 import { readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { FileEntry, Manifest } from '../partition/manifest.js';
+import type { FileEntry, Manifest } from '../partition/write/manifest.js';
 import { checkRankFiles, rankFiles, readThrough } from './check.js';
 import type { Loader } from './loader.js';
 

@@ -1,7 +1,7 @@
 /** Control messages to and from bytes: msgpack, then the schemas of `protocol.ts`. Nothing unchecked passes. */
 import { Packr } from 'msgpackr';
 import type { z } from 'zod';
-import { TandemError } from '../partition/errors.js';
+import { TandemError } from '../common/errors.js';
 import { type FromWorker, fromWorker, type ToWorker, toWorker } from './protocol.js';
 
 export { toProblem } from './problem.js';

@@ -1,8 +1,8 @@
 /** Measures runs against each other, step by step in turns, and against one plain ONNX Runtime session. */
 import { Bench, type Statistics } from 'tinybench';
-import { TandemError } from '../../partition/errors.js';
+import { TandemError } from '../../common/errors.js';
 import { type PlanReport, plan } from '../../partition/index.js';
-import { readModel } from '../../partition/read.js';
+import { readModel } from '../../partition/read/index.js';
 import { checkCancelled, type Hooks } from '../hooks.js';
 import { type PreparedShards, prepareShards } from '../shards/prepare.js';
 import { closing } from '../start-cluster.js';

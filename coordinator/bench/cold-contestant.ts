@@ -1,6 +1,6 @@
 /** One side of a race to the first result: its files, and how it is started. */
 import { join } from 'node:path';
-import type { HostTensor, TensorSpec } from '../../partition/tensor.js';
+import type { HostTensor, TensorSpec } from '../../common/tensor.js';
 import { type Denoiser, oneAfterAnother } from '../denoiser.js';
 import type { Hooks } from '../hooks.js';
 import { createPipeline, type ImageRequest, type SchedulerName } from '../pipeline/index.js';

@@ -1,6 +1,6 @@
 /** Measures starts: from no process at all to the first step and the first picture, with cold and with warm files. */
 import { statSync } from 'node:fs';
-import { TandemError } from '../../partition/errors.js';
+import { TandemError } from '../../common/errors.js';
 import { checkCancelled, type Hooks } from '../hooks.js';
 import { type PreparedShards, prepareShards } from '../shards/prepare.js';
 import { closing } from '../start-cluster.js';

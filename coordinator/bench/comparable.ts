@@ -1,5 +1,5 @@
 /** Runs can be compared where they do the same work. */
-import { TandemError } from '../../partition/errors.js';
+import { TandemError } from '../../common/errors.js';
 import type { BenchRun } from './contestant.js';
 
 /**

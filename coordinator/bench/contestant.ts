@@ -1,6 +1,7 @@
 /** What takes part in a benchmark: a cluster of workers, or the whole model in one session. */
+
+import type { TensorSpec } from '../../common/tensor.js';
 import type { PlanReport } from '../../partition/index.js';
-import type { TensorSpec } from '../../partition/tensor.js';
 import type { StepTimes } from '../../shard-worker/protocol.js';
 import type { ClusterConfig, DeviceConfig } from '../config/index.js';
 import { reportWorkers, type WorkerReport } from '../generate/generate.js';

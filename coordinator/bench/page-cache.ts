@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { promisify } from 'node:util';
-import { TandemError } from '../../partition/errors.js';
+import { TandemError } from '../../common/errors.js';
 
 const run = promisify(execFile);
 const DROP_LIMIT_MS = 60_000;

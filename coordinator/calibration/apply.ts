@@ -1,6 +1,6 @@
 /** Gives devices the rates that were measured; apart from the measuring, which every start but the first does without. */
 import { fitRates } from '../../partition/calibrate/fit.js';
-import { RATES, type Rates } from '../../partition/rates.js';
+import { RATES, type Rates } from '../../partition/plan/rates.js';
 import type { ClusterConfig, DeviceConfig } from '../config/index.js';
 import { type CalibratedDevice, type Calibration, readCalibration } from './file.js';
 

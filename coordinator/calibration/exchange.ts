@@ -2,9 +2,9 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type ProbeShape, writeProbe } from '../../partition/probe.js';
-import type { HostTensor } from '../../partition/tensor.js';
-import { TOOL_VERSION } from '../../partition/version.js';
+import type { HostTensor } from '../../common/tensor.js';
+import { TOOL_VERSION } from '../../common/version.js';
+import { type ProbeShape, writeProbe } from '../../partition/calibrate/probe.js';
 import type { DeviceConfig } from '../config/index.js';
 import type { Hooks } from '../hooks.js';
 import { type ClusterSettings, withCluster } from '../start-cluster.js';

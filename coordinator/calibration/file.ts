@@ -3,9 +3,9 @@ import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { dirname } from 'node:path';
 import { z } from 'zod';
-import { TandemError } from '../../partition/errors.js';
-import { ONNXRUNTIME_VERSION, PROVIDERS, type Provider } from '../../partition/onnxruntime.js';
-import { OPERATOR_CLASSES } from '../../partition/rates.js';
+import { TandemError } from '../../common/errors.js';
+import { ONNXRUNTIME_VERSION, PROVIDERS, type Provider } from '../../common/onnxruntime.js';
+import { OPERATOR_CLASSES } from '../../partition/plan/rates.js';
 
 const FORMAT_VERSION = 1;
 

@@ -1,7 +1,7 @@
 /** The measuring process from the outside. */
 import { type ChildProcess, fork } from 'node:child_process';
+import { TandemError } from '../../common/errors.js';
 import type { Measured } from '../../partition/calibrate/index.js';
-import { TandemError } from '../../partition/errors.js';
 import { KEEP_FREED_MEMORY } from '../cluster/index.js';
 import { cancelled, type Hooks } from '../hooks.js';
 import type { FromMeasuring, MeasureRequest } from './protocol.js';

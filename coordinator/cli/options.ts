@@ -1,10 +1,10 @@
 /** How options' texts become values; a text that is none is a usage error. */
 import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { TandemError } from '../../partition/errors.js';
+import { TandemError } from '../../common/errors.js';
+import { PROVIDERS, type Provider } from '../../common/onnxruntime.js';
 import type { Split } from '../../partition/index.js';
-import { QUANTIZE, type Quantize } from '../../partition/manifest.js';
-import { PROVIDERS, type Provider } from '../../partition/onnxruntime.js';
+import { QUANTIZE, type Quantize } from '../../partition/write/manifest.js';
 import { withCalibration } from '../calibration/apply.js';
 import { DEFAULT_TIMEOUTS } from '../cluster/index.js';
 import {

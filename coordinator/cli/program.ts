@@ -1,6 +1,6 @@
 /** The command line as a whole; each command is one file in `commands/`. */
 import { Command } from 'commander';
-import { TOOL_VERSION } from '../../partition/version.js';
+import { TOOL_VERSION } from '../../common/version.js';
 import type { ProcessContext } from './context.js';
 
 const OVERVIEW = `

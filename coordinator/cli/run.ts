@@ -4,7 +4,7 @@
  */
 import { constants } from 'node:os';
 import { CommanderError } from 'commander';
-import { TandemError } from '../../partition/errors.js';
+import { TandemError } from '../../common/errors.js';
 import { cancelled, terminated } from '../hooks.js';
 import type { ProcessContext } from './context.js';
 import { createProgram } from './program.js';

@@ -1,7 +1,7 @@
 /** The running workers as one denoiser, with other networks of its pipeline where they run those too, and the supervisor that brings the group back, or ends it, when a worker is lost. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { TandemError } from '../../partition/errors.js';
-import type { HostTensor, TensorSpec } from '../../partition/tensor.js';
+import { TandemError } from '../../common/errors.js';
+import type { HostTensor, TensorSpec } from '../../common/tensor.js';
 import { tensorProblems } from '../../shard-worker/inputs.js';
 import { type Denoiser, type Network, networkFrom } from '../denoiser.js';
 import type { Endpoints } from './endpoints.js';

@@ -1,5 +1,5 @@
 /** What can go wrong with a worker, as the coordinator tells it. Every message names the rank. */
-import { TandemError } from '../../partition/errors.js';
+import { TandemError } from '../../common/errors.js';
 import type { Problem } from '../../shard-worker/protocol.js';
 
 /** How a process ended; both are null when it could not be started. */

@@ -4,8 +4,8 @@
  * decision.
  */
 import { randomBytes } from 'node:crypto';
-import { TandemError } from '../../partition/errors.js';
-import type { HostTensor } from '../../partition/tensor.js';
+import { TandemError } from '../../common/errors.js';
+import type { HostTensor } from '../../common/tensor.js';
 import type { LoaderChoice } from '../../shard-worker/loader.js';
 import type { FromWorker, ToWorker } from '../../shard-worker/protocol.js';
 import type { ControlServer } from '../../shard-worker/transport.js';

@@ -1,7 +1,7 @@
 /** Starts a worker per device, all at once, or takes over those that are there; waits until every one is ready. */
-import { TandemError } from '../../partition/errors.js';
-import type { Manifest } from '../../partition/manifest.js';
-import { checkPrepared } from '../../partition/prepare/target.js';
+import { TandemError } from '../../common/errors.js';
+import { checkPrepared } from '../../partition/optimise/target.js';
+import type { Manifest } from '../../partition/write/manifest.js';
 import { findProfile } from '../../shard-worker/check.js';
 import type { LoaderChoice } from '../../shard-worker/loader.js';
 import { manifestDigest } from '../../shard-worker/manifest-digest.js';

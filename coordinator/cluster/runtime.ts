@@ -8,8 +8,8 @@ import { existsSync, lstatSync, mkdirSync, readdirSync, renameSync, rmSync, stat
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { ONNXRUNTIME_VERSION } from '../../partition/onnxruntime.js';
-import { TOOL_VERSION } from '../../partition/version.js';
+import { ONNXRUNTIME_VERSION } from '../../common/onnxruntime.js';
+import { TOOL_VERSION } from '../../common/version.js';
 import { isRunning, type ProcessIdentity, signalProcess } from '../../shard-worker/processes.js';
 import { PROTOCOL_VERSION, TOKEN_FILE } from '../../shard-worker/protocol.js';
 import {

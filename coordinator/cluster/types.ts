@@ -1,7 +1,8 @@
 /** What callers give to a cluster and see of it. */
-import type { Profile } from '../../partition/manifest.js';
-import type { Provider } from '../../partition/onnxruntime.js';
-import type { HostTensor } from '../../partition/tensor.js';
+
+import type { Provider } from '../../common/onnxruntime.js';
+import type { HostTensor } from '../../common/tensor.js';
+import type { Profile } from '../../partition/write/manifest.js';
 import type { Memory, StepTimes } from '../../shard-worker/protocol.js';
 import type { WorkerLife } from './worker-life.js';
 

@@ -1,5 +1,5 @@
 /** When a worker that says nothing, or gets nothing done, counts as lost. Pure: the clock is an argument. */
-import type { TandemError } from '../../partition/errors.js';
+import type { TandemError } from '../../common/errors.js';
 import { workerStalled, workerStartTimeout, workerUnresponsive } from './errors.js';
 import type { Health, WorkerLife } from './worker-life.js';
 

@@ -9,7 +9,7 @@
  *     stepping -> interrupted -> resetting -> ready
  *     attaching -> ready -> resetting -> ready
  */
-import type { TandemError } from '../../partition/errors.js';
+import type { TandemError } from '../../common/errors.js';
 import { type FromWorker, type LoadedNetwork, type Memory, PROTOCOL_VERSION } from '../../shard-worker/protocol.js';
 import { type Exit, workerDied, workerFailed, workerNotAdopted, workerNotStarted, workerOutOfTurn } from './errors.js';
 

@@ -3,12 +3,12 @@ import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { LineCounter, parseDocument } from 'yaml';
-import { TandemError } from '../../partition/errors.js';
+import { TandemError } from '../../common/errors.js';
+import type { Provider } from '../../common/onnxruntime.js';
+import { userCache } from '../../common/remembered.js';
 import type { Split } from '../../partition/index.js';
-import type { Quantize } from '../../partition/manifest.js';
-import type { Provider } from '../../partition/onnxruntime.js';
-import type { Rates } from '../../partition/rates.js';
-import { userCache } from '../../partition/remembered.js';
+import type { Rates } from '../../partition/plan/rates.js';
+import type { Quantize } from '../../partition/write/manifest.js';
 import type { LoaderChoice } from '../../shard-worker/loader.js';
 import { withCalibration } from '../calibration/apply.js';
 import { NETWORK_NAMES, type NetworkName, type SchedulerName } from '../pipeline/index.js';
@@ -49,7 +49,7 @@ export interface ClusterConfig {
   readonly devices: readonly DeviceConfig[];
   readonly wire: { readonly dtype: 'fp32' | 'fp16'; readonly transport: 'ipc' | 'tcp' };
   readonly quantize: Quantize;
-  /** What is divided among the devices; see `partition/decide.ts`. */
+  /** What is divided among the devices; see `partition/plan/decide.ts`. */
   readonly split: Split;
   /** Where text encoders and VAE decoder run. */
   readonly placement: Placement;

@@ -4,7 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import type { Provider } from '../../partition/onnxruntime.js';
+import type { Provider } from '../../common/onnxruntime.js';
 import { NETWORK_NAMES, type NetworkName } from '../pipeline/index.js';
 import type { Problem } from './problems.js';
 

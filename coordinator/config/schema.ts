@@ -3,8 +3,8 @@
  * which values stand where a key is left out. Rules that span several keys are in `rules.ts`.
  */
 import { z } from 'zod';
-import { QUANTIZE } from '../../partition/manifest.js';
-import { PROVIDERS, type Provider } from '../../partition/onnxruntime.js';
+import { PROVIDERS, type Provider } from '../../common/onnxruntime.js';
+import { QUANTIZE } from '../../partition/write/manifest.js';
 import { NETWORK_NAMES, SCHEDULER_NAMES } from '../pipeline/index.js';
 import { BYTES_PATTERN } from './bytes.js';
 

@@ -1,7 +1,7 @@
 /** A config and a prompt in, a PNG made by all of the config's workers together out. */
 import { stat, writeFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { TandemError } from '../../partition/errors.js';
+import { TandemError } from '../../common/errors.js';
 import type { Cluster } from '../cluster/index.js';
 import type { ClusterConfig } from '../config/index.js';
 import type { Hooks } from '../hooks.js';

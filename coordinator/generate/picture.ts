@@ -1,6 +1,6 @@
 /** From a config and a wish for a picture to the sizes that the denoiser is opened with. */
-import { TandemError } from '../../partition/errors.js';
-import type { TensorMetadata } from '../../partition/onnxruntime.js';
+import { TandemError } from '../../common/errors.js';
+import type { TensorMetadata } from '../../common/onnxruntime.js';
 import type { ClusterConfig } from '../config/index.js';
 import { type PlacedNetwork, planNetworks } from '../networks/index.js';
 import {

@@ -3,7 +3,7 @@
  * the rank with most room, or split over all ranks where it fits none. Without memory limits there is nothing to find room
  * for, and it runs in the coordinator.
  */
-import { TandemError } from '../../partition/errors.js';
+import { TandemError } from '../../common/errors.js';
 import { formatBytes } from '../config/bytes.js';
 import type { PlacementChoice } from '../config/index.js';
 

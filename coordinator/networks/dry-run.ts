@@ -1,5 +1,5 @@
 /** Where the networks beside a denoiser would run, for `tandem plan`: read from the graphs alone, nothing is written. */
-import { TandemError } from '../../partition/errors.js';
+import { TandemError } from '../../common/errors.js';
 import { inspect, type PlanReport } from '../../partition/index.js';
 import { type ModelDirectory, pictureSize, readModelDirectory, sequenceOf } from '../pipeline/index.js';
 import type { Dims } from '../shards/dims.js';

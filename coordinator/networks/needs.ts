@@ -1,8 +1,8 @@
 /** What networks need of each rank's memory, by the planner's own figures. */
 import { join } from 'node:path';
 import { z } from 'zod';
-import { recall, remember } from '../../partition/remembered.js';
-import { TOOL_VERSION } from '../../partition/version.js';
+import { recall, remember } from '../../common/remembered.js';
+import { TOOL_VERSION } from '../../common/version.js';
 import { fingerprint } from '../shards/fingerprint.js';
 import type { ShardRequest } from '../shards/prepare.js';
 import type { Need } from './choose.js';

@@ -1,5 +1,5 @@
 /** Decides for each network beside the denoiser where it runs, and with which shards. */
-import { TandemError } from '../../partition/errors.js';
+import { TandemError } from '../../common/errors.js';
 import type { ClusterConfig, DeviceConfig, PlacementChoice } from '../config/index.js';
 import {
   type Declared,

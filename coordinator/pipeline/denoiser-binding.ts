@@ -2,7 +2,7 @@
  * Feeds a denoiser of whatever exporter: finds its inputs by name, casts to its types, and runs classifier-free guidance
  * as one batch or as two micro-batches, by the batch that it was opened for.
  */
-import { elementCount, type HostTensor, type TensorSpec } from '../../partition/tensor.js';
+import { elementCount, type HostTensor, type TensorSpec } from '../../common/tensor.js';
 import type { Denoiser } from '../denoiser.js';
 import { INPUTS, type InputRole, type InputRule, type InputValues, roleOf, WHOLE } from './denoiser-inputs.js';
 import { modelInputsError } from './errors.js';

@@ -2,7 +2,7 @@
  * What the inputs of denoisers mean. Exporters name an input by the argument of the network's `forward`, so a name has one
  * meaning in all families; a family says only which inputs its denoisers have.
  */
-import type { DType } from '../../partition/tensor.js';
+import type { DType } from '../../common/tensor.js';
 import { type DenoiserSize, sampleShape } from './latent-layout.js';
 
 export interface InputRule {

@@ -2,8 +2,8 @@
  * The sizes that a denoiser is opened for. Exporters leave some dims of its inputs symbolic and name them as they like, so
  * dims are recognised by the input that they are part of and by their position.
  */
-import type { TensorMetadata } from '../../partition/onnxruntime.js';
-import type { TensorSpec } from '../../partition/tensor.js';
+import type { TensorMetadata } from '../../common/onnxruntime.js';
+import type { TensorSpec } from '../../common/tensor.js';
 import { INPUTS, type InputRule, roleOf } from './denoiser-inputs.js';
 import { modelInputsError, requestError } from './errors.js';
 import { type DenoiserSize, sampleShape } from './latent-layout.js';

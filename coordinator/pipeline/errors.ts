@@ -2,7 +2,7 @@
  * The pipeline's error catalogue: everything that can go wrong between a prompt and a picture. Codes that start with
  * `REQUEST_` are mistakes in what was asked for; the others concern the model directory or the machine.
  */
-import { TandemError } from '../../partition/errors.js';
+import { TandemError } from '../../common/errors.js';
 
 export const MODEL_DIRECTORY = 'MODEL_DIRECTORY';
 export const MODEL_INPUTS = 'MODEL_INPUTS';

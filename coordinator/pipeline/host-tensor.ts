@@ -3,8 +3,8 @@
  * cast at this edge and nowhere else.
  */
 import { Float16Array } from '@petamoriken/float16';
-import { TandemError } from '../../partition/errors.js';
-import { type DType, elementCount, type HostTensor } from '../../partition/tensor.js';
+import { TandemError } from '../../common/errors.js';
+import { type DType, elementCount, type HostTensor } from '../../common/tensor.js';
 import { TENSOR_TYPE } from './errors.js';
 
 const bytesOf = (view: ArrayBufferView): Uint8Array => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);

@@ -5,7 +5,7 @@
 import { access, readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
-import { TandemError } from '../../partition/errors.js';
+import { TandemError } from '../../common/errors.js';
 import { modelDirectoryError } from './errors.js';
 import { ENCODER_FOLDERS, type EncoderPart, type Family, familyOf, supportedClasses } from './families/index.js';
 import { parsePythonJson } from './python-json.js';

@@ -2,8 +2,8 @@
  * The networks of a pipeline beside its denoiser, wherever they run: in sessions of this process, or in the workers, which must
  * be told the sizes and the outputs that a picture needs.
  */
-import type { Session, TensorMetadata } from '../../partition/onnxruntime.js';
-import type { HostTensor, TensorSpec } from '../../partition/tensor.js';
+import type { Session, TensorMetadata } from '../../common/onnxruntime.js';
+import type { HostTensor, TensorSpec } from '../../common/tensor.js';
 import type { Network } from '../denoiser.js';
 import { roleOf } from './denoiser-inputs.js';
 import { dimSizes, fixedSpecs } from './denoiser-sizes.js';

@@ -1,5 +1,5 @@
 /** The inside of the session thread: holds ONNX Runtime sessions and runs them, where blocking hurts nobody. */
-import { openSession, type Session } from '../../partition/onnxruntime.js';
+import { openSession, type Session } from '../../common/onnxruntime.js';
 import type { SessionResult, SessionTask } from './session-protocol.js';
 
 const sessions = new Map<number, Session>();

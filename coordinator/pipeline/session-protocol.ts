@@ -1,6 +1,6 @@
 /** What the coordinator's main thread asks of its session thread, and what it gets back. */
-import type { Provider, TensorMetadata } from '../../partition/onnxruntime.js';
-import type { HostTensor } from '../../partition/tensor.js';
+import type { Provider, TensorMetadata } from '../../common/onnxruntime.js';
+import type { HostTensor } from '../../common/tensor.js';
 
 export type SessionTask =
   | {

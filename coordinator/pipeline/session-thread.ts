@@ -3,8 +3,8 @@
  * encoder, VAE, a whole denoiser) live in a thread of their own and its event loop stays free for Ctrl-C and progress.
  */
 import { Piscina } from 'piscina';
-import { TandemError } from '../../partition/errors.js';
-import type { Provider, Session } from '../../partition/onnxruntime.js';
+import { TandemError } from '../../common/errors.js';
+import type { Provider, Session } from '../../common/onnxruntime.js';
 import { SESSION_FAILED, SESSION_TIMEOUT } from './errors.js';
 import type { SessionResult, SessionTask } from './session-protocol.js';
 

@@ -1,5 +1,5 @@
 /** Prompt to embeddings: a tokenizer and a text encoder's session. */
-import type { Session, TensorMetadata } from '../../partition/onnxruntime.js';
+import type { Session, TensorMetadata } from '../../common/onnxruntime.js';
 import { modelInputsError } from './errors.js';
 import type { EncoderOutputs } from './families/family.js';
 import { toFloat32, toHostTensor } from './host-tensor.js';

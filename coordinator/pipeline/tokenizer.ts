@@ -7,7 +7,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Tokenizer } from '@huggingface/tokenizers';
 import { z } from 'zod';
-import { TandemError } from '../../partition/errors.js';
+import { TandemError } from '../../common/errors.js';
 import { TOKENIZER_INVALID } from './errors.js';
 
 /** A prompt as the text encoder takes it. */

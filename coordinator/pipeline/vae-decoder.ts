@@ -1,6 +1,6 @@
 /** Latents to pixels: the VAE decoder's session and the conversion of its output to bytes. */
-import type { Session } from '../../partition/onnxruntime.js';
-import type { HostTensor } from '../../partition/tensor.js';
+import type { Session } from '../../common/onnxruntime.js';
+import type { HostTensor } from '../../common/tensor.js';
 import { modelInputsError } from './errors.js';
 import { toFloat32, toHostTensor } from './host-tensor.js';
 import type { ModelDirectory } from './model-directory.js';

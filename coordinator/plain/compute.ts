@@ -1,6 +1,6 @@
 /** The plain process's compute thread: `session.run` blocks its thread, and the main one watches the memory meanwhile. */
-import { openSession, type Session, type TensorMetadata } from '../../partition/onnxruntime.js';
-import type { HostTensor } from '../../partition/tensor.js';
+import { openSession, type Session, type TensorMetadata } from '../../common/onnxruntime.js';
+import type { HostTensor } from '../../common/tensor.js';
 import type { ToPlain } from './protocol.js';
 
 let session: Session | undefined;

@@ -3,9 +3,9 @@
  * memory is measured as a worker's is.
  */
 import { type ChildProcess, fork } from 'node:child_process';
-import { TandemError } from '../../partition/errors.js';
-import type { Provider } from '../../partition/onnxruntime.js';
-import type { HostTensor } from '../../partition/tensor.js';
+import { TandemError } from '../../common/errors.js';
+import type { Provider } from '../../common/onnxruntime.js';
+import type { HostTensor } from '../../common/tensor.js';
 import type { Memory } from '../../shard-worker/protocol.js';
 import { cancelled } from '../hooks.js';
 import type { FromPlain, ToPlain } from './protocol.js';

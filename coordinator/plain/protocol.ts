@@ -2,8 +2,8 @@
  * The messages between the coordinator and the plain process: the whole model in one ONNX Runtime session, against
  * which `verify` and `bench` hold the workers. Both ends are ours and of one version, over Node's own channel.
  */
-import type { Provider, TensorMetadata } from '../../partition/onnxruntime.js';
-import type { HostTensor } from '../../partition/tensor.js';
+import type { Provider, TensorMetadata } from '../../common/onnxruntime.js';
+import type { HostTensor } from '../../common/tensor.js';
 import type { Memory } from '../../shard-worker/protocol.js';
 
 export interface PlainOpen {

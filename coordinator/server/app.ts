@@ -9,7 +9,7 @@ import {
 } from '@fastify/type-provider-zod';
 import { type FastifyBaseLogger, type FastifyInstance, type FastifyRequest, fastify, LogController } from 'fastify';
 import type { Logger } from 'pino';
-import { TOOL_VERSION } from '../../partition/version.js';
+import { TOOL_VERSION } from '../../common/version.js';
 import { checkHost, checkKey } from './auth.js';
 import { type ApiError, errorBody, notFound, toApiError } from './errors.js';
 import type { Front, Handler } from './front.js';

@@ -1,7 +1,7 @@
 /** Who may ask: an API key, or without one only this machine under its own name. */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { isIPv6 } from 'node:net';
-import { TandemError } from '../../partition/errors.js';
+import { TandemError } from '../../common/errors.js';
 import type { ServerConfig } from '../config/index.js';
 import { hostRefused, unauthorized } from './errors.js';
 

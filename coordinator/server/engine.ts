@@ -7,8 +7,8 @@
  * Ready means proven: since the last load, every rank has finished a step with the same outputs. After the loss of a worker
  * the proof is the step of the image that is under way, or else a canary step.
  */
-import { TandemError } from '../../partition/errors.js';
-import { byteLength, type HostTensor, type TensorSpec } from '../../partition/tensor.js';
+import { TandemError } from '../../common/errors.js';
+import { byteLength, type HostTensor, type TensorSpec } from '../../common/tensor.js';
 import { type Cluster, type ClusterState, DENOISER, type RankStep, type StepAllResult } from '../cluster/index.js';
 import { type Network, networkFrom } from '../denoiser.js';
 import { type PlacedNetwork, remotesOf } from '../networks/index.js';

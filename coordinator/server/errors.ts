@@ -1,5 +1,5 @@
 /** The server's error catalogue: every answer that is not a success, in the shape that OpenAI's clients read. */
-import { TandemError } from '../../partition/errors.js';
+import { TandemError } from '../../common/errors.js';
 
 export type ErrorType =
   | 'invalid_request_error'

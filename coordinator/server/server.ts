@@ -4,7 +4,7 @@
  */
 import type { AddressInfo } from 'node:net';
 import type { Logger } from 'pino';
-import { TandemError } from '../../partition/errors.js';
+import { TandemError } from '../../common/errors.js';
 import type { ClusterConfig, ServerConfig } from '../config/index.js';
 import { cancelled, type Hooks, isTerminated } from '../hooks.js';
 import type { Launched } from '../launch.js';

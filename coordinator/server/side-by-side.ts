@@ -1,5 +1,5 @@
 /** Whether two versions fit each device's memory at the same time, as they must while one takes the other's place. */
-import { TandemError } from '../../partition/errors.js';
+import { TandemError } from '../../common/errors.js';
 import { formatBytes } from '../config/bytes.js';
 import type { ClusterConfig, DeviceConfig } from '../config/index.js';
 import { rankNeeds, totalOf } from '../networks/index.js';

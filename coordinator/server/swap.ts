@@ -4,7 +4,7 @@
  * that leaves the old one as it is.
  */
 import type { Logger } from 'pino';
-import { TandemError } from '../../partition/errors.js';
+import { TandemError } from '../../common/errors.js';
 import type { ClusterConfig } from '../config/index.js';
 import { cancelled } from '../hooks.js';
 import type { Dims } from '../shards/dims.js';

@@ -1,6 +1,6 @@
 /** Symbolic dims: which a model has, and whether the caller fixed exactly those. */
-import { TandemError } from '../../partition/errors.js';
-import type { TensorMetadata } from '../../partition/onnxruntime.js';
+import { TandemError } from '../../common/errors.js';
+import type { TensorMetadata } from '../../common/onnxruntime.js';
 import { nearest } from '../config/nearest.js';
 
 /** Sizes of symbolic dims by name. */

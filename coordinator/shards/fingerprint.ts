@@ -2,10 +2,10 @@
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { TOOL_VERSION } from '../../common/version.js';
 import type { Split } from '../../partition/index.js';
-import type { Quantize } from '../../partition/manifest.js';
-import { FORMAT_VERSION } from '../../partition/manifest.js';
-import { TOOL_VERSION } from '../../partition/version.js';
+import type { Quantize } from '../../partition/write/manifest.js';
+import { FORMAT_VERSION } from '../../partition/write/manifest.js';
 import type { DeviceConfig } from '../config/index.js';
 import type { Dims } from './dims.js';
 import { modelFacts } from './model-facts.js';
@@ -23,13 +23,17 @@ export interface FingerprintRequest {
   readonly outputs?: readonly string[];
 }
 
-const PARTITIONER = fileURLToPath(new URL('../../partition/', import.meta.url));
+const PARTITIONER = ['common', 'partition'].map((folder) =>
+  fileURLToPath(new URL(`../../${folder}/`, import.meta.url)),
+);
 
 /** Digest of the partitioner's own code: between releases a version number does not tell one from the next. */
 const partitionerDigest = (): string => {
-  const files = readdirSync(PARTITIONER, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.js'));
   const hash = createHash('sha256');
-  for (const file of files.sort()) hash.update(file).update(readFileSync(`${PARTITIONER}${file}`));
+  for (const folder of PARTITIONER) {
+    const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.js'));
+    for (const file of files.sort()) hash.update(file).update(readFileSync(`${folder}${file}`));
+  }
   return hash.digest('hex');
 };
 

@@ -6,10 +6,10 @@ import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
-import type { TensorMetadata } from '../../partition/onnxruntime.js';
-import { recall, remember } from '../../partition/remembered.js';
-import { DTYPES, type DType } from '../../partition/tensor.js';
-import { TOOL_VERSION } from '../../partition/version.js';
+import type { TensorMetadata } from '../../common/onnxruntime.js';
+import { recall, remember } from '../../common/remembered.js';
+import { DTYPES, type DType } from '../../common/tensor.js';
+import { TOOL_VERSION } from '../../common/version.js';
 
 /** A file as it was when it was looked at. */
 export interface KnownFile {

@@ -2,10 +2,10 @@
 import { statSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { TandemError } from '../../partition/errors.js';
+import { TandemError } from '../../common/errors.js';
 import type { Split } from '../../partition/index.js';
-import { type Manifest, type Profile, type Quantize, readManifest } from '../../partition/manifest.js';
-import { findPreparedMismatch } from '../../partition/prepare/target.js';
+import { findPreparedMismatch } from '../../partition/optimise/target.js';
+import { type Manifest, type Profile, type Quantize, readManifest } from '../../partition/write/manifest.js';
 import type { DeviceConfig } from '../config/index.js';
 import { checkCancelled, type Hooks } from '../hooks.js';
 import type { Dims } from './dims.js';

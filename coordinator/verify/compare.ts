@@ -1,6 +1,6 @@
 /** How far two sets of outputs are apart. */
-import { TandemError } from '../../partition/errors.js';
-import type { HostTensor } from '../../partition/tensor.js';
+import { TandemError } from '../../common/errors.js';
+import type { HostTensor } from '../../common/tensor.js';
 import { toNumbers } from './elements.js';
 
 export interface Difference {

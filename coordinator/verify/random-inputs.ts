@@ -2,7 +2,7 @@
 
 import { uniformInt } from 'pure-rand/distribution/uniformInt';
 import { mersenne } from 'pure-rand/generator/mersenne';
-import { elementCount, type HostTensor, type TensorSpec } from '../../partition/tensor.js';
+import { elementCount, type HostTensor, type TensorSpec } from '../../common/tensor.js';
 import { createRandomStream } from '../pipeline/random.js';
 import { fromNumbers } from './elements.js';
 

@@ -1,7 +1,8 @@
 /** Proof by numbers: real workers against the whole model in one ONNX Runtime session, on the same random inputs. */
+
+import type { HostTensor } from '../../common/tensor.js';
 import { type PlanReport, plan } from '../../partition/index.js';
-import type { Quantize } from '../../partition/manifest.js';
-import type { HostTensor } from '../../partition/tensor.js';
+import type { Quantize } from '../../partition/write/manifest.js';
 import type { Cluster } from '../cluster/index.js';
 import type { Hooks } from '../hooks.js';
 import { openPlainModel } from '../plain/index.js';

@@ -1,7 +1,7 @@
 /** From measured operators to rates: least squares of relative errors, with no negative times. */
 
-import { workMs } from '../cost.js';
-import { type ClassRates, type Rates, scaleRates } from '../rates.js';
+import { workMs } from '../plan/cost.js';
+import { type ClassRates, type Rates, scaleRates } from '../plan/rates.js';
 import type { Measured, Point, Stretch } from './measure.js';
 
 /** What a time is a sum of: once, per flop, per byte read and per byte written. */

@@ -1,7 +1,7 @@
 /** Measures what a plan's costs rest on: this device's operators, on this model's shapes. */
-import { canonicalise } from '../canonicalise.js';
-import { type Dims, fold } from '../fold.js';
-import { readModel } from '../read.js';
+import { canonicalise } from '../clean/canonicalise.js';
+import { type Dims, fold } from '../clean/fold.js';
+import { readModel } from '../read/index.js';
 import { type Measured, type MeasuredDevice, type MeasureOptions, measureGraph } from './measure.js';
 
 export { fitRates } from './fit.js';

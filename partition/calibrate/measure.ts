@@ -1,8 +1,9 @@
 /** Times operators and stretches of a model in ONNX Runtime, opened as a worker opens its segments. */
-import { classOf, type Load, nodeMs, rateKey, wholeLoad } from '../cost.js';
-import type { Graph, Node } from '../graph.js';
-import { openSession, type Session, type SessionOptions } from '../onnxruntime.js';
-import { type OperatorClass, RATES } from '../rates.js';
+
+import { openSession, type Session, type SessionOptions } from '../../common/onnxruntime.js';
+import type { Graph, Node } from '../graph/graph.js';
+import { classOf, type Load, nodeMs, rateKey, wholeLoad } from '../plan/cost.js';
+import { type OperatorClass, RATES } from '../plan/rates.js';
 import { idleModel, type OperatorModel, operatorModel } from './operator-model.js';
 import { type Sample, sampleOperators, sampleStretches } from './sample.js';
 

@@ -1,5 +1,7 @@
 /** A model of one operator several times over, or of a stretch of a graph, with numbers that mean nothing for weights. */
-import type { Node, Value } from '../graph.js';
+
+import { byteLength, DTYPES, type DType, type HostTensor } from '../../common/tensor.js';
+import type { Node, Value } from '../graph/graph.js';
 import {
   createGraph,
   createModel,
@@ -11,7 +13,6 @@ import {
   type TensorProto,
   type ValueInfoProto,
 } from '../onnx/index.js';
-import { byteLength, DTYPES, type DType, type HostTensor } from '../tensor.js';
 
 export interface OperatorModel {
   readonly bytes: Uint8Array;

@@ -1,8 +1,9 @@
 /** Which of a model's operators to measure: of each kind those with the most work, and some with little. */
-import { classOf, nodeMs, rateKey, wholeLoad } from '../cost.js';
-import type { Graph, Node } from '../graph.js';
-import { findConstants } from '../place.js';
-import type { OperatorClass, Rates } from '../rates.js';
+
+import type { Graph, Node } from '../graph/graph.js';
+import { classOf, nodeMs, rateKey, wholeLoad } from '../plan/cost.js';
+import type { OperatorClass, Rates } from '../plan/rates.js';
+import { findConstants } from '../plan/states.js';
 import { operatorKey } from '../rules/index.js';
 import { isStatic } from '../rules/rule.js';
 

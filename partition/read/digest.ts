@@ -1,7 +1,7 @@
 /** The digest that says whether two models are the same: of the graph, then of every weight's bytes. */
 import { createHash, type Hash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
-import { TandemError } from '../errors.js';
+import { TandemError } from '../../common/errors.js';
 import type { WeightSource } from './weights.js';
 
 const BLOCK_BYTES = 4 * 1024 * 1024;

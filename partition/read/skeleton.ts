@@ -6,7 +6,7 @@
  *
  * Wire format: https://protobuf.dev/programming-guides/encoding/
  */
-import { TandemError } from '../errors.js';
+import { TandemError } from '../../common/errors.js';
 import { createTensor, encodeTensor, setExternalData } from '../onnx/index.js';
 import { FileWindow } from './file-window.js';
 

@@ -1,7 +1,7 @@
 /** Tensors of the graph as plain bytes, whichever of ONNX's fields their exporter put the elements in. */
-import { TandemError } from '../errors.js';
+import { TandemError } from '../../common/errors.js';
+import { byteLength, DTYPES, type DType, elementCount } from '../../common/tensor.js';
 import { DataType, hasRawData, type TensorProto } from '../onnx/index.js';
-import { byteLength, DTYPES, type DType, elementCount } from '../tensor.js';
 
 const NAMES = new Map<number, DType>(Object.entries(DTYPES).map(([name, { code }]) => [code, name as DType]));
 

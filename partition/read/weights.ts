@@ -3,9 +3,9 @@
  * Afterwards no tensor of the model refers to another file: a weight is an initializer with a name, a type and dims only,
  * and whatever lies deeper (in attributes, subgraphs, functions) has its bytes inline.
  */
-import { TandemError } from '../errors.js';
+import { TandemError } from '../../common/errors.js';
+import { byteLength, DTYPES, type DType } from '../../common/tensor.js';
 import { clearData, DataLocation, type ModelProto, type NodeProto, type TensorProto } from '../onnx/index.js';
-import { byteLength, DTYPES, type DType } from '../tensor.js';
 import { type ExternalFile, locateExternalFile } from './external-file.js';
 import { FileWindow } from './file-window.js';
 import { innerTensors } from './inner-tensors.js';

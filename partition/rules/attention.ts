@@ -1,6 +1,7 @@
 /** Attention as one operator: heads are independent of each other, and so are queries, given all keys and values. */
-import { intAttribute, type Node } from '../graph.js';
-import { elementCount } from '../tensor.js';
+
+import { elementCount } from '../../common/tensor.js';
+import { intAttribute, type Node } from '../graph/graph.js';
 import { type LocalEdit, type LocalShapes, shapeOf } from './rule.js';
 import { type Factors, rule, type Signature } from './signature.js';
 

@@ -1,6 +1,7 @@
 /** Operators that multiply and sum: the bulk of the work, and the ones whose weights are split. */
-import { intAttribute, type Node, stringAttribute } from '../graph.js';
-import { elementCount } from '../tensor.js';
+
+import { elementCount } from '../../common/tensor.js';
+import { intAttribute, type Node, stringAttribute } from '../graph/graph.js';
 import { type LocalEdit, type LocalShapes, shapeOf } from './rule.js';
 import { broadcastFactors, numbered, rule, type Signature } from './signature.js';
 

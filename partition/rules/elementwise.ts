@@ -1,5 +1,5 @@
 /** Operators that work on each element by itself, with broadcasting. */
-import type { Node } from '../graph.js';
+import type { Node } from '../graph/graph.js';
 import { shapeOf } from './rule.js';
 import { broadcastFactors, numbered, rule, type Signature } from './signature.js';
 

@@ -1,6 +1,6 @@
 /** The registry: every operator that the planner knows how to split. An operator that is not here runs whole on every rank. */
 
-import type { Node } from '../graph.js';
+import type { Node } from '../graph/graph.js';
 import { ATTENTION } from './attention.js';
 import { CONTRACTION } from './contraction.js';
 import { ELEMENTWISE } from './elementwise.js';

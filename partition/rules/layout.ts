@@ -7,8 +7,16 @@ import {
   type Node,
   normaliseAxis,
   stringAttribute,
-} from '../graph.js';
-import { apportion, type Piece, REPLICATE, rankSize, rescalePiece, type Shard, shardExtent } from '../placement.js';
+} from '../graph/graph.js';
+import {
+  apportion,
+  type Piece,
+  REPLICATE,
+  rankSize,
+  rescalePiece,
+  type Shard,
+  shardExtent,
+} from '../graph/placement.js';
 import {
   ILLEGAL,
   isStatic,

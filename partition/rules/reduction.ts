@@ -1,6 +1,7 @@
 /** Operators that combine elements along some axes: softmax, norms, means and pooling. The combined axes must be whole. */
-import { constantInts, intAttribute, intsAttribute, type Node, normaliseAxis } from '../graph.js';
-import { elementCount } from '../tensor.js';
+
+import { elementCount } from '../../common/tensor.js';
+import { constantInts, intAttribute, intsAttribute, type Node, normaliseAxis } from '../graph/graph.js';
 import { type LocalEdit, type LocalShapes, shapeOf } from './rule.js';
 import { type Factors, numbered, rule, type Signature } from './signature.js';
 

@@ -2,8 +2,8 @@
  * Reshape, Flatten, Squeeze and Unsqueeze: all are known by their input and output shapes alone. The two shapes are cut into
  * the smallest groups of axes with equal products; inside a group a shard is followed through the flattened order.
  */
-import type { Node } from '../graph.js';
-import { isAligned, type Piece, REPLICATE, rankSize, type Shard } from '../placement.js';
+import type { Node } from '../graph/graph.js';
+import { isAligned, type Piece, REPLICATE, rankSize, type Shard } from '../graph/placement.js';
 import { ILLEGAL, isStatic, type Match, type PlaceContext, type Rule, shapeOf } from './rule.js';
 import { refine } from './signature.js';
 

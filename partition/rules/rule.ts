@@ -3,8 +3,8 @@
  * Rules know nothing of costs or of the graph around the node; rows are found by asking "if this operand lies so, how must
  * the others lie?" along the graph (`place.ts`), so that only splits that can arise are ever looked at.
  */
-import type { Node, Value } from '../graph.js';
-import type { Placement, Shard } from '../placement.js';
+import type { Node, Value } from '../graph/graph.js';
+import type { Placement, Shard } from '../graph/placement.js';
 
 /** One legal combination of placements; an operand that is left out has `replicate`. */
 export interface Row {

@@ -3,7 +3,9 @@
  * (Shardy's factor notation, DTensor's einsum strategies): splitting one factor splits every axis that carries it, and
  * splitting a factor that is summed away leaves the outputs partial.
  */
-import type { Node } from '../graph.js';
+
+import { elementCount } from '../../common/tensor.js';
+import type { Node } from '../graph/graph.js';
 import {
   apportion,
   isAligned,
@@ -14,8 +16,7 @@ import {
   REPLICATE,
   rescalePiece,
   type Shard,
-} from '../placement.js';
-import { elementCount } from '../tensor.js';
+} from '../graph/placement.js';
 import {
   ILLEGAL,
   isStatic,

@@ -1,5 +1,5 @@
 /** The errors of the exact solver. */
-import { TandemError } from '../errors.js';
+import { TandemError } from '../../common/errors.js';
 
 const INDEXES_SHOWN = 12;
 

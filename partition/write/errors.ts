@@ -1,5 +1,5 @@
 /** Failed writes, in words. */
-import { TandemError } from '../errors.js';
+import { TandemError } from '../../common/errors.js';
 
 const REASONS: Readonly<Record<string, readonly [code: string, reason: string]>> = {
   ENOSPC: ['WRITE_DISK_FULL', 'the disk is full; free some space or choose another directory'],

@@ -1,8 +1,8 @@
 /** Files that are hashed as they are written. */
 import { createHash, type Hash } from 'node:crypto';
 import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs';
-import { Checksum, checksumOf } from '../checksum.js';
-import type { FileEntry } from '../manifest.js';
+import { Checksum, checksumOf } from '../../common/checksum.js';
+import type { FileEntry } from './manifest.js';
 
 /** All of a manifest's entry but the path. */
 export type FileProof = Omit<FileEntry, 'path'>;

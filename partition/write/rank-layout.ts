@@ -1,13 +1,13 @@
 /** Decides where a rank's slices go: into the weights file, once each, or, where they are small, into the graphs. */
 import { createHash } from 'node:crypto';
-import { TandemError } from '../errors.js';
-import type { PreparedFor } from '../manifest.js';
+import { TandemError } from '../../common/errors.js';
+import { byteLength } from '../../common/tensor.js';
+import { gather, type SliceLayout, sliceLayout, sliceShape, type WeightSlice } from '../graph/slice.js';
 import type { ModelProto, TensorProto } from '../onnx/index.js';
 import { INLINE_LIMIT_BYTES } from '../read/skeleton.js';
 import { heldBytes, toDType, toShape } from '../read/tensor-bytes.js';
-import { gather, type SliceLayout, sliceLayout, sliceShape, type WeightSlice } from '../slice.js';
-import { SliceCopier, type SliceOrigin } from '../slice-copy.js';
-import { byteLength } from '../tensor.js';
+import type { PreparedFor } from './manifest.js';
+import { SliceCopier, type SliceOrigin } from './slice-copy.js';
 import { ALIGNMENT_BYTES, type StoredSlice } from './tasks.js';
 
 export interface SegmentContent {

@@ -1,7 +1,6 @@
 /** Segment graphs as files: initializers get their bytes or point into the rank's weights file. */
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { FileEntry } from '../manifest.js';
 import {
   cloneTensor,
   encodeModel,
@@ -11,6 +10,7 @@ import {
   withInitializers,
 } from '../onnx/index.js';
 import { proofOf } from './hashed-file.js';
+import type { FileEntry } from './manifest.js';
 import type { Placed, SegmentContent } from './rank-layout.js';
 import { type EncodedSegment, WEIGHTS_FILE } from './tasks.js';
 

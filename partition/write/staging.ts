@@ -7,9 +7,9 @@
  */
 import { mkdir, open, readdir, readFile, realpath, rename, rm, stat, statfs } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { TandemError } from '../errors.js';
-import { MANIFEST_FILE } from '../manifest.js';
+import { TandemError } from '../../common/errors.js';
 import { diskFull, writeError } from './errors.js';
+import { MANIFEST_FILE } from './manifest.js';
 
 export interface Staging {
   /** Absolute; exists and is empty. */

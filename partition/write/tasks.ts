@@ -1,7 +1,8 @@
 /** What the writing thread and its parent say to each other: one task is one rank. */
-import type { FileEntry, PreparedFor } from '../manifest.js';
-import type { SliceLayout } from '../slice.js';
-import type { SliceOrigin } from '../slice-copy.js';
+
+import type { SliceLayout } from '../graph/slice.js';
+import type { FileEntry, PreparedFor } from './manifest.js';
+import type { SliceOrigin } from './slice-copy.js';
 
 /** ONNX Runtime maps weights that start on a page; 4096 bytes also suits direct reads. */
 export const ALIGNMENT_BYTES = 4096;

@@ -3,9 +3,9 @@ import { setMaxListeners } from 'node:events';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { Piscina } from 'piscina';
-import { TandemError } from '../errors.js';
-import type { FileEntry } from '../manifest.js';
+import { TandemError } from '../../common/errors.js';
 import { writeError } from './errors.js';
+import type { FileEntry } from './manifest.js';
 import { type RankPlace, type RankWork, type WriteResult, type WriteTask, workBytes } from './tasks.js';
 
 const PROGRESS_INTERVAL_MS = 100;

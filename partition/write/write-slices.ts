@@ -1,5 +1,5 @@
 /** Writes slices one behind the other, each at its position. */
-import type { SliceCopier } from '../slice-copy.js';
+import type { SliceCopier } from './slice-copy.js';
 import { ALIGNMENT_BYTES, type StoredSlice } from './tasks.js';
 
 /** Size of a copier's buffers for weights. */

@@ -1,11 +1,11 @@
 /** The inside of a writing thread: writes one rank's files. */
 import { join, posix } from 'node:path';
-import { TandemError } from '../errors.js';
-import type { FileEntry } from '../manifest.js';
-import { prepareRank } from '../prepare/prepare-rank.js';
-import { SliceCopier } from '../slice-copy.js';
+import { TandemError } from '../../common/errors.js';
+import { prepareRank } from '../optimise/optimise-rank.js';
 import { HashedFile } from './hashed-file.js';
+import type { FileEntry } from './manifest.js';
 import { writeSegments } from './segments.js';
+import { SliceCopier } from './slice-copy.js';
 import { type CopyRank, type RankPlace, WEIGHTS_FILE, type WriteResult, type WriteTask } from './tasks.js';
 import { BLOCK_BYTES, writeSlices } from './write-slices.js';
 

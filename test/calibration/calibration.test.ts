@@ -7,8 +7,8 @@ import { fitExchange } from '#tandem/coordinator/calibration/exchange.js';
 import { calibrate, readCalibration, withCalibration } from '#tandem/coordinator/calibration/index.js';
 import { findDenoiserModel, parseClusterConfig, plan } from '#tandem/coordinator/index.js';
 import { fitRates } from '#tandem/partition/calibrate/index.js';
-import { loadMs } from '#tandem/partition/cost.js';
-import { RATES } from '#tandem/partition/rates.js';
+import { loadMs } from '#tandem/partition/plan/cost.js';
+import { RATES } from '#tandem/partition/plan/rates.js';
 import { node, writeSmallModel } from '../partition/small-model.js';
 
 let directory = '';

@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
+import { TandemError } from '#tandem/common/errors.js';
 import type { Cluster } from '#tandem/coordinator/cluster/index.js';
-import { TandemError } from '#tandem/partition/errors.js';
 import { ControlClient } from '#tandem/shard-worker/transport.js';
 import {
   errorOf,

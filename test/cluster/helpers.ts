@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { TandemError } from '#tandem/common/errors.js';
+import type { HostTensor } from '#tandem/common/tensor.js';
 import { type Cluster, type LaunchOptions, launchCluster } from '#tandem/coordinator/cluster/index.js';
-import { TandemError } from '#tandem/partition/errors.js';
-import { readManifest } from '#tandem/partition/manifest.js';
-import type { HostTensor } from '#tandem/partition/tensor.js';
+import { readManifest } from '#tandem/partition/write/manifest.js';
 import { processStart } from '#tandem/shard-worker/processes.js';
 
 export const FIXTURES = join(dirname(fileURLToPath(import.meta.url)), '..', 'fixtures', 'exchange');

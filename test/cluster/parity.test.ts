@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { openSession } from '#tandem/partition/onnxruntime.js';
+import { openSession } from '#tandem/common/onnxruntime.js';
 import { errorOf, FIXTURES, floats, isAlive, mlpInput, toFloats, until, withCluster } from './helpers.js';
 
 const wholeModel = async (): Promise<Float32Array> => {

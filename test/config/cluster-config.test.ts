@@ -2,13 +2,13 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { TandemError } from '#tandem/common/errors.js';
 import {
   defaultCalibrationFile,
   defaultShardsDirectory,
   parseClusterConfig,
   readClusterConfig,
 } from '#tandem/coordinator/config/index.js';
-import { TandemError } from '#tandem/partition/errors.js';
 
 let directory = '';
 

@@ -6,9 +6,9 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterAll, describe, expect, it, vi } from 'vitest';
+import { TandemError } from '#tandem/common/errors.js';
 import { findDenoiserModel } from '#tandem/coordinator/shards/model.js';
 import { type VerifyReport, type VerifyRequest, verify } from '#tandem/coordinator/verify/verify.js';
-import { TandemError } from '#tandem/partition/errors.js';
 import { materialise } from '../fixtures/materialise.js';
 
 const DIRECTORY = mkdtempSync(join(tmpdir(), 'tandem-parity-'));

@@ -1,7 +1,7 @@
 /** Plans of published configurations, from real exports without weights: as good as the best split by hand. */
 import { expect, it, vi } from 'vitest';
+import { elementCount } from '#tandem/common/tensor.js';
 import { plan } from '#tandem/partition/index.js';
-import { elementCount } from '#tandem/partition/tensor.js';
 import { REAL_MODELS } from '../fixtures/families.js';
 import { graphOnly } from '../fixtures/materialise.js';
 import { countSums, inDirectory } from '../partition/stages.js';

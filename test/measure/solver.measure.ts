@@ -3,9 +3,9 @@
  * `npm run measure -- solver`.
  */
 import { expect, it } from 'vitest';
-import { costGraphOf } from '#tandem/partition/choose.js';
-import { place } from '#tandem/partition/place.js';
-import { ratesOf } from '#tandem/partition/rates.js';
+import { costGraphOf } from '#tandem/partition/plan/choose.js';
+import { ratesOf } from '#tandem/partition/plan/rates.js';
+import { place } from '#tandem/partition/plan/states.js';
 import { minimise } from '#tandem/partition/solve/eliminate.js';
 import { solveWithHighs } from '../partition/highs.js';
 import { readFixture, TINY_EXPORTS } from '../partition/stages.js';

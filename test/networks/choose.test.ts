@@ -1,7 +1,7 @@
 /** Where a network is placed, by what it takes and what the devices have left. */
 import { describe, expect, it } from 'vitest';
+import { TandemError } from '#tandem/common/errors.js';
 import { type Budget, choosePlace, type Need } from '#tandem/coordinator/networks/choose.js';
-import { TandemError } from '#tandem/partition/errors.js';
 
 const MIB = 2 ** 20;
 const need = (weights: number, activations = 0): Need => ({

@@ -1,9 +1,9 @@
 /** What else could be done with the same devices, and shares that fit unequal memories. */
 import { describe, expect, it } from 'vitest';
-import { shareOut } from '#tandem/partition/decide.js';
-import { TandemError } from '#tandem/partition/errors.js';
+import { TandemError } from '#tandem/common/errors.js';
 import { type DeviceSpec, type PlanReport, plan, type Split } from '#tandem/partition/index.js';
-import { RATES, scaleRates } from '#tandem/partition/rates.js';
+import { shareOut } from '#tandem/partition/plan/decide.js';
+import { RATES, scaleRates } from '#tandem/partition/plan/rates.js';
 import { graphOnly, materialise } from '../fixtures/materialise.js';
 import { runSplit } from './small-model.js';
 import { inDirectory } from './stages.js';

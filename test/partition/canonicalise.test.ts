@@ -1,9 +1,9 @@
 import { expect, it } from 'vitest';
-import { canonicalise } from '#tandem/partition/canonicalise.js';
-import { fold } from '#tandem/partition/fold.js';
-import { findUses, type Graph, intAttribute, type Node } from '#tandem/partition/graph.js';
+import { canonicalise } from '#tandem/partition/clean/canonicalise.js';
+import { fold } from '#tandem/partition/clean/fold.js';
+import { findUses, type Graph, intAttribute, type Node } from '#tandem/partition/graph/graph.js';
 import { floatAttribute, intsAttribute, intAttribute as makeInt } from '#tandem/partition/onnx/index.js';
-import { readModel } from '#tandem/partition/read.js';
+import { readModel } from '#tandem/partition/read/index.js';
 import { node, type SmallModel, writeSmallModel } from './small-model.js';
 import { countSums, inDirectory, planGraph, readFixture } from './stages.js';
 

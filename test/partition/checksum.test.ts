@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { Checksum, checksumOf } from '#tandem/partition/checksum.js';
+import { Checksum, checksumOf } from '#tandem/common/checksum.js';
 
 test('the checksum of nothing is test case 1 of the GCM specification by McGrew and Viega', () => {
   expect(checksumOf(new Uint8Array())).toBe('58e2fccefa7e3061367f1d57a4e7455a');

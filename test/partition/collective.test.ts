@@ -1,12 +1,12 @@
 /** Partial tensors: whole in one collective or in two, or left in parts; the numbers are the same. */
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { type CollectiveKind, findConversions, findForm, sentElements } from '#tandem/partition/collective.js';
+import { type CollectiveKind, findConversions, findForm, sentElements } from '#tandem/partition/graph/collective.js';
+import { apportion, PARTIAL, REPLICATE, type Shard } from '#tandem/partition/graph/placement.js';
 import { type DeviceSpec, type PartitionOptions, type PlanReport, plan } from '#tandem/partition/index.js';
-import { manifestProblems } from '#tandem/partition/manifest-rules.js';
 import { intAttribute } from '#tandem/partition/onnx/index.js';
-import { apportion, PARTIAL, REPLICATE, type Shard } from '#tandem/partition/placement.js';
-import { RATES } from '#tandem/partition/rates.js';
+import { RATES } from '#tandem/partition/plan/rates.js';
+import { manifestProblems } from '#tandem/partition/write/manifest-rules.js';
 import { materialise } from '../fixtures/materialise.js';
 import { node, type Outcome, runPartition, type SmallModel, writeSmallModel } from './small-model.js';
 import { countGathers, inDirectory } from './stages.js';

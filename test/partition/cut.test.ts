@@ -1,7 +1,7 @@
 /** The ranks' programs of real exports, walked segment by segment. */
 import { describe, expect, it } from 'vitest';
-import type { EmittedSegment } from '#tandem/partition/emit.js';
-import type { Graph } from '#tandem/partition/graph.js';
+import type { Graph } from '#tandem/partition/graph/graph.js';
+import type { EmittedSegment } from '#tandem/partition/segments/emit.js';
 import { emitAll, planGraph, readFixture, TINY_EXPORTS } from './stages.js';
 
 type Program = readonly EmittedSegment[];

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { TandemError } from '#tandem/partition/errors.js';
-import { type Dims, fold } from '#tandem/partition/fold.js';
-import type { Graph } from '#tandem/partition/graph.js';
-import { readModel } from '#tandem/partition/read.js';
+import { TandemError } from '#tandem/common/errors.js';
+import { type Dims, fold } from '#tandem/partition/clean/fold.js';
+import type { Graph } from '#tandem/partition/graph/graph.js';
+import { readModel } from '#tandem/partition/read/index.js';
 import { graphOnly } from '../fixtures/materialise.js';
 import { node, type SmallModel, writeSmallModel } from './small-model.js';
 import { inDirectory, TINY_EXPORTS } from './stages.js';

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import type { Graph, Node } from '#tandem/partition/graph.js';
+import type { Graph, Node } from '#tandem/partition/graph/graph.js';
+import { placementKey, REPLICATE } from '#tandem/partition/graph/placement.js';
 import { intAttribute, intsAttribute } from '#tandem/partition/onnx/index.js';
-import { findConstants, place, whyWhole } from '#tandem/partition/place.js';
-import { placementKey, REPLICATE } from '#tandem/partition/placement.js';
+import { findConstants, place, whyWhole } from '#tandem/partition/plan/states.js';
 import type { Row } from '#tandem/partition/rules/rule.js';
 import { node, type SmallModel, writeSmallModel } from './small-model.js';
 import { inDirectory, readFixture, readGraph, TINY_EXPORTS } from './stages.js';

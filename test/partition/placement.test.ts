@@ -11,7 +11,7 @@ import {
   rescalePiece,
   type Shard,
   shardExtent,
-} from '#tandem/partition/placement.js';
+} from '#tandem/partition/graph/placement.js';
 
 const SPEEDS: readonly (readonly number[])[] = [
   [1],

@@ -1,7 +1,7 @@
 /** Plans of real exports: how much of them is split, at how many exchanges, and why the rest is not. */
 import { readFile, writeFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
-import { TandemError } from '#tandem/partition/errors.js';
+import { TandemError } from '#tandem/common/errors.js';
 import { type DeviceSpec, type PlanReport, plan } from '#tandem/partition/index.js';
 import { createNode, decodeModel, encodeModel, intAttribute } from '#tandem/partition/onnx/index.js';
 import { knownOperators } from '#tandem/partition/rules/index.js';

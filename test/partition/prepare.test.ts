@@ -1,12 +1,12 @@
 import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Manifest, PreparedFor } from '#tandem/partition/manifest.js';
+import { openSession } from '#tandem/common/onnxruntime.js';
 import { decodeModel, type ModelProto } from '#tandem/partition/onnx/index.js';
-import { openSession } from '#tandem/partition/onnxruntime.js';
-import { openPrepared } from '#tandem/partition/prepare/open.js';
-import { checkPrepared, findPreparedMismatch, findTarget } from '#tandem/partition/prepare/target.js';
-import { writeShardDirectory } from '#tandem/partition/write.js';
+import { openPrepared } from '#tandem/partition/optimise/open.js';
+import { checkPrepared, findPreparedMismatch, findTarget } from '#tandem/partition/optimise/target.js';
+import { writeShardDirectory } from '#tandem/partition/write/index.js';
+import type { Manifest, PreparedFor } from '#tandem/partition/write/manifest.js';
 import { errorOf, flipByte } from '../cluster/helpers.js';
 import { cpus, launch, predict, relativeError, shard, withUnet } from './prepare-models.js';
 import { temporaryFolder } from './read-models.js';

@@ -1,9 +1,9 @@
 import { mkdirSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { TandemError } from '#tandem/partition/errors.js';
+import { TandemError } from '#tandem/common/errors.js';
 import { createModel, createTensor, DataType, encodeModel, type TensorProto } from '#tandem/partition/onnx/index.js';
-import { readModel } from '#tandem/partition/read.js';
+import { readModel } from '#tandem/partition/read/index.js';
 import { graphOnly } from '../fixtures/materialise.js';
 import {
   CONSTANT,

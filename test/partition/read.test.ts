@@ -14,7 +14,7 @@ import {
   hasRawData,
   type ModelProto,
 } from '#tandem/partition/onnx/index.js';
-import { readModel, type SourceModel, tensorBytes, type WeightSource } from '#tandem/partition/read.js';
+import { readModel, type SourceModel, tensorBytes, type WeightSource } from '#tandem/partition/read/index.js';
 import { graphOnly, materialise } from '../fixtures/materialise.js';
 import {
   BIG,
@@ -232,7 +232,7 @@ test('reads a model file of 3 GiB with inline weights in little memory', () => {
   const path = join(temporaryFolder(), 'huge.onnx');
   writeHugeModel(path, 3 * 1024 * 1024);
   const script = `
-    const { readModel } = await import('#tandem/partition/read.js');
+    const { readModel } = await import('#tandem/partition/read/index.js');
     const { weights } = await readModel(process.argv[1], { requireWeights: true });
     console.log(JSON.stringify({ bytes: weights.get('w').bytes, memory: process.resourceUsage().maxRSS * 1024 }));`;
   const answer = execFileSync(process.execPath, ['--input-type=module', '-e', script, path], {

@@ -1,6 +1,7 @@
 /** Models that cannot be split are named and refused; what cannot be split in a model runs whole, with a reason. */
 import { expect, it } from 'vitest';
-import { TandemError } from '#tandem/partition/errors.js';
+import { TandemError } from '#tandem/common/errors.js';
+import { DTYPES, type DType } from '#tandem/common/tensor.js';
 import { type PlanReport, plan, planRanks } from '#tandem/partition/index.js';
 import {
   type AttributeProto,
@@ -10,7 +11,6 @@ import {
   createValueInfo,
   intAttribute,
 } from '#tandem/partition/onnx/index.js';
-import { DTYPES, type DType } from '#tandem/partition/tensor.js';
 import { node, runSmallModel, type SmallModel, writeSmallModel } from './small-model.js';
 import { inDirectory } from './stages.js';
 

@@ -2,9 +2,9 @@ import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { expect, it } from 'vitest';
 import { z } from 'zod';
-import { findLayout } from '#tandem/partition/prepare/known-layout.js';
-import { probeLayout } from '#tandem/partition/prepare/layout.js';
-import { recall, remember } from '#tandem/partition/remembered.js';
+import { recall, remember } from '#tandem/common/remembered.js';
+import { findLayout } from '#tandem/partition/optimise/known-layout.js';
+import { probeLayout } from '#tandem/partition/optimise/layout.js';
 import { temporaryFolder } from './read-models.js';
 
 const schema = z.object({ size: z.number() });

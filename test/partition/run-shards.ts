@@ -3,10 +3,10 @@
  * as copies. What workers do with processes and sockets, to try a plan's numbers quickly.
  */
 import { join } from 'node:path';
-import type { Manifest, Profile, SegmentEntry } from '#tandem/partition/manifest.js';
-import { openSession } from '#tandem/partition/onnxruntime.js';
-import { openPrepared } from '#tandem/partition/prepare/open.js';
-import type { HostTensor } from '#tandem/partition/tensor.js';
+import { openSession } from '#tandem/common/onnxruntime.js';
+import type { HostTensor } from '#tandem/common/tensor.js';
+import { openPrepared } from '#tandem/partition/optimise/open.js';
+import type { Manifest, Profile, SegmentEntry } from '#tandem/partition/write/manifest.js';
 
 type Tensors = Readonly<Record<string, HostTensor>>;
 

@@ -1,9 +1,9 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { sliceLayout, sliceShape, sliceTensor, type WeightSlice } from '#tandem/partition/slice.js';
-import { SliceCopier } from '#tandem/partition/slice-copy.js';
-import { byteLength, DTYPES, type DType, elementCount, type HostTensor } from '#tandem/partition/tensor.js';
+import { byteLength, DTYPES, type DType, elementCount, type HostTensor } from '#tandem/common/tensor.js';
+import { sliceLayout, sliceShape, sliceTensor, type WeightSlice } from '#tandem/partition/graph/slice.js';
+import { SliceCopier } from '#tandem/partition/write/slice-copy.js';
 import { pattern, temporaryFolder } from './read-models.js';
 
 type Ranges = WeightSlice['ranges'];

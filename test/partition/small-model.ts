@@ -1,6 +1,8 @@
 /** Small models for tests of the partitioner's stages: a few nodes with seeded weights, written as a file. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { openSession } from '#tandem/common/onnxruntime.js';
+import { DTYPES, type DType, elementCount, type HostTensor } from '#tandem/common/tensor.js';
 import { createRandomStream } from '#tandem/coordinator/pipeline/random.js';
 import { compareOutputs } from '#tandem/coordinator/verify/compare.js';
 import { fromNumbers } from '#tandem/coordinator/verify/elements.js';
@@ -16,8 +18,6 @@ import {
   encodeModel,
   type TensorProto,
 } from '#tandem/partition/onnx/index.js';
-import { openSession } from '#tandem/partition/onnxruntime.js';
-import { DTYPES, type DType, elementCount, type HostTensor } from '#tandem/partition/tensor.js';
 import { runShards } from './run-shards.js';
 import { inDirectory } from './stages.js';
 

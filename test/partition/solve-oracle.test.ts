@@ -1,8 +1,8 @@
 /** The solver against HiGHS: the same problem as an integer program, solved by branch and bound. */
 import { describe, expect, it } from 'vitest';
-import { costGraphOf } from '#tandem/partition/choose.js';
-import { place } from '#tandem/partition/place.js';
-import { ratesOf } from '#tandem/partition/rates.js';
+import { costGraphOf } from '#tandem/partition/plan/choose.js';
+import { ratesOf } from '#tandem/partition/plan/rates.js';
+import { place } from '#tandem/partition/plan/states.js';
 import { minimise } from '#tandem/partition/solve/eliminate.js';
 import { solveWithHighs } from './highs.js';
 import {

@@ -2,17 +2,17 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { canonicalise } from '#tandem/partition/canonicalise.js';
-import { choose, type Plan, type WireDtype } from '#tandem/partition/choose.js';
-import type { CollectiveKind } from '#tandem/partition/collective.js';
-import { type Cut, cut } from '#tandem/partition/cut.js';
-import { type EmitOptions, type EmittedSegment, emitRank } from '#tandem/partition/emit.js';
-import { type Dims, fold } from '#tandem/partition/fold.js';
-import type { Graph } from '#tandem/partition/graph.js';
-import { type Placements, place } from '#tandem/partition/place.js';
-import { ratesOf } from '#tandem/partition/rates.js';
-import { readModel } from '#tandem/partition/read.js';
-import type { PlanReport } from '#tandem/partition/report.js';
+import { canonicalise } from '#tandem/partition/clean/canonicalise.js';
+import { type Dims, fold } from '#tandem/partition/clean/fold.js';
+import type { CollectiveKind } from '#tandem/partition/graph/collective.js';
+import type { Graph } from '#tandem/partition/graph/graph.js';
+import { choose, type Plan, type WireDtype } from '#tandem/partition/plan/choose.js';
+import { type Cut, cut } from '#tandem/partition/plan/cut.js';
+import { ratesOf } from '#tandem/partition/plan/rates.js';
+import type { PlanReport } from '#tandem/partition/plan/report.js';
+import { type Placements, place } from '#tandem/partition/plan/states.js';
+import { readModel } from '#tandem/partition/read/index.js';
+import { type EmitOptions, type EmittedSegment, emitRank } from '#tandem/partition/segments/emit.js';
 import { graphOnly } from '../fixtures/materialise.js';
 
 /** Runs `work` with a fresh directory, which is removed afterwards. */

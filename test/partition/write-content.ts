@@ -1,9 +1,10 @@
 /** A small tensor-parallel program to write: `y = x * w1 * w2`, `w1` split by columns and `w2` by rows. */
-import type { Manifest } from '#tandem/partition/manifest.js';
+
+import { sliceShape } from '#tandem/partition/graph/slice.js';
 import { createModel, createTensor, createValueInfo, DataType, type ModelProto } from '#tandem/partition/onnx/index.js';
-import { readModel } from '#tandem/partition/read.js';
-import { sliceShape } from '#tandem/partition/slice.js';
-import type { ShardContent, WeightSlice } from '#tandem/partition/write.js';
+import { readModel } from '#tandem/partition/read/index.js';
+import type { ShardContent, WeightSlice } from '#tandem/partition/write/index.js';
+import type { Manifest } from '#tandem/partition/write/manifest.js';
 import { rawTensor, saveModel, smallModel } from './read-models.js';
 
 export const WORLD_SIZE = 2;

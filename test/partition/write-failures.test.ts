@@ -4,9 +4,9 @@ import { mkdirSync, readdirSync, renameSync, truncateSync, writeFileSync } from 
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
-import { readManifest } from '#tandem/partition/manifest.js';
 import { createModel, createTensor, DataType } from '#tandem/partition/onnx/index.js';
-import { type ShardContent, writeShardDirectory } from '#tandem/partition/write.js';
+import { type ShardContent, writeShardDirectory } from '#tandem/partition/write/index.js';
+import { readManifest } from '#tandem/partition/write/manifest.js';
 import { temporaryFolder } from './read-models.js';
 import { twoRankContent } from './write-content.js';
 
@@ -88,7 +88,7 @@ test('a place below a file is refused', async () => {
 /** A process that writes one weight of `bytes` from a hole in `folder/large.bin` to `folder/shards`. */
 const WRITER = `
   const { createModel, createTensor } = await import('#tandem/partition/onnx/index.js');
-  const { writeShardDirectory } = await import('#tandem/partition/write.js');
+  const { writeShardDirectory } = await import('#tandem/partition/write/index.js');
   const [folder, size] = process.argv.slice(1);
   const bytes = Number(size);
   const source = { name: 'w', dtype: 'uint8', shape: [bytes], file: folder + '/large.bin', offset: 0, bytes };

@@ -1,8 +1,8 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { MANIFEST_FILE, type Manifest, readManifest } from '#tandem/partition/manifest.js';
-import { writeShardDirectory } from '#tandem/partition/write.js';
+import { writeShardDirectory } from '#tandem/partition/write/index.js';
+import { MANIFEST_FILE, type Manifest, readManifest } from '#tandem/partition/write/manifest.js';
 import { temporaryFolder } from './read-models.js';
 import { twoRankContent } from './write-content.js';
 

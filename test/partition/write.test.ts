@@ -2,11 +2,11 @@ import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { readManifest } from '#tandem/partition/manifest.js';
+import { openSession } from '#tandem/common/onnxruntime.js';
+import type { HostTensor } from '#tandem/common/tensor.js';
 import { decodeModel, type ModelProto } from '#tandem/partition/onnx/index.js';
-import { openSession } from '#tandem/partition/onnxruntime.js';
-import type { HostTensor } from '#tandem/partition/tensor.js';
-import { type ShardContent, writeShardDirectory } from '#tandem/partition/write.js';
+import { type ShardContent, writeShardDirectory } from '#tandem/partition/write/index.js';
+import { readManifest } from '#tandem/partition/write/manifest.js';
 import { temporaryFolder } from './read-models.js';
 import { FEATURES, SCALE, segmentModel, twoRankContent, W1, W2, wholeNumbers } from './write-content.js';
 

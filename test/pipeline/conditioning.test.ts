@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { TensorSpec } from '#tandem/common/tensor.js';
 import { type Conditioning, condition } from '#tandem/coordinator/pipeline/conditioning.js';
 import { bindDenoiser } from '#tandem/coordinator/pipeline/denoiser-binding.js';
 import type { EncodeContext, Family } from '#tandem/coordinator/pipeline/families/family.js';
@@ -6,7 +7,6 @@ import { flux } from '#tandem/coordinator/pipeline/families/flux.js';
 import { stableDiffusionXl } from '#tandem/coordinator/pipeline/families/stable-diffusion-xl.js';
 import { zImage } from '#tandem/coordinator/pipeline/families/z-image.js';
 import type { ImageRequest } from '#tandem/coordinator/pipeline/index.js';
-import type { TensorSpec } from '#tandem/partition/tensor.js';
 
 const spec = (name: string, shape: readonly number[]): TensorSpec => ({ name, dtype: 'float32', shape });
 

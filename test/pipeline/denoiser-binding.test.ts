@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { DType, HostTensor, TensorSpec } from '#tandem/common/tensor.js';
 import { type Denoiser, oneAfterAnother } from '#tandem/coordinator/denoiser.js';
 import { bindDenoiser } from '#tandem/coordinator/pipeline/denoiser-binding.js';
 import { symbolicSizes } from '#tandem/coordinator/pipeline/denoiser-sizes.js';
@@ -8,7 +9,6 @@ import { zImage } from '#tandem/coordinator/pipeline/families/z-image.js';
 import { applyGuidance, guidanceEmbedding } from '#tandem/coordinator/pipeline/guidance.js';
 import { toFloat32, toHostTensor } from '#tandem/coordinator/pipeline/host-tensor.js';
 import { type DenoiserSize, fromLayout, toLayout } from '#tandem/coordinator/pipeline/latent-layout.js';
-import type { DType, HostTensor, TensorSpec } from '#tandem/partition/tensor.js';
 
 const spec = (name: string, shape: readonly number[], dtype: DType = 'float32'): TensorSpec => ({ name, dtype, shape });
 

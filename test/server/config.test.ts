@@ -1,8 +1,8 @@
 import { resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { TandemError } from '#tandem/common/errors.js';
 import { parseClusterConfig } from '#tandem/coordinator/config/index.js';
 import { resolveApiKey } from '#tandem/coordinator/server/auth.js';
-import { TandemError } from '#tandem/partition/errors.js';
 
 const FILE = resolve('configs/dual-cpu.yaml');
 const KEY = 'a-key-for-this-test-only';

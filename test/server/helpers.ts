@@ -7,10 +7,10 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
+import { TandemError } from '#tandem/common/errors.js';
 import { type ClusterConfig, readClusterConfig } from '#tandem/coordinator/config/index.js';
 import { cancelled } from '#tandem/coordinator/hooks.js';
 import { type Ready, serve } from '#tandem/coordinator/server/index.js';
-import { TandemError } from '#tandem/partition/errors.js';
 
 export const CONFIG = 'configs/dual-cpu.yaml';
 

@@ -1,8 +1,8 @@
 import { readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { type Manifest, readManifest } from '#tandem/partition/manifest.js';
-import { manifestProblems } from '#tandem/partition/manifest-rules.js';
+import { type Manifest, readManifest } from '#tandem/partition/write/manifest.js';
+import { manifestProblems } from '#tandem/partition/write/manifest-rules.js';
 import { checkRankFiles, findProfile, rankFiles } from '#tandem/shard-worker/check.js';
 import { errorOf, fixture, flipByte, withCopy, withDirectory } from '../cluster/helpers.js';
 

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it } from 'vitest';
-import type { Profile, SegmentEntry } from '#tandem/partition/manifest.js';
-import type { DType, HostTensor } from '#tandem/partition/tensor.js';
+import type { DType, HostTensor } from '#tandem/common/tensor.js';
+import type { Profile, SegmentEntry } from '#tandem/partition/write/manifest.js';
 import { BufferPool, ownBuffer } from '#tandem/shard-worker/buffers.js';
 import { Exchange, type Place } from '#tandem/shard-worker/exchange.js';
 import { encodeHeader } from '#tandem/shard-worker/frames.js';

@@ -1,6 +1,6 @@
 /** Several networks' programs as one. */
 import { expect, it } from 'vitest';
-import type { Profile, SegmentEntry } from '#tandem/partition/manifest.js';
+import type { Profile, SegmentEntry } from '#tandem/partition/write/manifest.js';
 import { joinPrograms } from '#tandem/shard-worker/program.js';
 
 /** Rank 0 sends `t` to rank 1 after each segment. */

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { uniformDevices } from '#tandem/coordinator/cli/options.js';
 import { findDenoiserModel } from '#tandem/coordinator/shards/model.js';
 import { prepareShards, type ShardRequest } from '#tandem/coordinator/shards/prepare.js';
-import { MANIFEST_FILE } from '#tandem/partition/manifest.js';
+import { MANIFEST_FILE } from '#tandem/partition/write/manifest.js';
 
 const DIMS = { batch_size: 1, height: 16, width: 16, sequence_length: 77 };
 let scratch = '';

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import { elementCount } from '#tandem/common/tensor.js';
 import { toNumbers } from '#tandem/coordinator/verify/elements.js';
 import { randomInputs } from '#tandem/coordinator/verify/random-inputs.js';
-import { elementCount } from '#tandem/partition/tensor.js';
 
 const SPECS = [
   { name: 'sample', dtype: 'float32', shape: [2, 4, 32, 32] },

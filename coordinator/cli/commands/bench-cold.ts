@@ -2,7 +2,7 @@
 import { writeFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { Option } from 'commander';
-import { TandemError } from '../../../partition/errors.js';
+import { TandemError } from '../../../common/errors.js';
 import { benchCold } from '../../bench/cold.js';
 import { drawColdReport } from '../../bench/cold-chart.js';
 import type { ColdRun } from '../../bench/cold-contestant.js';

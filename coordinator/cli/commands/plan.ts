@@ -1,7 +1,7 @@
 /** `tandem plan`: how a model would be split, without writing any shards. */
 import { writeFile } from 'node:fs/promises';
 import type { Command } from 'commander';
-import { TandemError } from '../../../partition/errors.js';
+import { TandemError } from '../../../common/errors.js';
 import { inspect, type PlanReport, plan } from '../../../partition/index.js';
 import { calibrate, withCalibration } from '../../calibration/index.js';
 import { formatBytes } from '../../config/bytes.js';

@@ -4,7 +4,7 @@
  * know are kept, the rest takes the class's own defaults, as `from_config` does in diffusers.
  */
 import { z } from 'zod';
-import { TandemError } from '../../../partition/errors.js';
+import { TandemError } from '../../../common/errors.js';
 import { requestError, SCHEDULER_UNSUPPORTED } from '../errors.js';
 import { createDdim, ddimConfig } from './ddim.js';
 import { createDpmSolver, dpmSolverConfig } from './dpm-solver-multistep.js';

@@ -2,10 +2,11 @@
  * The reverse of `rows.ts`: tries every combination of placements of a sample's operands on two ranks, running the
  * node as it is, and finds those that come out right although the rule does not offer them.
  */
-import type { Node, Value } from '#tandem/partition/graph.js';
-import { apportion, PARTIAL, type Placement, REPLICATE } from '#tandem/partition/placement.js';
+
+import type { HostTensor } from '#tandem/common/tensor.js';
+import type { Node, Value } from '#tandem/partition/graph/graph.js';
+import { apportion, PARTIAL, type Placement, REPLICATE } from '#tandem/partition/graph/placement.js';
 import type { PlaceContext } from '#tandem/partition/rules/rule.js';
-import type { HostTensor } from '#tandem/partition/tensor.js';
 import { describeRow, findRows, linearRows } from './rows.js';
 import { difference, type Prepared, type Runner, replicateRow, runLocal } from './run.js';
 import { combine, distribute } from './shards.js';

@@ -1,9 +1,10 @@
 /** Finds every row that a rule offers for a sample, and proves each by running it on shards. */
-import type { Node } from '#tandem/partition/graph.js';
-import { PARTIAL, type Placement, placementKey, REPLICATE, type Shard } from '#tandem/partition/placement.js';
+
+import type { HostTensor } from '#tandem/common/tensor.js';
+import type { Node } from '#tandem/partition/graph/graph.js';
+import { PARTIAL, type Placement, placementKey, REPLICATE, type Shard } from '#tandem/partition/graph/placement.js';
 import { findRule } from '#tandem/partition/rules/index.js';
 import { ILLEGAL, type Match, type Operand, type PlaceContext, type Row } from '#tandem/partition/rules/rule.js';
-import type { HostTensor } from '#tandem/partition/tensor.js';
 import { difference, type Prepared, type Runner, runLocal } from './run.js';
 import { candidateShards, combine, distribute } from './shards.js';
 

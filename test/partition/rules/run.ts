@@ -1,7 +1,10 @@
 /** Runs a sample whole, and a row of it on shards, in ONNX Runtime. */
+
+import { openSession, type Session } from '#tandem/common/onnxruntime.js';
+import { DTYPES, type HostTensor } from '#tandem/common/tensor.js';
 import { toNumbers } from '#tandem/coordinator/verify/elements.js';
-import type { Node, Value } from '#tandem/partition/graph.js';
-import { localise } from '#tandem/partition/localise.js';
+import type { Node, Value } from '#tandem/partition/graph/graph.js';
+import { REPLICATE } from '#tandem/partition/graph/placement.js';
 import {
   createGraph,
   createModel,
@@ -10,10 +13,8 @@ import {
   encodeModel,
   type NodeProto,
 } from '#tandem/partition/onnx/index.js';
-import { openSession, type Session } from '#tandem/partition/onnxruntime.js';
-import { REPLICATE } from '#tandem/partition/placement.js';
 import type { Row } from '#tandem/partition/rules/rule.js';
-import { DTYPES, type HostTensor } from '#tandem/partition/tensor.js';
+import { localise } from '#tandem/partition/segments/localise.js';
 import type { Sample } from './sample.js';
 
 type Tensors = readonly (HostTensor | undefined)[];

@@ -2,6 +2,8 @@
  * Samples: one-node models that a rule is tried on. A sample is data; what it is tried with is in `rows.ts` and
  * `missing.ts`, and how it is run in `run.ts`.
  */
+
+import { type DType, elementCount, type HostTensor } from '#tandem/common/tensor.js';
 import { createRandomStream } from '#tandem/coordinator/pipeline/random.js';
 import { fromNumbers } from '#tandem/coordinator/verify/elements.js';
 import {
@@ -11,7 +13,6 @@ import {
   intsAttribute,
   stringAttribute,
 } from '#tandem/partition/onnx/index.js';
-import { type DType, elementCount, type HostTensor } from '#tandem/partition/tensor.js';
 
 /** An input of a sample: data, or an integer constant that the rule may read (axes, sizes, bounds). */
 export interface SampleInput {

@@ -1,4 +1,6 @@
 /** Cuts tensors up as placements say and puts them together again, and thinks of placements that are hard on a rule. */
+
+import { elementCount, type HostTensor } from '#tandem/common/tensor.js';
 import { createRandomStream } from '#tandem/coordinator/pipeline/random.js';
 import { fromNumbers, toNumbers } from '#tandem/coordinator/verify/elements.js';
 import {
@@ -8,9 +10,8 @@ import {
   placementKey,
   rankRanges,
   type Shard,
-} from '#tandem/partition/placement.js';
-import { sliceTensor } from '#tandem/partition/slice.js';
-import { elementCount, type HostTensor } from '#tandem/partition/tensor.js';
+} from '#tandem/partition/graph/placement.js';
+import { sliceTensor } from '#tandem/partition/graph/slice.js';
 
 /**
  * What each of `ranks` ranks holds of a tensor. Partial: random addends of unlike size that sum to it.

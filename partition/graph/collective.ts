@@ -1,0 +1,114 @@
+/** What collectives make of a tensor, one after the other, and what each of them sends. */
+
+import { elementCount } from '../../common/tensor.js';
+import {
+  apportion,
+  localElements,
+  PARTIAL,
+  type Placement,
+  placementKey,
+  REPLICATE,
+  type Shard,
+  samePlacement,
+} from './placement.js';
+
+/** One collective. All ranks' parts lie as `from` says before it, and as `to` says after it. */
+export type Conversion =
+  | { readonly kind: 'all-reduce'; readonly from: Placement; readonly to: Placement }
+  | { readonly kind: 'reduce-scatter'; readonly from: Placement; readonly to: Shard }
+  | { readonly kind: 'all-gather'; readonly from: Shard; readonly to: Placement };
+
+export type CollectiveKind = Conversion['kind'];
+
+const ALL_REDUCE: Conversion = { kind: 'all-reduce', from: PARTIAL, to: REPLICATE };
+const reduceScatter = (to: Shard): Conversion => ({ kind: 'reduce-scatter', from: PARTIAL, to });
+const allGather = (from: Shard): Conversion => ({ kind: 'all-gather', from, to: REPLICATE });
+
+/** How a tensor lies as its node makes it, and the collectives that make more of it, each of what the one before made. */
+export interface TensorState {
+  readonly made: Placement;
+  readonly conversions: readonly Conversion[];
+}
+
+/** All the ways in which a tensor lies, in the order in which they come to be: each a collective later than the one before. */
+export const formsOf = ({ made, conversions }: TensorState): readonly Placement[] => [
+  made,
+  ...conversions.map(({ to }) => to),
+];
+
+/** The most even split of a tensor, along the first axis that has it; undefined where no axis has a part for each rank. */
+const evenShard = (shape: readonly number[], worldSize: number): Shard | undefined => {
+  const largestPart = (extent: number) => Math.ceil(extent / worldSize) / extent;
+  const sizes = shape.map((extent) => (extent < worldSize ? Number.POSITIVE_INFINITY : largestPart(extent)));
+  const axis = sizes.indexOf(Math.min(...sizes));
+  const extent = shape[axis] ?? 0;
+  const piece = apportion(extent, extent, new Array<number>(worldSize).fill(1));
+  return piece && { kind: 'shard', axis, pieces: [piece] };
+};
+
+/**
+ * The sequences of collectives that are worth a thought for a tensor. A partial one becomes whole at once (all-reduce: each rank
+ * sends all of its addend to each other one), or in two (reduce-scatter, then all-gather), which sends `2 / worldSize` times as
+ * much and waits twice. Of the shards in between, those serve that somebody reads, and the most even one.
+ * @param wanted shards that the tensor's readers can take
+ */
+export const findConversions = (
+  made: Placement,
+  shape: readonly number[],
+  wanted: readonly Shard[],
+  worldSize: number,
+): readonly (readonly Conversion[])[] => {
+  switch (made.kind) {
+    case 'replicate':
+      return [[]];
+    case 'shard':
+      return [[], [allGather(made)]];
+    case 'partial': {
+      const even = evenShard(shape, worldSize);
+      const shards = new Map([...wanted, ...(even ? [even] : [])].map((shard) => [placementKey(shard), shard]));
+      return [
+        [],
+        [ALL_REDUCE],
+        ...wanted.map((shard) => [reduceScatter(shard)]),
+        ...[...shards.values()].map((shard) => [reduceScatter(shard), allGather(shard)]),
+      ];
+    }
+  }
+};
+
+/** Elements that a rank sends, over all its peers: what a peer needs of it goes directly from it to that peer. */
+export const sentElements = (
+  shape: readonly number[],
+  conversion: Conversion,
+  rank: number,
+  worldSize: number,
+): number => {
+  switch (conversion.kind) {
+    case 'all-reduce':
+      return elementCount(shape) * (worldSize - 1);
+    case 'reduce-scatter':
+      return elementCount(shape) - localElements(shape, conversion.to, rank);
+    case 'all-gather':
+      return localElements(shape, conversion.from, rank) * (worldSize - 1);
+  }
+};
+
+/** Whether a consumer that needs `wanted` can be served by a tensor that lies as `held`: a whole one can be sliced. */
+const serves = (held: Placement, wanted: Placement): boolean =>
+  samePlacement(held, wanted) || (held.kind === 'replicate' && wanted.kind === 'shard');
+
+/**
+ * The first form of a tensor that serves a consumer: its index among `formsOf`, hence the number of collectives that the
+ * consumer waits for; undefined where there is none. No form after it would serve better, for only the last one can be whole.
+ */
+export const findForm = (state: TensorState, wanted: Placement): number | undefined => {
+  const index = formsOf(state).findIndex((form) => serves(form, wanted));
+  return index < 0 ? undefined : index;
+};
+
+/** @throws RangeError where no form serves, which no plan allows */
+export const requireForm = (state: TensorState, wanted: Placement): number => {
+  const index = findForm(state, wanted);
+  if (index === undefined) throw new RangeError(`A tensor is read as ${placementKey(wanted)}, but never lies so.`);
+  return index;
+};

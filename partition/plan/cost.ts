@@ -1,0 +1,156 @@
+/** What a plan costs: time to compute, to move data in memory, and to send it, per rank. */
+
+import { byteLength, DTYPES, elementCount } from '../../common/tensor.js';
+import type { Conversion } from '../graph/collective.js';
+import type { Node, Value } from '../graph/graph.js';
+import { localElements, type Placement, REPLICATE } from '../graph/placement.js';
+import { findRule, operatorKey } from '../rules/index.js';
+import type { Row } from '../rules/rule.js';
+import type { ClassRates, OperatorClass, Rates } from './rates.js';
+
+export const nodeFlops = (node: Node): number => {
+  if (node.outputs.some((output) => output && !output.shape)) return 0;
+  return findRule(node)?.flops(node) ?? elementCount(node.outputs[0]?.shape ?? []);
+};
+
+const share = (value: Value | undefined, placement: Placement | undefined, rank: number): number =>
+  value?.shape ? localElements(value.shape, placement ?? REPLICATE, rank) / Math.max(1, elementCount(value.shape)) : 1;
+
+/**
+ * Share of a node's work that a rank does in a row, 0 to 1: the smallest share among operands, since what is split
+ * is split in all the operands that carry the split factor.
+ */
+export const workShare = (node: Node, row: Row, rank: number): number =>
+  Math.min(
+    ...node.inputs.map((value, i) => share(value, row.inputs[i], rank)),
+    ...node.outputs.map((value, i) => share(value, row.outputs[i], rank)),
+  );
+
+export const valueBytes = (value: Value): number =>
+  value.shape ? byteLength({ dtype: value.dtype, shape: value.shape }) : 0;
+
+const localBytes = (value: Value, placement: Placement | undefined, rank: number): number =>
+  value.shape ? localElements(value.shape, placement ?? REPLICATE, rank) * DTYPES[value.dtype].bytes : 0;
+
+/** Bytes of a constant that the rank with the largest part holds. */
+export const heldBytes = (value: Value, placement: Placement, worldSize: number): number =>
+  Math.max(...Array.from({ length: worldSize }, (_, rank) => localBytes(value, placement, rank)));
+
+const PRODUCT = new Set(['MatMul', 'Gemm', 'FusedMatMul', 'Einsum']);
+const CONV = new Set(['Conv', 'ConvTranspose']);
+const NORM = new Set(
+  'LayerNormalization SimplifiedLayerNormalization RMSNormalization InstanceNormalization GroupNormalization GroupNorm SkipLayerNormalization SkipSimplifiedLayerNormalization SkipGroupNorm BatchNormalization LpNormalization'.split(
+    ' ',
+  ),
+);
+const MOVE = new Set(
+  'Transpose Concat Split Slice Gather GatherElements GatherND Expand Tile Pad Resize Upsample DepthToSpace SpaceToDepth ScatterND'.split(
+    ' ',
+  ),
+);
+/** Only the shape changes: ONNX Runtime hands the same memory on. */
+const VIEW = new Set(['Reshape', 'Flatten', 'Squeeze', 'Unsqueeze', 'Identity', 'Dropout']);
+const QUANTISED = /Integer|QLinear|Quantize|NBits|QGemm/;
+const ATTENTION = /Attention/;
+/** An operator that nobody listed and that does more per element than this multiplies matrices. */
+const FLOPS_PER_ELEMENT = 16;
+
+const isTensor = (value: Value | undefined): boolean => value !== undefined && value.constant === undefined;
+
+/** A plan asks for the class of every node in every row; a node never changes. */
+const classes = new WeakMap<Node, { readonly kind: OperatorClass | undefined }>();
+
+/** The class of an operator; undefined for those that take no time to speak of. */
+export const classOf = (node: Node): OperatorClass | undefined => {
+  const known = classes.get(node) ?? { kind: findClass(node) };
+  classes.set(node, known);
+  return known.kind;
+};
+
+const findClass = (node: Node): OperatorClass | undefined => {
+  const { op } = node;
+  if (VIEW.has(op)) return undefined;
+  if (CONV.has(op)) return 'conv';
+  if (QUANTISED.test(op)) return 'quantised';
+  if (ATTENTION.test(op)) return 'attention';
+  if (op.endsWith('Softmax')) return 'softmax';
+  if (NORM.has(op)) return 'norm';
+  if (MOVE.has(op)) return 'move';
+  const elements = elementCount(node.outputs[0]?.shape ?? []);
+  if (!PRODUCT.has(op) && nodeFlops(node) <= FLOPS_PER_ELEMENT * elements) return 'elementwise';
+  return isTensor(node.inputs[0]) && isTensor(node.inputs[1]) ? 'attention' : 'matmul';
+};
+
+/** Operators with the same rates: by operator, but a product with weights is another thing than one of two activations. */
+export const rateKey = (node: Node): string => {
+  const isAttention = PRODUCT.has(node.op) && classOf(node) === 'attention';
+  return isAttention ? `${operatorKey(node)} of activations` : operatorKey(node);
+};
+
+/** What an operator has to do on one rank. */
+export interface Load {
+  readonly flops: number;
+  readonly readBytes: number;
+  readonly writtenBytes: number;
+}
+
+/** All of a node's work; weights are read as well. */
+export const wholeLoad = (node: Node): Load => ({
+  flops: nodeFlops(node),
+  readBytes: node.inputs.reduce((sum, value) => sum + (value ? valueBytes(value) : 0), 0),
+  writtenBytes: node.outputs.reduce((sum, value) => sum + (value ? valueBytes(value) : 0), 0),
+});
+
+const rankLoad = (node: Node, row: Row, rank: number): Load => ({
+  flops: nodeFlops(node) * workShare(node, row, rank),
+  readBytes: node.inputs.reduce((sum, value, i) => sum + (value ? localBytes(value, row.inputs[i], rank) : 0), 0),
+  writtenBytes: node.outputs.reduce((sum, value, i) => sum + (value ? localBytes(value, row.outputs[i], rank) : 0), 0),
+});
+
+/** ms */
+export const loadMs = ({ flops, readBytes, writtenBytes }: Load, rates: ClassRates): number =>
+  rates.overheadMs + flops / rates.flopsPerMs + readBytes / rates.readBytesPerMs + writtenBytes / rates.writeBytesPerMs;
+
+/** Time of what an operator has to do, in ms. */
+export const workMs = (
+  { kind, key, ...load }: Load & { readonly kind?: OperatorClass | undefined; readonly key: string },
+  { classes, operators }: Rates,
+): number => (kind === undefined ? classes.move.overheadMs : loadMs(load, operators[key] ?? classes[kind]));
+
+const timeOf = (node: Node, load: Load, rates: Rates): number =>
+  workMs({ ...load, kind: classOf(node), key: rateKey(node) }, rates);
+
+/** Time of a whole node on one device, in ms. */
+export const nodeMs = (node: Node, rates: Rates): number => timeOf(node, wholeLoad(node), rates);
+
+/** Time of a rank's part of a node, in ms. */
+export const rankMs = (node: Node, row: Row, rank: number, rates: Rates): number =>
+  timeOf(node, rankLoad(node, row, rank), rates);
+
+/** Time to copy bytes in memory, in ms. */
+export const copyMs = (bytes: number, { classes: { move } }: Rates): number =>
+  loadMs({ flops: 0, readBytes: bytes, writtenBytes: bytes }, move);
+
+/**
+ * Time in which a rank cuts up, adds up or joins what a collective moves, in ms. What an exchange costs whatever its size is not
+ * in it.
+ */
+export const collectiveMs = (
+  value: Value,
+  conversion: Conversion,
+  rank: number,
+  rates: Rates,
+  worldSize: number,
+): number => {
+  const { elementwise, move } = rates.classes;
+  const copied = valueBytes(value) * (1 / move.readBytesPerMs + 1 / move.writeBytesPerMs);
+  const added = (worldSize - 1) * (2 / elementwise.readBytesPerMs + 1 / elementwise.writeBytesPerMs);
+  switch (conversion.kind) {
+    case 'all-reduce':
+      return valueBytes(value) * added;
+    case 'reduce-scatter':
+      return copied + localBytes(value, conversion.to, rank) * added;
+    case 'all-gather':
+      return copied;
+  }
+};

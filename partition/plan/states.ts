@@ -1,0 +1,218 @@
+/**
+ * Finds the rows that each node may take: every legal combination of placements that can arise in this graph.
+ *
+ * The search starts at the contractions: each big weight is split along each of its factors, and where activations outweigh
+ * the weights, they are split along their tokens and batch as well (sequence parallelism, arXiv 2205.05198): a whole copy of
+ * little weights then saves sending much. Each split is followed to the neighbours for as long as rules allow. Where an operator would accept a split at other places (whole
+ * heads, whole groups), that split is tried too, so head sizes and group counts find their way to the weights by themselves.
+ */
+import { TandemError } from '../../common/errors.js';
+import { elementCount } from '../../common/tensor.js';
+import { findUses, type Graph, type Node, type Value } from '../graph/graph.js';
+import { apportion, PARTIAL, type Placement, placementKey, REPLICATE, type Shard } from '../graph/placement.js';
+import { findRule, operatorKey } from '../rules/index.js';
+import type { Operand, PlaceContext, Row } from '../rules/rule.js';
+import { isStatic } from '../rules/rule.js';
+
+/** Splitting a smaller constant is not worth a search of its own. */
+const SEED_ELEMENTS = 256;
+/** Bounds the search; real graphs stay below 8. */
+const CANDIDATES_PER_VALUE = 16;
+
+export interface Placements {
+  /** Per node its rows; the first is always all-replicate. */
+  readonly rows: ReadonlyMap<Node, readonly Row[]>;
+  /** Values that are computed from weights alone, and so once. */
+  readonly constants: ReadonlySet<Value>;
+}
+
+const replicateRow = (node: Node): Row => ({
+  inputs: node.inputs.map(() => REPLICATE),
+  outputs: node.outputs.map(() => REPLICATE),
+});
+
+const rowKey = (row: Row): string => [...row.inputs, ...row.outputs].map(placementKey).join(' ');
+
+/** Values that depend on no model input, and are not among the model's outputs. */
+export const findConstants = (graph: Graph): ReadonlySet<Value> => {
+  const constants = new Set<Value>();
+  const outputs = new Set(graph.outputs);
+  const isConstant = (value: Value | undefined) => !value || value.constant !== undefined || constants.has(value);
+  for (const node of graph.nodes) {
+    if (!node.inputs.every(isConstant)) continue;
+    for (const output of node.outputs) if (output && !outputs.has(output)) constants.add(output);
+  }
+  return constants;
+};
+
+/**
+ * @param seeds where splits start: at the contractions (`tensor`), or at the model's inputs, along their batch (`batch`)
+ * @throws TandemError PLAN_BATCH where the batch has fewer parts than there are ranks
+ */
+export const place = (graph: Graph, context: PlaceContext, seeds: 'tensor' | 'batch' = 'tensor'): Placements =>
+  new Search(graph, context).run(seeds);
+
+const batchTooSmall = (batch: number, ranks: number): TandemError =>
+  new TandemError(
+    'PLAN_BATCH',
+    `Expected a batch of at least ${ranks}, one for each rank, to split the batch; found ${batch}. Split the tensors instead (--split tensor), or give fewer devices.`,
+  );
+
+class Search {
+  readonly #graph: Graph;
+  readonly #context: PlaceContext;
+  readonly #uses;
+  readonly #constants: ReadonlySet<Value>;
+  readonly #rows = new Map<Node, Map<string, Row>>();
+  readonly #candidates = new Map<Value, Map<string, Placement>>();
+  readonly #queue: { readonly value: Value; readonly placement: Placement }[] = [];
+
+  constructor(graph: Graph, context: PlaceContext) {
+    this.#graph = graph;
+    this.#context = context;
+    this.#uses = findUses(graph);
+    this.#constants = findConstants(graph);
+    for (const node of graph.nodes) {
+      const row = replicateRow(node);
+      this.#rows.set(node, new Map([[rowKey(row), row]]));
+    }
+  }
+
+  run(seeds: 'tensor' | 'batch'): Placements {
+    if (this.#context.speeds.length > 1) this.#seedAll(seeds);
+    for (let next = this.#queue.shift(); next; next = this.#queue.shift()) this.#spread(next.value, next.placement);
+    return {
+      rows: new Map([...this.#rows].map(([node, rows]) => [node, [...rows.values()]])),
+      constants: this.#constants,
+    };
+  }
+
+  #seedAll(seeds: 'tensor' | 'batch'): void {
+    switch (seeds) {
+      case 'tensor':
+        for (const node of this.#graph.nodes) this.#seed(node);
+        return;
+      case 'batch':
+        this.#seedBatch();
+        return;
+      default:
+        seeds satisfies never;
+    }
+  }
+
+  /** The batch is the first axis of the model's largest input, and of those inputs that have as many. */
+  #seedBatch(): void {
+    const sizes = this.#graph.inputs.map(({ shape = [] }) => elementCount(shape));
+    const largest = this.#graph.inputs[sizes.indexOf(Math.max(...sizes))];
+    const batch = largest?.shape?.[0] ?? 1;
+    const piece = apportion(batch, batch, this.#context.speeds);
+    if (!piece) throw batchTooSmall(batch, this.#context.speeds.length);
+    for (const input of this.#graph.inputs) {
+      if (input.shape?.[0] === batch) this.#suggest(input, { kind: 'shard', axis: 0, pieces: [piece] });
+    }
+  }
+
+  #seed(node: Node): void {
+    for (const factor of findRule(node)?.seeds(node) ?? []) {
+      const axes = factor.map(({ input, axis }) => ({ value: node.inputs[input], axis }));
+      const weights = axes.filter(({ value }) => value && this.#isWeight(value));
+      const worthwhile = weights.length > 0 ? weights : this.#outweighs(node) ? axes.slice(0, 1) : [];
+      for (const { value, axis } of worthwhile) if (value) this.#seedAxis(value, axis);
+    }
+  }
+
+  /** Whether a product has more activations than weights. */
+  #outweighs(node: Node): boolean {
+    const sizes = (weights: boolean) =>
+      node.inputs
+        .filter((value) => value && this.#isWeight(value) === weights)
+        .reduce((sum, value) => sum + elementCount(value?.shape ?? []), 0);
+    return sizes(true) > 0 && sizes(false) > sizes(true);
+  }
+
+  #seedAxis(value: Value, axis: number): void {
+    if (!value.shape || elementCount(value.shape) < SEED_ELEMENTS) return;
+    const extent = value.shape[axis] ?? 0;
+    const piece = apportion(extent, extent, this.#context.speeds);
+    if (piece) this.#suggest(value, { kind: 'shard', axis, pieces: [piece] });
+  }
+
+  #isWeight(value: Value): boolean {
+    return value.constant !== undefined || this.#constants.has(value);
+  }
+
+  #suggest(value: Value, placement: Placement): void {
+    const known = this.#candidates.get(value) ?? new Map<string, Placement>();
+    this.#candidates.set(value, known);
+    const key = placementKey(placement);
+    if (known.has(key) || known.size >= CANDIDATES_PER_VALUE) return;
+    known.set(key, placement);
+    this.#queue.push({ value, placement });
+  }
+
+  #spread(value: Value, placement: Placement): void {
+    for (const node of this.#uses.consumers.get(value) ?? []) {
+      node.inputs.forEach((input, index) => {
+        if (input === value) this.#try(node, { side: 'inputs', index }, placement);
+      });
+    }
+    const producer = this.#uses.producer.get(value);
+    if (!producer || placement.kind === 'partial') return;
+    this.#try(producer, { side: 'outputs', index: producer.outputs.indexOf(value) }, placement);
+  }
+
+  #try(node: Node, operand: Operand, placement: Placement): void {
+    switch (placement.kind) {
+      case 'replicate':
+        return;
+      case 'partial':
+        this.#tryPartial(node, operand.index);
+        return;
+      case 'shard':
+        this.#tryShard(node, operand, placement);
+        return;
+    }
+  }
+
+  #tryShard(node: Node, operand: Operand, shard: Shard): void {
+    const match = findRule(node)?.match(node, operand, shard, this.#context);
+    if (match?.kind === 'row') this.#addRow(node, match.row);
+    const value = node[operand.side][operand.index];
+    if (match?.kind === 'wants' && value) this.#suggest(value, match.shard);
+  }
+
+  #tryPartial(node: Node, index: number): void {
+    if (!isStatic(node)) return;
+    for (const together of findRule(node)?.linear(node) ?? []) {
+      if (!together.includes(index)) continue;
+      if (together.some((i) => !node.inputs[i] || this.#isWeight(node.inputs[i]))) continue;
+      const inputs = node.inputs.map((_, i) => (together.includes(i) ? PARTIAL : REPLICATE));
+      this.#addRow(node, { inputs, outputs: node.outputs.map(() => PARTIAL) });
+    }
+  }
+
+  #addRow(node: Node, row: Row): void {
+    const rows = this.#rows.get(node);
+    const key = rowKey(row);
+    if (!rows || rows.has(key)) return;
+    rows.set(key, row);
+    const suggestAll = (values: readonly (Value | undefined)[], placements: readonly Placement[]) =>
+      values.forEach((value, i) => {
+        const placement = placements[i];
+        // A constant can be sliced anew for each of its readers, so what one of them needs is nothing to the others.
+        if (value && !value.constant && placement && placement.kind !== 'replicate') this.#suggest(value, placement);
+      });
+    suggestAll(
+      node.inputs.map((value, i) => (row.inputs[i]?.kind === 'partial' ? undefined : value)),
+      row.inputs,
+    );
+    suggestAll(node.outputs, row.outputs);
+  }
+}
+
+/** Why a node can only run whole. */
+export const whyWhole = (node: Node, rows: readonly Row[]): string => {
+  if (!findRule(node)) return `no rule for operator ${operatorKey(node)}`;
+  if (!isStatic(node)) return 'its sizes depend on data';
+  return rows.length > 1 ? 'splitting it would cost more than it saves' : 'no split of its neighbours reaches it';
+};

@@ -1,0 +1,85 @@
+/** A rank's segment while it is being made: nodes with names, and what they define and read. */
+
+import type { TensorSpec } from '../../common/tensor.js';
+import type { WeightSlice } from '../graph/slice.js';
+import { type AttributeProto, createNode, intAttribute, type NodeProto } from '../onnx/index.js';
+import type { Receive, Send } from '../write/manifest.js';
+
+/** A segment as it grows. */
+export class SegmentDraft {
+  nodes: NodeProto[] = [];
+  readonly defined = new Map<string, TensorSpec>();
+  readonly used = new Set<string>();
+  readonly constants = new Map<string, WeightSlice>();
+  readonly sends: Send[] = [];
+  readonly receives: Receive[] = [];
+
+  add(node: NodeProto, outputs: readonly TensorSpec[]): void {
+    this.nodes.push(node);
+    for (const input of node.input) if (input !== '' && !this.constants.has(input)) this.used.add(input);
+    for (const output of outputs) this.defined.set(output.name, output);
+  }
+
+  /** @returns the output's name */
+  addNode(
+    opType: string,
+    input: readonly string[],
+    output: TensorSpec,
+    attribute: readonly AttributeProto[] = [],
+    domain = '',
+  ): string {
+    const node = {
+      name: output.name,
+      opType,
+      domain,
+      input: [...input],
+      output: [output.name],
+      attribute: [...attribute],
+    };
+    this.add(createNode(node), [output]);
+    return output.name;
+  }
+
+  addOp(
+    opType: string,
+    input: readonly string[],
+    output: TensorSpec,
+    ints: Readonly<Record<string, number>> = {},
+  ): string {
+    return this.addNode(
+      opType,
+      input,
+      output,
+      Object.entries(ints).map(([name, value]) => intAttribute(name, value)),
+    );
+  }
+
+  addInts(name: string, values: readonly number[], dtype: 'int64' | 'int32' = 'int64'): string {
+    const array = dtype === 'int64' ? BigInt64Array.from(values, BigInt) : Int32Array.from(values);
+    const source = { dtype, shape: [values.length], data: new Uint8Array(array.buffer) };
+    this.constants.set(name, { name, source, axis: 0, ranges: [[0, values.length]] });
+    return name;
+  }
+
+  /** Stretches `[start, end)` of a tensor's axis, one after the other, as one tensor. @returns its name */
+  addStretches(
+    from: string,
+    axis: number,
+    stretches: readonly (readonly [number, number])[],
+    output: TensorSpec,
+  ): string {
+    const axes = this.addInts(`axis${axis}@slice`, [axis]);
+    const parts = stretches.map(([start, end], i) => {
+      const name = stretches.length === 1 ? output.name : `${output.name}@${i}`;
+      const bounds = [start, end].map((bound) => this.addInts(`${bound}@slice`, [bound]));
+      const shape = output.shape.map((size, other) => (other === axis ? end - start : size));
+      return this.addOp('Slice', [from, ...bounds, axes], { ...output, name, shape });
+    });
+    if (parts.length > 1) this.addOp('Concat', parts, output, { axis });
+    return output.name;
+  }
+
+  inputNames(): string[] {
+    return [...this.used].filter((name) => !this.defined.has(name));
+  }
+}
