@@ -16,11 +16,11 @@ import type { Graph, Node } from './graph/graph.js';
 import { findScopes } from './graph/scopes.js';
 import { createGraph, createModel } from './onnx/index.js';
 import { findTarget, isPreparable } from './optimise/target.js';
-import { findAlternatives, recommend } from './plan/alternatives.js';
+import { findAlternatives, type PlanReport, recommend } from './plan/alternatives.js';
 import type { WireDtype } from './plan/choose.js';
 import { type DecideOptions, decide, type Programs, type Split } from './plan/decide.js';
-import type { RatedDevice } from './plan/rates.js';
-import { type Decided, makeReport, type PlanReport, sentBytes } from './plan/report.js';
+import type { DeviceSpec } from './plan/device.js';
+import { type Decided, makeReport, sentBytes } from './plan/report.js';
 import { type ReadOptions, readModel, type SourceModel } from './read/index.js';
 import { operatorKey } from './rules/index.js';
 import { divideLargeSegments } from './segments/divide.js';
@@ -31,19 +31,7 @@ import { writeShardDirectory } from './write/index.js';
 import { FORMAT_VERSION, type Manifest, type PreparedFor, type Profile, type Quantize } from './write/manifest.js';
 
 export { checkPrepared, findPreparedMismatch } from './optimise/target.js';
-export type { Manifest, PlanReport, Quantize, Split };
-
-/** A device of the cluster as the planner sees it; index in the list is the rank. */
-export interface DeviceSpec extends RatedDevice {
-  readonly deviceId: number;
-  /**
-   * Speed relative to the others; a rank of speed 2 gets twice the share of one of speed 1. Where absent: as measured on this
-   * model's operators, or 1 where nothing was measured.
-   */
-  readonly speed?: number;
-  /** Bytes of weights and activations that fit; unlimited where absent. */
-  readonly memoryLimit?: number;
-}
+export type { DeviceSpec, Manifest, PlanReport, Quantize, Split };
 
 export interface PartitionOptions {
   /** One per rank. */

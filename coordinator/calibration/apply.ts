@@ -1,7 +1,7 @@
 /** Gives devices the rates that were measured; apart from the measuring, which every start but the first does without. */
 import { fitRates } from '../../partition/calibrate/fit.js';
 import { RATES, type Rates } from '../../partition/plan/rates.js';
-import type { ClusterConfig, DeviceConfig } from '../config/index.js';
+import type { ClusterConfig, DeviceConfig } from '../config/cluster-config.js';
 import { type CalibratedDevice, type Calibration, readCalibration } from './file.js';
 
 const isSame = (found: CalibratedDevice, { provider, deviceId, threads }: DeviceConfig): boolean =>

@@ -17,7 +17,7 @@ import { Requests } from './requests.js';
 import { readPage } from './routes/page.js';
 import type { ServingPlan } from './serving-plan.js';
 import { Studio } from './studio.js';
-import type { SwapReport } from './swap.js';
+import type { SwapReport } from './swap-report.js';
 
 export interface Edition {
   readonly config: ClusterConfig;

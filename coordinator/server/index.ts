@@ -10,4 +10,4 @@
  *     metrics, pace  what is measured, for charts and estimates    errors       every refusal
  */
 export { type Ready, type ServeRequest, serve } from './server.js';
-export type { SwapOutcome } from './swap.js';
+export type { SwapOutcome } from './swap-report.js';

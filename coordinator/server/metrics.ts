@@ -1,7 +1,7 @@
 /** What Prometheus reads, under names that charts of model servers know from vLLM. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { DENOISER, type RankStep } from '../cluster/index.js';
-import type { SwapReport } from './swap.js';
+import type { SwapReport } from './swap-report.js';
 
 /** How a request ended. */
 export type Outcome = 'completed' | 'cancelled' | 'failed' | 'invalid' | 'rejected';

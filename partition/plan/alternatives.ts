@@ -2,8 +2,8 @@
 
 import { TandemError } from '../../common/errors.js';
 import type { Graph } from '../graph/graph.js';
-import type { DeviceSpec } from '../index.js';
 import { type DecideOptions, decide } from './decide.js';
+import type { DeviceSpec } from './device.js';
 import { type Decided, type MadeReport, makeReport } from './report.js';
 
 export interface Alternative {
@@ -19,6 +19,14 @@ export interface Alternative {
   readonly wire_bytes_per_step: number;
   /** Whether weights and activations are within every rank's limit. */
   readonly fits: boolean;
+}
+
+/** A plan with what could be done instead; the JSON keys are a contract. */
+export interface PlanReport extends MadeReport {
+  /** The plan itself and the other ways to use the same devices. */
+  readonly alternatives: readonly Alternative[];
+  /** One line where another way is faster; null where none is. */
+  readonly recommendation: string | null;
 }
 
 const describe = (name: Alternative['name'], report: MadeReport, fits: boolean): Alternative => ({

@@ -6,11 +6,11 @@
 import { TandemError } from '../../common/errors.js';
 import type { Graph, Node } from '../graph/graph.js';
 import type { Scope } from '../graph/scopes.js';
-import type { DeviceSpec } from '../index.js';
 import { type EmittedSegment, emitRank } from '../segments/emit.js';
 import { type ChooseOptions, choose, type WireDtype } from './choose.js';
 import { nodeMs } from './cost.js';
 import { cut } from './cut.js';
+import type { DeviceSpec } from './device.js';
 import { ratesOf } from './rates.js';
 import { type Decided, makeReport } from './report.js';
 import { place } from './states.js';

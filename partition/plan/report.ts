@@ -5,27 +5,15 @@ import { type CollectiveKind, sentElements } from '../graph/collective.js';
 import type { Graph, Node } from '../graph/graph.js';
 import type { Scope } from '../graph/scopes.js';
 import { sliceLayout } from '../graph/slice.js';
-import type { DeviceSpec } from '../index.js';
 import { operatorKey } from '../rules/index.js';
 import type { EmittedSegment } from '../segments/emit.js';
-import type { Alternative } from './alternatives.js';
 import { makeBlocks, type PlanBlock } from './blocks.js';
 import { type Plan, shardedShares, type WireDtype, wireType } from './choose.js';
 import { collectiveMs, nodeFlops, nodeMs, rankMs, workShare } from './cost.js';
 import type { Cut } from './cut.js';
+import type { DeviceSpec } from './device.js';
 import { type Rates, ratesOf } from './rates.js';
 import { whyWhole } from './states.js';
-
-export type { Alternative } from './alternatives.js';
-export type { BlockWork, PlanBlock } from './blocks.js';
-
-/** A plan with what could be done instead. */
-export interface PlanReport extends MadeReport {
-  /** The plan itself and the other ways to use the same devices. */
-  readonly alternatives: readonly Alternative[];
-  /** One line where another way is faster; null where none is. */
-  readonly recommendation: string | null;
-}
 
 /** What is said of one plan. */
 export interface MadeReport {
@@ -130,7 +118,7 @@ const flopsOfRank = (decided: Decided, rank: number): number =>
     }),
   );
 
-const collectiveRows = ({ cut, devices, wireDtype }: Decided): PlanReport['collectives'] =>
+const collectiveRows = ({ cut, devices, wireDtype }: Decided): MadeReport['collectives'] =>
   [...cut.collectives]
     .sort((a, b) => a.after - b.after)
     .map((collective) => {
@@ -141,7 +129,7 @@ const collectiveRows = ({ cut, devices, wireDtype }: Decided): PlanReport['colle
       return { kind, tensor: value.name, shape, dtype, bytes: sent * DTYPES[dtype].bytes };
     });
 
-const replicatedRows = (decided: Decided, total: number): PlanReport['replicated'] =>
+const replicatedRows = (decided: Decided, total: number): MadeReport['replicated'] =>
   runNodes(decided)
     .filter((node) => isWhole(node, decided.plan))
     .map((node) => ({
@@ -167,7 +155,7 @@ const computeMs = (decided: Decided, rank: number, rates: Rates): number => {
 const slowest = (devices: readonly DeviceSpec[], ms: (rates: Rates, rank: number) => number): number =>
   Math.max(...devices.map((device, rank) => ms(ratesOf(device), rank)));
 
-const predict = (decided: Decided): PlanReport['predicted'] => {
+const predict = (decided: Decided): MadeReport['predicted'] => {
   const { devices, programs, cut } = decided;
   const nodes = runNodes(decided);
   const whole = devices

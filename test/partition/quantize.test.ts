@@ -10,7 +10,7 @@ import { DataType, decodeModel, intAttribute, intsAttribute, type TensorProto } 
 import { sumsAreExact } from '#tandem/partition/optimise/integer-sums.js';
 import { openPrepared } from '#tandem/partition/optimise/open.js';
 import { saveOptimised } from '#tandem/partition/optimise/save.js';
-import { parseManifest } from '#tandem/partition/write/manifest.js';
+import { parseManifest } from '#tandem/partition/write/read-manifest.js';
 import { errorOf, flipByte } from '../cluster/helpers.js';
 import { cpus, launch, shard } from './prepare-models.js';
 import { runShards } from './run-shards.js';

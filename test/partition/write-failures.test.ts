@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
 import { createModel, createTensor, DataType } from '#tandem/partition/onnx/index.js';
 import { type ShardContent, writeShardDirectory } from '#tandem/partition/write/index.js';
-import { readManifest } from '#tandem/partition/write/manifest.js';
+import { readManifest } from '#tandem/partition/write/read-manifest.js';
 import { temporaryFolder } from './read-models.js';
 import { twoRankContent } from './write-content.js';
 
