@@ -5,7 +5,7 @@
 
 import type { Provider } from '../common/onnxruntime.js';
 import type { HostTensor } from '../common/tensor.js';
-import type { PreparedFor, SegmentEntry } from '../partition/write/manifest.js';
+import type { OptimisedFor, SegmentEntry } from '../partition/write/manifest.js';
 import type { Problem } from './protocol.js';
 
 export type Tensors = Readonly<Record<string, HostTensor>>;
@@ -21,7 +21,7 @@ export interface OpenTask {
   readonly deviceId: number;
   readonly threads: number;
   /** What the rank's segments were prepared for; absent where they are to be optimised now. */
-  readonly prepared?: PreparedFor;
+  readonly prepared?: OptimisedFor;
 }
 
 /** Runs a segment, given what has arrived since the last one (for the first segment: the model's inputs). */

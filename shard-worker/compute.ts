@@ -12,8 +12,8 @@ import {
   type TensorMetadata,
 } from '../common/onnxruntime.js';
 import type { HostTensor, TensorSpec } from '../common/tensor.js';
-import { openPrepared } from '../partition/optimise/open.js';
-import type { PreparedFor, SegmentEntry } from '../partition/write/manifest.js';
+import type { OptimisedFor, SegmentEntry } from '../partition/write/manifest.js';
+import { openOptimised } from '../partition/write/optimise/open.js';
 import { BufferPool, ownBuffer } from './buffers.js';
 import type { Answer, FinishTask, OpenTask, RunResult, RunTask, Tensors } from './compute-protocol.js';
 import { toProblem } from './problem.js';
@@ -83,7 +83,7 @@ export const open = (task: OpenTask): Promise<Answer<undefined>> =>
   });
 
 /** The coordinator has checked the processor as well, which takes a session. */
-const checkPrepared = (prepared: PreparedFor, provider: Provider): void => {
+const checkOptimised = (prepared: OptimisedFor, provider: Provider): void => {
   if (prepared.provider === provider && prepared.onnxruntime_version === ONNXRUNTIME_VERSION) return;
   throw new TandemError(
     'SHARD_PREPARED',
@@ -93,9 +93,11 @@ const checkPrepared = (prepared: PreparedFor, provider: Provider): void => {
 
 const openSegment = async (task: OpenTask): Promise<void> => {
   const { index, path, segment: entry, provider, deviceId, threads, prepared } = task;
-  if (prepared) checkPrepared(prepared, provider);
+  if (prepared) checkOptimised(prepared, provider);
   const device = { provider, deviceId, threads };
-  const session = await (prepared ? openPrepared(path, device) : openSession(path, { ...device, optimization: 'all' }));
+  const session = await (prepared
+    ? openOptimised(path, device)
+    : openSession(path, { ...device, optimization: 'all' }));
   checkSession(session, entry);
   segments.set(index, { session, entry });
 };

@@ -20,10 +20,10 @@ export interface DeviceConfig {
 }
 
 /** Where a network beside the denoiser is to run; `auto` asks the devices' memory limits. */
-export type PlacementChoice = 'auto' | 'coordinator' | 'shard' | { readonly rank: number };
+export type HostChoice = 'auto' | 'coordinator' | 'shard' | { readonly rank: number };
 
 /** `auto` for those that are not named. */
-export type Placement = Readonly<Partial<Record<NetworkName, PlacementChoice>>>;
+export type Hosting = Readonly<Partial<Record<NetworkName, HostChoice>>>;
 
 /** A checked cluster config: defaults filled in, paths absolute. */
 export interface ClusterConfig {
@@ -38,7 +38,7 @@ export interface ClusterConfig {
   /** What is divided among the devices; see `partition/plan/decide.ts`. */
   readonly split: Split;
   /** Where text encoders and VAE decoder run. */
-  readonly placement: Placement;
+  readonly placement: Hosting;
   /** How weights come into memory; `auto` asks the file system. */
   readonly loader: LoaderChoice;
   /** Whether `launch` loads text encoder and VAE from the start on, or for the first picture. */

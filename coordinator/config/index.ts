@@ -6,15 +6,15 @@ import { LineCounter, parseDocument } from 'yaml';
 import { TandemError } from '../../common/errors.js';
 import type { Provider } from '../../common/onnxruntime.js';
 import { userCache } from '../../common/remembered.js';
-import { withCalibration } from '../calibration/apply.js';
 import { NETWORK_NAMES } from '../pipeline/index.js';
 import { parseBytes } from './bytes.js';
-import type { ClusterConfig, DeviceConfig, Placement, ServerConfig } from './cluster-config.js';
+import type { ClusterConfig, DeviceConfig, Hosting, ServerConfig } from './cluster-config.js';
+import { withCalibration } from './measured-rates.js';
 import { describeProblems, problemsOf, type Source } from './problems.js';
 import { checkRules } from './rules.js';
 import { type ClusterParsed, clusterSchema } from './schema.js';
 
-export type { ClusterConfig, DeviceConfig, Placement, PlacementChoice, ServerConfig } from './cluster-config.js';
+export type { ClusterConfig, DeviceConfig, HostChoice, Hosting, ServerConfig } from './cluster-config.js';
 export { clusterJsonSchema, clusterJsonSchemaText } from './json-schema.js';
 export type { ClusterInput } from './schema.js';
 
@@ -55,7 +55,7 @@ const toDefaults = (defaults: ClusterParsed['defaults']): ClusterConfig['default
   ...(defaults.scheduler === undefined ? {} : { scheduler: defaults.scheduler }),
 });
 
-const toPlacement = (placement: ClusterParsed['placement']): Placement =>
+const toHosting = (placement: ClusterParsed['placement']): Hosting =>
   Object.fromEntries(
     NETWORK_NAMES.flatMap((name) => {
       const choice = placement[name];
@@ -87,7 +87,7 @@ const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
   wire: { dtype: parsed.wire.dtype, transport: parsed.wire.transport ?? defaultTransport() },
   quantize: parsed.quantize,
   split: parsed.split,
-  placement: toPlacement(parsed.placement),
+  placement: toHosting(parsed.placement),
   loader: parsed.loader,
   loadParts: parsed.load_parts,
   shards: parsed.shards === undefined ? defaultShardsDirectory() : resolve(dirname(file), parsed.shards),

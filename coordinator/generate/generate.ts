@@ -5,7 +5,7 @@ import { TandemError } from '../../common/errors.js';
 import type { Cluster } from '../cluster/index.js';
 import type { ClusterConfig } from '../config/index.js';
 import type { Hooks } from '../hooks.js';
-import { denoiserRequest, type PlacedNetwork, planNetworks, prepareNetworks, remotesOf } from '../networks/index.js';
+import { denoiserRequest, type HostedNetwork, planHosting, prepareNetworks, remotesOf } from '../hosting/index.js';
 import { createPipeline, type GeneratedImage, type ImageRequest, type Timings } from '../pipeline/index.js';
 import { prepareShards } from '../shards/prepare.js';
 import { withCluster } from '../start-cluster.js';
@@ -84,12 +84,12 @@ const render = async (
   picture: Picture,
   image: ImageRequest,
   cluster: Cluster,
-  placed: readonly PlacedNetwork[],
+  hosted: readonly HostedNetwork[],
 ): Promise<Rendered> => {
   const pipeline = await createPipeline({
     directory: picture.directory,
     denoiser: cluster,
-    networks: remotesOf(placed, (name) => cluster.network(name)),
+    networks: remotesOf(hosted, (name) => cluster.network(name)),
     size: picture,
     ...(picture.scheduler === undefined ? {} : { scheduler: picture.scheduler }),
   });
@@ -140,9 +140,9 @@ export const generate = async (request: GenerateRequest): Promise<GenerateReport
   const file = await checkWritable(request.out);
   const picture = await planPicture(config, request);
   const image = toImageRequest(request, picture);
-  const placed = await planNetworks(config, picture);
+  const hosted = await planHosting(config, picture);
   const shards = await prepareShards({ ...request, ...denoiserRequest(config, picture) });
-  const { networks, partitionMs } = await prepareNetworks(placed, false, request);
+  const { networks, partitionMs } = await prepareNetworks(hosted, false, request);
   const hooks = {
     ...request,
     devices: config.devices,
@@ -152,7 +152,7 @@ export const generate = async (request: GenerateRequest): Promise<GenerateReport
     networks,
   };
   return withCluster(shards, hooks, async ({ cluster, loadMs }) => {
-    const rendered = await render(picture, image, cluster, placed);
+    const rendered = await render(picture, image, cluster, hosted);
     const pngMs = await savePng(file, image, rendered, picture.model.name);
     return {
       file,

@@ -1,6 +1,6 @@
 /** The network from top to bottom: a row for each block, and between them what the ranks send each other. */
-import type { PlanReport } from '../../partition/plan/alternatives.js';
-import type { PlanBlock } from '../../partition/plan/blocks.js';
+import type { PlanReport } from '../../partition/decide/alternatives.js';
+import type { PlanBlock } from '../../partition/decide/blocks.js';
 import { formatBytes } from '../config/bytes.js';
 import { kindOf, type Meaning } from './colours.js';
 import { div, element, escapeText } from './html.js';

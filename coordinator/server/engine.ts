@@ -11,7 +11,7 @@ import { TandemError } from '../../common/errors.js';
 import { byteLength, type HostTensor, type TensorSpec } from '../../common/tensor.js';
 import { type Cluster, type ClusterState, DENOISER, type RankStep, type StepAllResult } from '../cluster/index.js';
 import { type Network, networkFrom } from '../denoiser.js';
-import { type PlacedNetwork, remotesOf } from '../networks/index.js';
+import { type HostedNetwork, remotesOf } from '../hosting/index.js';
 import { createPipeline, type Pipeline, type SchedulerName } from '../pipeline/index.js';
 
 export type EngineState =
@@ -47,7 +47,7 @@ export interface PipelineRequest {
   readonly width: number;
   readonly height: number;
   /** Where the networks beside the denoiser run. */
-  readonly networks: readonly PlacedNetwork[];
+  readonly networks: readonly HostedNetwork[];
 }
 
 export interface EngineOptions {
@@ -223,11 +223,11 @@ export class Engine {
     const { pipeline: asked } = this.#options;
     if (asked === undefined)
       throw new TandemError('NO_PIPELINE', 'A single .onnx file has no text encoder and no VAE.');
-    const { width, height, networks: placed, ...options } = asked;
+    const { width, height, networks: hosted, ...options } = asked;
     const pipeline = await createPipeline({
       ...options,
       denoiser: this.#networkOf(DENOISER),
-      networks: remotesOf(placed, (name) => this.#networkOf(name)),
+      networks: remotesOf(hosted, (name) => this.#networkOf(name)),
       size: { width, height },
     });
     const { size } = pipeline;

@@ -21,15 +21,15 @@ export interface TurnRequest {
   readonly onPosition?: (ahead: number, stepsAhead: readonly number[]) => void;
 }
 
-interface Place {
+interface Waiting {
   readonly request: TurnRequest;
   readonly start: () => void;
   stepsLeft: number;
 }
 
 export class Turns {
-  readonly #line: Place[] = [];
-  #running: Place | undefined;
+  readonly #line: Waiting[] = [];
+  #running: Waiting | undefined;
 
   get running(): number {
     return this.#running === undefined ? 0 : 1;
@@ -60,7 +60,7 @@ export class Turns {
         request.signal.removeEventListener('abort', leave);
         resolve(this.#turn(place, performance.now() - since));
       };
-      const place: Place = { request, start, stepsLeft: request.steps };
+      const place: Waiting = { request, start, stepsLeft: request.steps };
       request.signal.addEventListener('abort', leave, { once: true });
       this.#line.push(place);
       this.#advance();
@@ -68,7 +68,7 @@ export class Turns {
     });
   }
 
-  #turn(place: Place, waitedMs: number): Turn {
+  #turn(place: Waiting, waitedMs: number): Turn {
     let released = false;
     return {
       waitedMs,
@@ -93,7 +93,7 @@ export class Turns {
     this.#running?.start();
   }
 
-  #remove(place: Place): void {
+  #remove(place: Waiting): void {
     const index = this.#line.indexOf(place);
     if (index < 0) return;
     this.#line.splice(index, 1);
@@ -102,7 +102,7 @@ export class Turns {
     });
   }
 
-  #tell({ request }: Place, index: number): void {
+  #tell({ request }: Waiting, index: number): void {
     const before = this.#running === undefined ? [] : [this.#running];
     const ahead = [...before, ...this.#line.slice(0, index)].map(({ stepsLeft }) => stepsLeft);
     request.onPosition?.(ahead.length, ahead);

@@ -89,7 +89,7 @@ const WITHOUT_PREPACKING = { 'session.disable_prepacking': '1' };
 
 /** As it stands, so that a lonely operator is not optimised away. */
 const AS_IT_STANDS = { optimization: 'disabled', entries: WITHOUT_PREPACKING } as const;
-/** As `partition` prepares segments; equal nodes on equal inputs are not merged, for they are the point here. */
+/** As `partition` optimises segments; equal nodes on equal inputs are not merged, for they are the point here. */
 const OPTIMISED = {
   optimization: 'all',
   entries: WITHOUT_PREPACKING,

@@ -65,7 +65,7 @@ export interface Profile {
 }
 
 /** What a rank's segments were optimised for. Elsewhere they fail or, where only the layout differs, compute nonsense. */
-export interface PreparedFor {
+export interface OptimisedFor {
   readonly provider: Provider;
   readonly onnxruntime_version: string;
   /** Digest of how ONNX Runtime lays out weights on that machine's processor. */
@@ -80,7 +80,7 @@ export interface RankEntry {
   readonly weights: string;
   readonly weight_bytes: number;
   /** Absent where the segments are as the planner made them: then every session optimises its own when it is opened. */
-  readonly prepared?: PreparedFor;
+  readonly prepared?: OptimisedFor;
 }
 
 /** `int8`: the weights of linear layers and convolutions. */

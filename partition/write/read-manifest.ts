@@ -47,7 +47,7 @@ const profile = z.strictObject({
   ranks: z.array(z.strictObject({ segments: z.array(segment).min(1) })),
 });
 
-const preparedFor = z.strictObject({
+const optimisedFor = z.strictObject({
   provider: z.enum(['cpu', 'cuda', 'webgpu', 'dml', 'coreml'] satisfies Provider[]),
   onnxruntime_version: z.string(),
   layout: sha256,
@@ -58,7 +58,7 @@ const rankEntry = z.strictObject({
   folder: path,
   weights: path,
   weight_bytes: count,
-  prepared: preparedFor.exactOptional(),
+  prepared: optimisedFor.exactOptional(),
 });
 
 const manifestSchema: z.ZodType<Manifest> = z.strictObject({

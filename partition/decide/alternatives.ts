@@ -2,8 +2,8 @@
 
 import { TandemError } from '../../common/errors.js';
 import type { Graph } from '../graph/graph.js';
+import type { DeviceSpec } from '../plan/device.js';
 import { type DecideOptions, decide } from './decide.js';
-import type { DeviceSpec } from './device.js';
 import { type Decided, type MadeReport, makeReport } from './report.js';
 
 export interface Alternative {

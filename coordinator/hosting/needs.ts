@@ -5,7 +5,7 @@ import { recall, remember } from '../../common/remembered.js';
 import { TOOL_VERSION } from '../../common/version.js';
 import { fingerprint } from '../shards/fingerprint.js';
 import type { ShardRequest } from '../shards/prepare.js';
-import type { Need } from './choose.js';
+import type { Need } from './choose-host.js';
 
 /** By rank. */
 export type Needs = readonly Need[];

@@ -5,15 +5,15 @@ import { type CollectiveKind, sentElements } from '../graph/collective.js';
 import type { Graph, Node } from '../graph/graph.js';
 import type { Scope } from '../graph/scopes.js';
 import { sliceLayout } from '../graph/slice.js';
+import { type Plan, shardedShares, type WireDtype, wireType } from '../plan/choose.js';
+import { collectiveMs, nodeFlops, nodeMs, rankMs, workShare } from '../plan/cost.js';
+import type { Cut } from '../plan/cut.js';
+import type { DeviceSpec } from '../plan/device.js';
+import { type Rates, ratesOf } from '../plan/rates.js';
+import { whyWhole } from '../plan/states.js';
 import { operatorKey } from '../rules/index.js';
 import type { EmittedSegment } from '../segments/emit.js';
 import { makeBlocks, type PlanBlock } from './blocks.js';
-import { type Plan, shardedShares, type WireDtype, wireType } from './choose.js';
-import { collectiveMs, nodeFlops, nodeMs, rankMs, workShare } from './cost.js';
-import type { Cut } from './cut.js';
-import type { DeviceSpec } from './device.js';
-import { type Rates, ratesOf } from './rates.js';
-import { whyWhole } from './states.js';
 
 /** What is said of one plan. */
 export interface MadeReport {

@@ -6,8 +6,8 @@ import { readFileSync } from 'node:fs';
 import { arch } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { ONNXRUNTIME_VERSION, type Provider } from '../../common/onnxruntime.js';
-import { recall, remember, userCache } from '../../common/remembered.js';
+import { ONNXRUNTIME_VERSION, type Provider } from '../../../common/onnxruntime.js';
+import { recall, remember, userCache } from '../../../common/remembered.js';
 
 /** Raised when what `layout.ts` asks changes, so that answers to an older question are not taken. */
 const QUESTION = 2;

@@ -5,7 +5,7 @@
  */
 import { TandemError } from '../../common/errors.js';
 import { formatBytes } from '../config/bytes.js';
-import type { PlacementChoice } from '../config/index.js';
+import type { HostChoice } from '../config/index.js';
 
 /** What a network, or several, need on one rank; bytes. */
 export interface Need {
@@ -14,20 +14,20 @@ export interface Need {
   readonly activations: number;
 }
 
-/** A device's memory and what is placed on it already. */
+/** A device's memory and what runs on it already. */
 export interface Budget {
   /** bytes; absent where it has none */
   readonly limit?: number;
   readonly taken: Need;
 }
 
-export type Place =
+export type Host =
   | { readonly kind: 'coordinator' }
   | { readonly kind: 'rank'; readonly rank: number }
   | { readonly kind: 'shard' };
 
 export interface Decision {
-  readonly place: Place;
+  readonly host: Host;
   /** Why, for people; with figures where there are any. */
   readonly reason: string;
 }
@@ -49,7 +49,7 @@ export const roomOf = ({ limit = Number.POSITIVE_INFINITY, taken }: Budget): num
 /** What a need adds to what is taken: the activations of what runs at other times are there already. */
 export const added = ({ taken }: Budget, need: Need): number => totalOf(together(taken, need)) - totalOf(taken);
 
-/** Whether a need fits a device beside what is placed on it. */
+/** Whether a need fits a device beside what runs on it. */
 export const fits = (budget: Budget, need: Need): boolean =>
   budget.limit === undefined || totalOf(together(budget.taken, need)) <= budget.limit;
 
@@ -76,23 +76,23 @@ export const noRoom = (name: string, where: string, needs: readonly Need[], budg
 
 const chooseByRoom = (name: string, whole: readonly Need[], budgets: readonly Budget[]): Decision => {
   if (budgets.every(({ limit }) => limit === undefined))
-    return { place: { kind: 'coordinator' }, reason: 'no device has a memory_limit' };
+    return { host: { kind: 'coordinator' }, reason: 'no device has a memory_limit' };
   const more = (rank: number, budget: Budget): number => added(budget, whole[rank] ?? NOTHING);
   const candidates = [...budgets.entries()].filter(([rank, budget]) => fits(budget, whole[rank] ?? NOTHING));
   const [best] = candidates.sort(([, a], [, b]) => (roomOf(a) === roomOf(b) ? 0 : roomOf(b) - roomOf(a)));
   if (best !== undefined) {
     const [rank, budget] = best;
     const reason = `most room: ${roomText(budget)}, of which it takes ${formatBytes(more(rank, budget))}`;
-    return { place: { kind: 'rank', rank }, reason };
+    return { host: { kind: 'rank', rank }, reason };
   }
   if (budgets.length === 1) throw noRoom(name, 'on the one device', whole, budgets);
   const most = Math.max(...budgets.map(roomOf));
   const least = Math.min(...budgets.map((budget, rank) => more(rank, budget)));
   const reason = `no rank has room for all of it: it takes ${formatBytes(least)}, and at most ${formatBytes(most)} are left`;
-  return { place: { kind: 'shard' }, reason };
+  return { host: { kind: 'shard' }, reason };
 };
 
-const asTold = (place: Place): Decision => ({ place, reason: 'the config says so' });
+const asTold = (host: Host): Decision => ({ host, reason: 'the config says so' });
 
 /**
  * Decides where a network runs.
@@ -100,9 +100,9 @@ const asTold = (place: Place): Decision => ({ place, reason: 'the config says so
  * @param whole what it needs whole, by rank
  * @throws TandemError `PLACEMENT_MEMORY` with the figures of every rank where there is no room
  */
-export const choosePlace = (
+export const chooseHost = (
   name: string,
-  asked: PlacementChoice,
+  asked: HostChoice,
   whole: readonly Need[],
   budgets: readonly Budget[],
 ): Decision => {

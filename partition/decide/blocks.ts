@@ -6,10 +6,10 @@
 import type { Graph, Node, Value } from '../graph/graph.js';
 import { type Placement, REPLICATE } from '../graph/placement.js';
 import type { Scope } from '../graph/scopes.js';
+import type { Plan } from '../plan/choose.js';
+import { nodeFlops, valueBytes } from '../plan/cost.js';
+import type { Cut } from '../plan/cut.js';
 import { operatorKey } from '../rules/index.js';
-import type { Plan } from './choose.js';
-import { nodeFlops, valueBytes } from './cost.js';
-import type { Cut } from './cut.js';
 
 /** How the results of some of a block's work lie on the ranks. */
 export interface BlockWork {

@@ -1,12 +1,12 @@
 /** Brings the weights of many graphs together in one file: each content once, on a page, and none that no node reads. */
 import { createHash } from 'node:crypto';
-import { sliceLayout } from '../graph/slice.js';
-import { cloneTensor, type ModelProto, setExternalData, type TensorProto, withInitializers } from '../onnx/index.js';
-import { graphReads } from '../onnx/reads.js';
-import type { WeightSource } from '../read/index.js';
-import { SliceCopier } from '../write/slice-copy.js';
-import { WEIGHTS_FILE } from '../write/tasks.js';
-import { type Appendable, BLOCK_BYTES, pad } from '../write/write-slices.js';
+import { sliceLayout } from '../../graph/slice.js';
+import { cloneTensor, type ModelProto, setExternalData, type TensorProto, withInitializers } from '../../onnx/index.js';
+import { graphReads } from '../../onnx/reads.js';
+import type { WeightSource } from '../../read/index.js';
+import { SliceCopier } from '../slice-copy.js';
+import { WEIGHTS_FILE } from '../tasks.js';
+import { type Appendable, BLOCK_BYTES, pad } from '../write-slices.js';
 
 export class WeightGatherer {
   readonly #file: Appendable;

@@ -1,6 +1,6 @@
-/** How prepared segments are made: ONNX Runtime optimises a graph and saves it. */
-import { openSession, type Provider } from '../../common/onnxruntime.js';
-import { INLINE_LIMIT_BYTES } from '../read/skeleton.js';
+/** How optimised segments are made: ONNX Runtime optimises a graph and saves it. */
+import { openSession, type Provider } from '../../../common/onnxruntime.js';
+import { INLINE_LIMIT_BYTES } from '../../read/skeleton.js';
 import { sumsAreExact } from './integer-sums.js';
 
 export interface OptimisedFiles {

@@ -1,7 +1,7 @@
 /** Where a network is placed, by what it takes and what the devices have left. */
 import { describe, expect, it } from 'vitest';
 import { TandemError } from '#tandem/common/errors.js';
-import { type Budget, choosePlace, type Need } from '#tandem/coordinator/networks/choose.js';
+import { type Budget, chooseHost, type Need } from '#tandem/coordinator/hosting/choose-host.js';
 
 const MIB = 2 ** 20;
 const need = (weights: number, activations = 0): Need => ({
@@ -16,7 +16,7 @@ const device = (limit: number | undefined, taken = need(0)): Budget => ({
 const everywhere = (one: Need, budgets: readonly Budget[]): readonly Need[] => budgets.map(() => one);
 
 const auto = (one: Need, ...budgets: readonly Budget[]) =>
-  choosePlace('text_encoder', 'auto', everywhere(one, budgets), budgets);
+  chooseHost('text_encoder', 'auto', everywhere(one, budgets), budgets);
 
 const refusal = (work: () => unknown): TandemError => {
   try {
@@ -30,32 +30,32 @@ const refusal = (work: () => unknown): TandemError => {
 describe('a network whose place is left open', () => {
   it('stays in the coordinator where no device has a limit, as nothing is known of their room', () => {
     expect(auto(need(1), device(undefined), device(undefined))).toEqual({
-      place: { kind: 'coordinator' },
+      host: { kind: 'coordinator' },
       reason: 'no device has a memory_limit',
     });
   });
 
   it('goes whole to the rank with most room left, not to the one with most memory', () => {
-    const { place, reason } = auto(need(20), device(100, need(70)), device(80, need(30)));
-    expect(place).toEqual({ kind: 'rank', rank: 1 });
+    const { host, reason } = auto(need(20), device(100, need(70)), device(80, need(30)));
+    expect(host).toEqual({ kind: 'rank', rank: 1 });
     expect(reason).toBe('most room: 50.0 MiB of 80.0 MiB left, of which it takes 20.0 MiB');
   });
 
   it('goes to a device without a limit before all others, and to the first of equals', () => {
-    expect(auto(need(1), device(100), device(undefined)).place).toEqual({ kind: 'rank', rank: 1 });
-    expect(auto(need(1), device(100), device(100)).place).toEqual({ kind: 'rank', rank: 0 });
+    expect(auto(need(1), device(100), device(undefined)).host).toEqual({ kind: 'rank', rank: 1 });
+    expect(auto(need(1), device(100), device(100)).host).toEqual({ kind: 'rank', rank: 0 });
   });
 
   it('shares the room for activations with networks that run at other times', () => {
     // 40 of weights and 50 of activations: 90 alone, but only 10 more than the 50 that the denoiser's activations have.
     const taken = need(30, 50);
-    expect(auto(need(10, 50), device(90, taken), device(80, taken)).place).toEqual({ kind: 'rank', rank: 0 });
-    expect(auto(need(10, 51), device(90, taken), device(80, taken)).place).toEqual({ kind: 'shard' });
+    expect(auto(need(10, 50), device(90, taken), device(80, taken)).host).toEqual({ kind: 'rank', rank: 0 });
+    expect(auto(need(10, 51), device(90, taken), device(80, taken)).host).toEqual({ kind: 'shard' });
   });
 
   it('is split where it is more than any rank has left, and told with both figures', () => {
-    const { place, reason } = auto(need(60), device(100, need(50)), device(100, need(45)));
-    expect(place).toEqual({ kind: 'shard' });
+    const { host, reason } = auto(need(60), device(100, need(50)), device(100, need(45)));
+    expect(host).toEqual({ kind: 'shard' });
     expect(reason).toBe('no rank has room for all of it: it takes 60.0 MiB, and at most 55.0 MiB are left');
   });
 
@@ -73,18 +73,18 @@ describe('a network whose place is left open', () => {
 
 describe('a network whose place the config names', () => {
   const budgets = [device(100, need(50)), device(100, need(90))];
-  const place = (asked: Parameters<typeof choosePlace>[1], one = need(20)) =>
-    choosePlace('vae_decoder', asked, everywhere(one, budgets), budgets);
+  const hostOf = (asked: Parameters<typeof chooseHost>[1], one = need(20)) =>
+    chooseHost('vae_decoder', asked, everywhere(one, budgets), budgets);
 
   it('goes there, whatever has more room', () => {
-    expect(place('coordinator').place).toEqual({ kind: 'coordinator' });
-    expect(place('shard').place).toEqual({ kind: 'shard' });
-    expect(place({ rank: 0 })).toEqual({ place: { kind: 'rank', rank: 0 }, reason: 'the config says so' });
-    expect(place({ rank: 1 }, need(10)).place).toEqual({ kind: 'rank', rank: 1 });
+    expect(hostOf('coordinator').host).toEqual({ kind: 'coordinator' });
+    expect(hostOf('shard').host).toEqual({ kind: 'shard' });
+    expect(hostOf({ rank: 0 })).toEqual({ host: { kind: 'rank', rank: 0 }, reason: 'the config says so' });
+    expect(hostOf({ rank: 1 }, need(10)).host).toEqual({ kind: 'rank', rank: 1 });
   });
 
   it('is refused where that rank is full, with the figures of all', () => {
-    const error = refusal(() => place({ rank: 1 }));
+    const error = refusal(() => hostOf({ rank: 1 }));
     expect(error.code).toBe('PLACEMENT_MEMORY');
     expect(error.message).toMatch(/room for vae_decoder on rank 1/);
     expect(error.problems).toHaveLength(2);

@@ -1,10 +1,10 @@
 /** The modules that a plan is told in. */
 import { describe, expect, it } from 'vitest';
+import { makeBlocks, type PlanBlock } from '#tandem/partition/decide/blocks.js';
 import { findScopes } from '#tandem/partition/graph/scopes.js';
 import { createGraph, createModel, createNode, type ModelProto } from '#tandem/partition/onnx/index.js';
-import { makeBlocks, type PlanBlock } from '#tandem/partition/plan/blocks.js';
-import { node, writeSmallModel } from './small-model.js';
-import { inDirectory, planGraph, readFixture, readGraph } from './stages.js';
+import { node, writeSmallModel } from '../small-model.js';
+import { inDirectory, planGraph, readFixture, readGraph } from '../stages.js';
 
 const NO_METADATA = createModel({});
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { parseClusterConfig } from '#tandem/coordinator/config/index.js';
 import { planPicture } from '#tandem/coordinator/generate/picture.js';
-import { type PlacedNetwork, planNetworks, rankNeeds, totalOf } from '#tandem/coordinator/networks/index.js';
+import { type HostedNetwork, planHosting, rankNeeds, totalOf } from '#tandem/coordinator/hosting/index.js';
 import { type FamilyModel, familyModel } from '../pipeline/family-models.js';
 
 let scratch = '';
@@ -38,29 +38,29 @@ const configFor = (limits: readonly (number | undefined)[], placement = '{}') =>
     join(scratch, 'cluster.yaml'),
   );
 
-const placed = async (config: ReturnType<typeof configFor>): Promise<readonly PlacedNetwork[]> =>
-  planNetworks(config, await planPicture(config));
+const hosted = async (config: ReturnType<typeof configFor>): Promise<readonly HostedNetwork[]> =>
+  planHosting(config, await planPicture(config));
 
-const places = (networks: readonly PlacedNetwork[]): Record<string, unknown> =>
-  Object.fromEntries(networks.map(({ name, place }) => [name, place]));
+const hosts = (networks: readonly HostedNetwork[]): Record<string, unknown> =>
+  Object.fromEntries(networks.map(({ name, host }) => [name, host]));
 
 it('are not even looked at where no device has a limit and the config names no place', async () => {
-  expect(await placed(configFor([undefined, undefined]))).toEqual([]);
+  expect(await hosted(configFor([undefined, undefined]))).toEqual([]);
 });
 
 it('go where there is room: T5 split where no rank can hold it, the others whole, and all fit', async () => {
   const roomy = configFor([2 ** 30, 2 ** 30]);
   const picture = await planPicture(roomy);
-  const all = await placed(roomy);
-  expect(all.every(({ place }) => place.kind === 'rank')).toBe(true);
+  const all = await hosted(roomy);
+  expect(all.every(({ host }) => host.kind === 'rank')).toBe(true);
   const alone = await rankNeeds(roomy, picture, []);
   const [t5] = all.filter(({ name }) => name === 'text_encoder_3');
   const weights = t5?.needs?.[0]?.weights ?? Number.NaN;
   // Room for three quarters of T5 beside the denoiser, so for half of it and something else.
   const limits = alone.map((need) => Math.floor(totalOf(need) + 0.75 * weights));
   const tight = configFor(limits, '{ vae_decoder: coordinator }');
-  const networks = await placed(tight);
-  expect(places(networks)).toEqual({
+  const networks = await hosted(tight);
+  expect(hosts(networks)).toEqual({
     text_encoder: { kind: 'rank', rank: 0 },
     text_encoder_2: { kind: 'rank', rank: 1 },
     text_encoder_3: { kind: 'shard' },
@@ -72,7 +72,7 @@ it('go where there is room: T5 split where no rank can hold it, the others whole
   for (const [rank, need] of needs.entries()) expect(totalOf(need)).toBeLessThanOrEqual(limits[rank] ?? 0);
   // Not enough for half of it.
   const few = alone.map((need) => Math.floor(totalOf(need) + 0.3 * weights));
-  await expect(placed(configFor(few, '{ vae_decoder: coordinator }'))).rejects.toMatchObject({
+  await expect(hosted(configFor(few, '{ vae_decoder: coordinator }'))).rejects.toMatchObject({
     code: 'PLACEMENT_MEMORY',
     message: expect.stringMatching(/room for text_encoder_3 split over all devices/),
     problems: [
@@ -84,14 +84,14 @@ it('go where there is room: T5 split where no rank can hold it, the others whole
 
 it('are split by room where half of one is too much for a rank', async () => {
   const roomy = configFor([2 ** 30, 2 ** 30]);
-  const [t5] = (await placed(roomy)).filter(({ name }) => name === 'text_encoder_3');
+  const [t5] = (await hosted(roomy)).filter(({ name }) => name === 'text_encoder_3');
   const weights = t5?.needs?.[0]?.weights ?? Number.NaN;
   const alone = await rankNeeds(roomy, await planPicture(roomy), []);
   const shares = [0.4, 0.8];
   const limits = alone.map((need, rank) => Math.floor(totalOf(need) + (shares[rank] ?? 0) * weights));
   const others = '{ text_encoder: coordinator, text_encoder_2: coordinator, vae_decoder: coordinator }';
-  const [split] = (await placed(configFor(limits, others))).filter(({ name }) => name === 'text_encoder_3');
-  expect(split?.place).toEqual({ kind: 'shard' });
+  const [split] = (await hosted(configFor(limits, others))).filter(({ name }) => name === 'text_encoder_3');
+  expect(split?.host).toEqual({ kind: 'shard' });
   const [less = 0, more = 0] = split?.needs?.map((need) => need.weights) ?? [];
   expect(less).toBeLessThan(0.4 * weights);
   expect(more).toBeGreaterThan(2 * less);

@@ -3,19 +3,19 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openSession } from '#tandem/common/onnxruntime.js';
 import { decodeModel, type ModelProto } from '#tandem/partition/onnx/index.js';
-import { openPrepared } from '#tandem/partition/optimise/open.js';
-import { checkPrepared, findPreparedMismatch, findTarget } from '#tandem/partition/optimise/target.js';
 import { writeShardDirectory } from '#tandem/partition/write/index.js';
-import type { Manifest, PreparedFor } from '#tandem/partition/write/manifest.js';
+import type { Manifest, OptimisedFor } from '#tandem/partition/write/manifest.js';
+import { openOptimised } from '#tandem/partition/write/optimise/open.js';
+import { checkOptimised, findOptimisedMismatch, findTarget } from '#tandem/partition/write/optimise/target.js';
 import { errorOf, flipByte } from '../cluster/helpers.js';
-import { cpus, launch, predict, relativeError, shard, withUnet } from './prepare-models.js';
+import { cpus, launch, predict, relativeError, shard, withUnet } from './optimise-models.js';
 import { temporaryFolder } from './read-models.js';
 import { twoRankContent } from './write-content.js';
 
 const MEBIBYTE = 2 ** 20;
 const CPU = { provider: 'cpu' } as const;
 
-const target = async (): Promise<PreparedFor> => {
+const target = async (): Promise<OptimisedFor> => {
   const found = await findTarget('cpu');
   if (!found) throw new Error('Expected segments for CPUs to be prepared.');
   return found;
@@ -31,7 +31,7 @@ const graphs = (directory: string, manifest: Manifest): readonly ModelProto[] =>
     .map(({ path }) => decodeModel(readFileSync(join(directory, path))));
 
 /** The same directory as if something else had prepared rank 1. */
-const pretend = (directory: string, manifest: Manifest, change: Partial<PreparedFor>): Manifest => {
+const pretend = (directory: string, manifest: Manifest, change: Partial<OptimisedFor>): Manifest => {
   const ranks = manifest.ranks.map(({ prepared, ...entry }) =>
     prepared && entry.rank === 1
       ? { ...entry, prepared: { ...prepared, ...change } }
@@ -158,11 +158,11 @@ describe('a prepared shard directory of a real UNet', () => {
     if (!cpu) throw new Error('Expected a device.');
     const mixed = await shard(model, join(folder, 'mixed'), 2, { devices: [cpu, { ...cpu, provider: 'webgpu' }] });
     expect(mixed.ranks.map((rank) => rank.prepared?.provider)).toEqual(['cpu', undefined]);
-    expect(await findPreparedMismatch(mixed, [CPU, { provider: 'webgpu' }])).toBeUndefined();
-    expect(await findPreparedMismatch(mixed, [CPU, CPU])).toMatch(
+    expect(await findOptimisedMismatch(mixed, [CPU, { provider: 'webgpu' }])).toBeUndefined();
+    expect(await findOptimisedMismatch(mixed, [CPU, CPU])).toMatch(
       /^rank 1 is prepared for nothing in particular; needed is /,
     );
-    await checkPrepared(mixed, [CPU, CPU]);
+    await checkOptimised(mixed, [CPU, CPU]);
   });
 });
 
@@ -175,7 +175,7 @@ test('a weight under two names, in two segments, is stored once', async () => {
     ...content,
     ranks: content.ranks.map((rank) => ({ ...rank, prepared })),
   });
-  const first = await openPrepared(join(out, 'rank-0', '0.onnx'), { ...CPU, threads: 1 });
+  const first = await openOptimised(join(out, 'rank-0', '0.onnx'), { ...CPU, threads: 1 });
   const second = await openSession(join(out, 'rank-0', '1.onnx'), { ...CPU, optimization: 'all' });
   expect(first.outputs).toEqual(second.outputs);
   await Promise.all([first.dispose(), second.dispose()]);

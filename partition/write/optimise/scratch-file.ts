@@ -1,6 +1,6 @@
 /** A file that is gone in a moment: neither hashed nor flushed. */
 import { closeSync, openSync, writeSync } from 'node:fs';
-import type { Appendable } from '../write/write-slices.js';
+import type { Appendable } from '../write-slices.js';
 
 export class ScratchFile implements Appendable {
   #bytes = 0;

@@ -6,14 +6,14 @@
 import { TandemError } from '../../common/errors.js';
 import type { Graph, Node } from '../graph/graph.js';
 import type { Scope } from '../graph/scopes.js';
+import { type ChooseOptions, choose, type WireDtype } from '../plan/choose.js';
+import { nodeMs } from '../plan/cost.js';
+import { cut } from '../plan/cut.js';
+import type { DeviceSpec } from '../plan/device.js';
+import { ratesOf } from '../plan/rates.js';
+import { place } from '../plan/states.js';
 import { type EmittedSegment, emitRank } from '../segments/emit.js';
-import { type ChooseOptions, choose, type WireDtype } from './choose.js';
-import { nodeMs } from './cost.js';
-import { cut } from './cut.js';
-import type { DeviceSpec } from './device.js';
-import { ratesOf } from './rates.js';
 import { type Decided, makeReport } from './report.js';
-import { place } from './states.js';
 
 /**
  * What is divided: `tensor`, the weights and the work on them; `batch`, the pictures and prompts of a batch, such as the two halves

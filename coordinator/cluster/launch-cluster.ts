@@ -1,7 +1,7 @@
 /** Starts a worker per device, all at once, or takes over those that are there; waits until every one is ready. */
 import { TandemError } from '../../common/errors.js';
-import { checkPrepared } from '../../partition/optimise/target.js';
 import type { Manifest } from '../../partition/write/manifest.js';
+import { checkOptimised } from '../../partition/write/optimise/target.js';
 import { findProfile } from '../../shard-worker/check.js';
 import type { LoaderChoice } from '../../shard-worker/loader.js';
 import { manifestDigest } from '../../shard-worker/manifest-digest.js';
@@ -74,7 +74,7 @@ const checkNetwork = async (network: SideNetwork, devices: readonly WorkerDevice
       'SHARD_WORLD_SIZE',
       `The shard directory was made for ${manifest.world_size} ranks, but ${own.length} devices were given; partition again for ${own.length}.`,
     );
-  await checkPrepared(manifest, own);
+  await checkOptimised(manifest, own);
   const profile = findProfile(manifest, network.profile);
   return { name, shardDirectory, manifestSha256: await manifestDigest(shardDirectory), profile, members, onDemand };
 };

@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { arch, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Provider } from '../../common/onnxruntime.js';
+import type { Provider } from '../../../common/onnxruntime.js';
 import {
   createGraph,
   createModel,
@@ -19,8 +19,8 @@ import {
   encodeModel,
   intAttribute,
   type ModelProto,
-} from '../onnx/index.js';
-import { tensorBytes } from '../read/tensor-bytes.js';
+} from '../../onnx/index.js';
+import { tensorBytes } from '../../read/tensor-bytes.js';
 import { sumsAreExact } from './integer-sums.js';
 import { saveOptimised } from './save.js';
 

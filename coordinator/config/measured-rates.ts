@@ -1,8 +1,8 @@
 /** Gives devices the rates that were measured; apart from the measuring, which every start but the first does without. */
 import { fitRates } from '../../partition/calibrate/fit.js';
 import { RATES, type Rates } from '../../partition/plan/rates.js';
-import type { ClusterConfig, DeviceConfig } from '../config/cluster-config.js';
-import { type CalibratedDevice, type Calibration, readCalibration } from './file.js';
+import { type CalibratedDevice, type Calibration, readCalibration } from './calibration-file.js';
+import type { ClusterConfig, DeviceConfig } from './cluster-config.js';
 
 const isSame = (found: CalibratedDevice, { provider, deviceId, threads }: DeviceConfig): boolean =>
   found.provider === provider && found.device_id === deviceId && found.threads === threads;

@@ -1,19 +1,19 @@
 /**
- * Prepares a rank's segments, one after the other: a segment and its weights are written to a scratch folder, ONNX Runtime
+ * Optimises a rank's segments, one after the other: a segment and its weights are written to a scratch folder, ONNX Runtime
  * optimises them, and what it makes of the weights goes into the rank's weights file. So there is never more than one
  * segment's weights on the disk twice, or in memory.
  */
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { basename, join, posix } from 'node:path';
-import { TandemError } from '../../common/errors.js';
-import { encodeModel, type ModelProto } from '../onnx/index.js';
-import { readModel } from '../read/index.js';
-import { HashedFile } from '../write/hashed-file.js';
-import type { FileEntry, PreparedFor } from '../write/manifest.js';
-import { writeSegments } from '../write/segments.js';
-import { SliceCopier } from '../write/slice-copy.js';
-import { type EncodedSegment, type RankPlace, type RawSegment, WEIGHTS_FILE } from '../write/tasks.js';
-import { BLOCK_BYTES, writeSlices } from '../write/write-slices.js';
+import { TandemError } from '../../../common/errors.js';
+import { encodeModel, type ModelProto } from '../../onnx/index.js';
+import { readModel } from '../../read/index.js';
+import { HashedFile } from '../hashed-file.js';
+import type { FileEntry, OptimisedFor } from '../manifest.js';
+import { writeSegments } from '../segments.js';
+import { SliceCopier } from '../slice-copy.js';
+import { type EncodedSegment, type RankPlace, type RawSegment, WEIGHTS_FILE } from '../tasks.js';
+import { BLOCK_BYTES, writeSlices } from '../write-slices.js';
 import { saveOptimised } from './save.js';
 import { ScratchFile } from './scratch-file.js';
 import { WeightGatherer } from './weight-gatherer.js';
@@ -28,7 +28,7 @@ interface Workshop {
   readonly scratch: string;
   readonly copier: SliceCopier;
   readonly gatherer: WeightGatherer;
-  readonly prepared: PreparedFor;
+  readonly prepared: OptimisedFor;
   readonly onBytes: (bytes: number) => void;
 }
 
@@ -38,9 +38,9 @@ interface Workshop {
  * @throws TandemError PREPARE_FAILED with what ONNX Runtime says of a segment, WEIGHTS_MISSING, WEIGHTS_TOO_SHORT;
  * NodeJS.ErrnoException from the file system
  */
-export const prepareRank = async (
+export const optimiseRank = async (
   { directory, folder }: RankPlace,
-  { segments, prepared }: { readonly segments: readonly RawSegment[]; readonly prepared: PreparedFor },
+  { segments, prepared }: { readonly segments: readonly RawSegment[]; readonly prepared: OptimisedFor },
   onBytes: (bytes: number) => void,
 ): Promise<readonly FileEntry[]> => {
   const path = posix.join(folder, WEIGHTS_FILE);
@@ -50,7 +50,7 @@ export const prepareRank = async (
   try {
     const workshop = { scratch, copier, gatherer: new WeightGatherer(file), prepared, onBytes };
     const ready: EncodedSegment[] = [];
-    for (const segment of segments) ready.push(await prepareSegment(segment, workshop));
+    for (const segment of segments) ready.push(await optimiseSegment(segment, workshop));
     return [{ path, ...file.finish() }, ...(await writeSegments(directory, ready))];
   } finally {
     copier.close();
@@ -59,7 +59,7 @@ export const prepareRank = async (
   }
 };
 
-const prepareSegment = async (segment: RawSegment, workshop: Workshop): Promise<EncodedSegment> => {
+const optimiseSegment = async (segment: RawSegment, workshop: Workshop): Promise<EncodedSegment> => {
   const { scratch, gatherer } = workshop;
   await mkdir(scratch);
   await writeRaw(segment, workshop);

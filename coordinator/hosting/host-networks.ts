@@ -1,6 +1,6 @@
 /** Decides for each network beside the denoiser where it runs, and with which shards. */
 import { TandemError } from '../../common/errors.js';
-import type { ClusterConfig, DeviceConfig, PlacementChoice } from '../config/index.js';
+import type { ClusterConfig, DeviceConfig, HostChoice } from '../config/index.js';
 import {
   type Declared,
   latentsFor,
@@ -15,21 +15,21 @@ import type { DenoiserModel } from '../shards/model.js';
 import type { ShardRequest } from '../shards/prepare.js';
 import {
   type Budget,
-  choosePlace,
+  chooseHost,
   type Decision,
   fits,
+  type Host,
   type Need,
   NOTHING,
   noRoom,
-  type Place,
   roomOf,
   together,
-} from './choose.js';
+} from './choose-host.js';
 import type { Needs } from './needs.js';
 
 /** How the workers run a network. */
 export interface WorkerRun {
-  /** Ranks of the workers; the place in the list is the rank in the shard directory. */
+  /** Ranks of the workers; the index in the list is the rank in the shard directory. */
   readonly members: readonly number[];
   readonly request: ShardRequest;
   /** What its file declares. */
@@ -37,7 +37,7 @@ export interface WorkerRun {
 }
 
 /** A network and where it runs. */
-export interface PlacedNetwork extends Decision {
+export interface HostedNetwork extends Decision {
   readonly name: NetworkName;
   /** How it would be prepared for one device by itself. */
   readonly alone: ShardRequest;
@@ -48,11 +48,11 @@ export interface PlacedNetwork extends Decision {
 }
 
 /** What of a config decides over placements. */
-export type PlacementSettings = Pick<ClusterConfig, 'devices' | 'wire' | 'quantize' | 'shards'> &
+export type HostingSettings = Pick<ClusterConfig, 'devices' | 'wire' | 'quantize' | 'shards'> &
   Partial<Pick<ClusterConfig, 'placement' | 'split'>>;
 
 /** The denoiser of a model directory, opened for a picture. */
-export interface PlacementTarget {
+export interface HostingTarget {
   readonly model: DenoiserModel;
   readonly dims: Dims;
   /** Tokens of the embeddings that it takes. */
@@ -68,23 +68,23 @@ export interface Sources {
   needs(request: ShardRequest): Promise<Needs>;
 }
 
-/** A network of the model, not yet placed. */
+/** A network of the model, without a host yet. */
 interface Candidate {
   readonly name: NetworkName;
-  readonly asked: PlacementChoice;
+  readonly asked: HostChoice;
   readonly declared: Declared;
   readonly request: Omit<ShardRequest, 'devices'>;
 }
 
 /** Whether all networks stay in the coordinator, whatever they need. */
-export const staysInCoordinator = ({ placement = {}, devices }: PlacementSettings): boolean =>
+export const staysInCoordinator = ({ placement = {}, devices }: HostingSettings): boolean =>
   devices.every(({ memoryLimit }) => memoryLimit === undefined) &&
   Object.values(placement).every((choice) => choice === 'auto' || choice === 'coordinator');
 
-const hasLimits = ({ devices }: PlacementSettings): boolean =>
+const hasLimits = ({ devices }: HostingSettings): boolean =>
   devices.some(({ memoryLimit }) => memoryLimit !== undefined);
 
-/** A device as it is when a network has it for itself: what is placed whole is the same whatever the device's limit is. */
+/** A device as it is when a network has it for itself: what runs whole is the same whatever the device's limit is. */
 const wholeDevice = ({ provider, deviceId, threads }: DeviceConfig): DeviceConfig => ({ provider, deviceId, threads });
 
 const unlimited = ({ memoryLimit: _, ...device }: DeviceConfig): DeviceConfig => device;
@@ -103,8 +103,8 @@ const limited = (device: DeviceConfig, budget: Budget | undefined, whole: Need):
 
 /** Of the denoiser, as it is prepared for a config. */
 export const denoiserRequest = (
-  { devices, wire, quantize, shards, split }: PlacementSettings,
-  { model, dims }: Pick<PlacementTarget, 'model' | 'dims'>,
+  { devices, wire, quantize, shards, split }: HostingSettings,
+  { model, dims }: Pick<HostingTarget, 'model' | 'dims'>,
 ): ShardRequest => ({
   model,
   devices,
@@ -116,8 +116,8 @@ export const denoiserRequest = (
 });
 
 const candidatesOf = async (
-  settings: PlacementSettings,
-  target: PlacementTarget,
+  settings: HostingSettings,
+  target: HostingTarget,
   directory: ModelDirectory,
   sources: Sources,
 ): Promise<readonly Candidate[]> => {
@@ -163,7 +163,7 @@ interface Weighed {
 const wholeRun = ({ request, declared }: Candidate, rank: number, devices: readonly DeviceConfig[]): WorkerRun => ({
   members: [rank],
   declared,
-  request: { ...request, devices: devices.filter((_, place) => place === rank).map(wholeDevice) },
+  request: { ...request, devices: devices.filter((_, index) => index === rank).map(wholeDevice) },
 });
 
 const shardRun = ({ request, declared }: Candidate, devices: readonly DeviceConfig[]): WorkerRun => ({
@@ -194,7 +194,7 @@ const weighShards = async (
   throw noRoom(candidate.name, 'split over all devices', needs, budgets);
 };
 
-/** What is placed by hand comes first; then the largest, while there is most room. */
+/** What the config places comes first; then the largest, while there is most room. */
 const inOrder = (candidates: readonly Candidate[], wholes: ReadonlyMap<Candidate, Needs>): readonly Candidate[] => {
   const size = (candidate: Candidate): number =>
     candidate.asked === 'auto' ? (wholes.get(candidate)?.[0]?.weights ?? 0) : Number.POSITIVE_INFINITY;
@@ -207,10 +207,10 @@ const spend = (budgets: readonly Budget[], members: readonly number[], needs: Ne
     return need === undefined ? budget : { ...budget, taken: together(budget.taken, need) };
   });
 
-/** What the devices have before any network but the denoiser is placed. */
+/** What the devices have before any network but the denoiser has a host. */
 const firstBudgets = async (
-  settings: PlacementSettings,
-  target: PlacementTarget,
+  settings: HostingSettings,
+  target: HostingTarget,
   sources: Sources,
 ): Promise<readonly Budget[]> => {
   const taken = hasLimits(settings) ? await sources.needs(denoiserRequest(settings, target)) : [];
@@ -222,50 +222,50 @@ const firstBudgets = async (
 
 const weigh = async (
   candidate: Candidate,
-  place: Place,
+  host: Host,
   whole: Needs | undefined,
   devices: readonly DeviceConfig[],
   budgets: readonly Budget[],
   sources: Sources,
 ): Promise<Weighed | undefined> => {
-  switch (place.kind) {
+  switch (host.kind) {
     case 'coordinator':
       return undefined;
     case 'rank': {
-      const need = whole?.[place.rank];
-      return { run: wholeRun(candidate, place.rank, devices), ...(need ? { needs: [need] } : {}) };
+      const need = whole?.[host.rank];
+      return { run: wholeRun(candidate, host.rank, devices), ...(need ? { needs: [need] } : {}) };
     }
     case 'shard':
       return whole === undefined
         ? { run: shardRun(candidate, devices) }
         : weighShards(candidate, whole, devices, budgets, sources);
     default:
-      return place satisfies never;
+      return host satisfies never;
   }
 };
 
 const placeAll = async (
   candidates: readonly Candidate[],
-  settings: PlacementSettings,
-  target: PlacementTarget,
+  settings: HostingSettings,
+  target: HostingTarget,
   sources: Sources,
-): Promise<readonly PlacedNetwork[]> => {
+): Promise<readonly HostedNetwork[]> => {
   const { devices } = settings;
   const wholes = new Map<Candidate, Needs>();
   if (hasLimits(settings))
     for (const candidate of candidates) wholes.set(candidate, await wholeNeeds(candidate, devices, sources));
   let budgets = await firstBudgets(settings, target, sources);
-  const placed = new Map<NetworkName, PlacedNetwork>();
+  const hosted = new Map<NetworkName, HostedNetwork>();
   for (const candidate of inOrder(candidates, wholes)) {
     const { name, asked } = candidate;
     const whole = wholes.get(candidate);
-    const decision = choosePlace(name, asked, whole ?? [], budgets);
-    const weighed = await weigh(candidate, decision.place, whole, devices, budgets, sources);
+    const decision = chooseHost(name, asked, whole ?? [], budgets);
+    const weighed = await weigh(candidate, decision.host, whole, devices, budgets, sources);
     const alone = { ...candidate.request, devices: devices.slice(0, 1).map(wholeDevice) };
-    placed.set(name, { name, alone, ...decision, ...weighed });
+    hosted.set(name, { name, alone, ...decision, ...weighed });
     if (weighed?.needs) budgets = spend(budgets, weighed.run.members, weighed.needs);
   }
-  return candidates.flatMap(({ name }) => placed.get(name) ?? []);
+  return candidates.flatMap(({ name }) => hosted.get(name) ?? []);
 };
 
 /**
@@ -273,10 +273,10 @@ const placeAll = async (
  * with most room.
  * @throws TandemError `PLACEMENT_MEMORY` with figures where there is no room; `MODEL_INPUTS`; as `plan` does
  */
-export const placeNetworks = async (
-  settings: PlacementSettings,
-  target: PlacementTarget,
+export const hostNetworks = async (
+  settings: HostingSettings,
+  target: HostingTarget,
   directory: ModelDirectory,
   sources: Sources,
-): Promise<readonly PlacedNetwork[]> =>
+): Promise<readonly HostedNetwork[]> =>
   placeAll(await candidatesOf(settings, target, directory, sources), settings, target, sources);

@@ -3,9 +3,9 @@
  * products of a uint8 and an int8 in 16 bits, which clamps them. Nothing in a graph says so, so ONNX Runtime is asked.
  */
 
-import { openSession } from '../../common/onnxruntime.js';
-import { DTYPES } from '../../common/tensor.js';
-import { createGraph, createModel, createNode, createTensor, createValueInfo, encodeModel } from '../onnx/index.js';
+import { openSession } from '../../../common/onnxruntime.js';
+import { DTYPES } from '../../../common/tensor.js';
+import { createGraph, createModel, createNode, createTensor, createValueInfo, encodeModel } from '../../onnx/index.js';
 
 const ROWS = 16;
 const DEPTH = 64;

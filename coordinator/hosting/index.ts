@@ -1,9 +1,9 @@
 /**
  * The networks beside the denoiser (text encoders, VAE decoder) on the workers:
  *
- *     choose    what a network needs, what devices have left -> where it runs; pure
- *     needs     what networks need, by the planner
- *     place     the model directory's networks, one after the other -> places and shard requests
+ *     choose-host    what a network needs, what devices have left -> where it runs; pure
+ *     needs          what networks need, by the planner
+ *     host-networks  the model directory's networks, one after the other -> hosts and shard requests
  *
  * Those that no worker runs are sessions of the coordinator's own process (`pipeline/`).
  */
@@ -20,22 +20,22 @@ import {
 } from '../pipeline/index.js';
 import { modelFacts } from '../shards/model-facts.js';
 import { prepareShards } from '../shards/prepare.js';
-import { NOTHING, together } from './choose.js';
-import { knownNeeds, type Needs } from './needs.js';
+import { NOTHING, together } from './choose-host.js';
 import {
   denoiserRequest,
-  type PlacedNetwork,
-  type PlacementTarget,
-  placeNetworks,
+  type HostedNetwork,
+  type HostingTarget,
+  hostNetworks,
   type Sources,
   staysInCoordinator,
-} from './place.js';
+} from './host-networks.js';
+import { knownNeeds, type Needs } from './needs.js';
 
-export { totalOf } from './choose.js';
-export { denoiserRequest, type PlacedNetwork } from './place.js';
+export { totalOf } from './choose-host.js';
+export { denoiserRequest, type HostedNetwork } from './host-networks.js';
 
 /** A picture that the denoiser is opened for. */
-export interface PlannedPicture extends Omit<PlacementTarget, 'sequence'> {
+export interface PlannedPicture extends Omit<HostingTarget, 'sequence'> {
   /** The diffusers-layout directory, absolute. */
   readonly directory: string;
   readonly scheduler?: SchedulerName;
@@ -49,17 +49,17 @@ const remembered = (root: string): Sources => ({
 /**
  * Decides where a config's networks beside the denoiser run. Nothing is read where all stay in the coordinator.
  * @returns none then, else one entry a network
- * @throws TandemError as `placeNetworks`
+ * @throws TandemError as `hostNetworks`
  */
-export const planNetworks = async (
+export const planHosting = async (
   config: ClusterConfig,
   picture: PlannedPicture,
-): Promise<readonly PlacedNetwork[]> => {
+): Promise<readonly HostedNetwork[]> => {
   if (staysInCoordinator(config)) return [];
   const { inputs } = await modelFacts(picture.model.path, config.shards);
   const directory = await readModelDirectory(picture.directory, picture.scheduler);
   const target = { ...picture, sequence: sequenceOf(inputs, picture.dims) };
-  return placeNetworks(config, target, directory, remembered(config.shards));
+  return hostNetworks(config, target, directory, remembered(config.shards));
 };
 
 export interface PreparedNetworks {
@@ -74,15 +74,15 @@ export interface PreparedNetworks {
  * @throws TandemError as `prepareShards`
  */
 export const prepareNetworks = async (
-  placed: readonly PlacedNetwork[],
+  hosted: readonly HostedNetwork[],
   onDemand: boolean,
   hooks: Hooks,
 ): Promise<PreparedNetworks> => {
   const networks: SideNetwork[] = [];
   let partitionMs = 0;
-  for (const { name, place, reason, run } of placed) {
+  for (const { name, host, reason, run } of hosted) {
     if (run === undefined) continue;
-    const where = place.kind === 'rank' ? `on rank ${place.rank}` : `split over ${run.members.length} ranks`;
+    const where = host.kind === 'rank' ? `on rank ${host.rank}` : `split over ${run.members.length} ranks`;
     hooks.onNotice?.(`${name} runs ${where}: ${reason}.`);
     const { directory, manifest, profile, ...shards } = await prepareShards({ ...hooks, ...run.request });
     const { members } = run;
@@ -98,11 +98,11 @@ export const prepareNetworks = async (
  */
 export const rankNeeds = async (
   config: ClusterConfig,
-  denoiser: Pick<PlacementTarget, 'model' | 'dims'>,
-  placed: readonly PlacedNetwork[],
+  denoiser: Pick<HostingTarget, 'model' | 'dims'>,
+  hosted: readonly HostedNetwork[],
 ): Promise<Needs> => {
   let needs = await knownNeeds(denoiserRequest(config, denoiser));
-  for (const { run } of placed) {
+  for (const { run } of hosted) {
     if (run === undefined) continue;
     const own = await knownNeeds(run.request);
     needs = needs.map((need, rank) => together(need, own[run.members.indexOf(rank)] ?? NOTHING));
@@ -112,11 +112,11 @@ export const rankNeeds = async (
 
 /** The networks that workers run, as the pipeline takes them. */
 export const remotesOf = (
-  placed: readonly PlacedNetwork[],
+  hosted: readonly HostedNetwork[],
   networkOf: (name: NetworkName) => Network | Promise<Network>,
 ): ReadonlyMap<NetworkName, RemoteNetwork> =>
   new Map(
-    placed.flatMap(({ name, run }) =>
+    hosted.flatMap(({ name, run }) =>
       run === undefined ? [] : [[name, { declared: run.declared, network: networkOf(name) }] as const],
     ),
   );

@@ -1,12 +1,12 @@
 /** What else could be done with the same devices, and shares that fit unequal memories. */
 import { describe, expect, it } from 'vitest';
 import { TandemError } from '#tandem/common/errors.js';
+import { shareOut } from '#tandem/partition/decide/decide.js';
 import { type DeviceSpec, type PlanReport, plan, type Split } from '#tandem/partition/index.js';
-import { shareOut } from '#tandem/partition/plan/decide.js';
 import { RATES, scaleRates } from '#tandem/partition/plan/rates.js';
-import { graphOnly, materialise } from '../fixtures/materialise.js';
-import { runSplit } from './small-model.js';
-import { inDirectory } from './stages.js';
+import { graphOnly, materialise } from '../../fixtures/materialise.js';
+import { runSplit } from '../small-model.js';
+import { inDirectory } from '../stages.js';
 
 const MIB = 2 ** 20;
 const cpu: DeviceSpec = { provider: 'cpu', deviceId: 0 };

@@ -4,8 +4,8 @@ import { inspect, type PlanReport } from '../../partition/index.js';
 import { type ModelDirectory, pictureSize, readModelDirectory, sequenceOf } from '../pipeline/index.js';
 import type { Dims } from '../shards/dims.js';
 import type { DenoiserModel } from '../shards/model.js';
+import { type HostedNetwork, type HostingSettings, hostNetworks, type Sources } from './host-networks.js';
 import { type Needs, planNeeds } from './needs.js';
-import { type PlacedNetwork, type PlacementSettings, placeNetworks, type Sources } from './place.js';
 
 /** What a rank holds of a network; the JSON keys are a contract. */
 export interface NetworkRank {
@@ -30,7 +30,7 @@ export interface NetworkReport {
 export interface DryRun {
   readonly model: DenoiserModel;
   readonly dims: Dims;
-  readonly settings: PlacementSettings;
+  readonly settings: HostingSettings;
   /** The denoiser's. */
   readonly report: Pick<PlanReport, 'ranks'>;
   readonly onNotice: (message: string) => void;
@@ -49,19 +49,19 @@ const freshSources = ({ model, report }: DryRun): Sources => ({
 });
 
 /** Undefined for what the partitioner cannot take: a session of the coordinator may still run it. */
-const needsAlone = (network: PlacedNetwork): Promise<Needs | undefined> =>
+const needsAlone = (network: HostedNetwork): Promise<Needs | undefined> =>
   planNeeds(network.alone).catch((error: unknown) => {
     if (error instanceof TandemError && network.run === undefined) return undefined;
     throw error;
   });
 
-const describe = async (network: PlacedNetwork): Promise<NetworkReport> => {
-  const { name, place, reason, run } = network;
+const describe = async (network: HostedNetwork): Promise<NetworkReport> => {
+  const { name, host, reason, run } = network;
   const alone = await needsAlone(network);
   const needs = run === undefined ? [] : (network.needs ?? (await planNeeds(run.request)));
   return {
     name,
-    placement: place.kind,
+    placement: host.kind,
     reason,
     weight_bytes: alone?.[0]?.weights ?? null,
     activation_peak_bytes: alone?.[0]?.activations ?? null,
@@ -84,17 +84,17 @@ const readWhole = async (directory: string, onNotice: DryRun['onNotice']): Promi
 /**
  * Places the networks of a model directory as `generate` and `launch` would.
  * @returns none for a single `.onnx` file, or a directory that is no whole pipeline
- * @throws TandemError as `placeNetworks` and `plan` do
+ * @throws TandemError as `hostNetworks` and `plan` do
  */
-export const planPlacements = async (dry: DryRun): Promise<readonly NetworkReport[]> => {
+export const dryRunHosting = async (dry: DryRun): Promise<readonly NetworkReport[]> => {
   const { model, dims, settings, onNotice } = dry;
   const directory = model.directory === undefined ? undefined : await readWhole(model.directory, onNotice);
   if (directory === undefined) return [];
   const { inputs } = await inspect(model.path);
   const size = pictureSize(directory, inputs, dims);
   const target = { model, dims, sequence: sequenceOf(inputs, dims), ...size };
-  const placed = await placeNetworks(settings, target, directory, freshSources(dry));
+  const hosted = await hostNetworks(settings, target, directory, freshSources(dry));
   const reports: NetworkReport[] = [];
-  for (const network of placed) reports.push(await describe(network));
+  for (const network of hosted) reports.push(await describe(network));
   return reports;
 };
