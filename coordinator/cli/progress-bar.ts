@@ -1,8 +1,8 @@
 /** Progress on a terminal; loaded only where there is one. */
 import { Presets, SingleBar } from 'cli-progress';
-import { amount, type Progress } from './progress.js';
 
-export const createBarProgress = (stream: NodeJS.WriteStream): Progress => {
+/** @param amount `3/7`, or what people read of bytes */
+export const createBarProgress = (stream: NodeJS.WriteStream, amount: (done: number, total: number) => string) => {
   let bar: SingleBar | undefined;
   let current = '';
   const stop = (): void => {
@@ -25,12 +25,12 @@ export const createBarProgress = (stream: NodeJS.WriteStream): Progress => {
     bar.start(total, 0, { stage, amount: '' });
   };
   return {
-    update(stage, done, total) {
+    update(stage: string, done: number, total: number): void {
       if (stage !== current || !bar) start(stage, total);
       bar?.setTotal(total);
       bar?.update(done, { stage, amount: amount(done, total) });
     },
-    line(text) {
+    line(text: string): void {
       stop();
       stream.write(`${text}\n`);
     },

@@ -18,7 +18,7 @@ const EVERY_MS = 2_000;
 /** Above this a count is taken for bytes. */
 const BYTES_FROM = 1 << 20;
 
-export const amount = (done: number, total: number): string =>
+const amount = (done: number, total: number): string =>
   total >= BYTES_FROM ? `${formatBytes(done)} of ${formatBytes(total)}` : `${done}/${total}`;
 
 const percent = (done: number, total: number): number => (total > 0 ? Math.floor((100 * done) / total) : 0);
@@ -57,5 +57,5 @@ const createLineProgress = (stream: NodeJS.WritableStream): Progress => {
 export const createProgress = async (stream: NodeJS.WriteStream): Promise<Progress> => {
   if (!stream.isTTY) return createLineProgress(stream);
   const { createBarProgress } = await import('./progress-bar.js');
-  return createBarProgress(stream);
+  return createBarProgress(stream, amount);
 };
