@@ -3,6 +3,7 @@
  * Rules know nothing of costs or of the graph around the node; rows are found by asking "if this operand lies so, how must
  * the others lie?" along the graph (`place.ts`), so that only splits that can arise are ever looked at.
  */
+import type { Provider } from '../../common/onnxruntime.js';
 import type { Node, Value } from '../graph/graph.js';
 import type { Placement, Shard } from '../graph/placement.js';
 
@@ -35,6 +36,8 @@ export const ILLEGAL: Match = { kind: 'illegal' };
 export interface PlaceContext {
   /** Relative speed per rank; its length is the world size. */
   readonly speeds: readonly number[];
+  /** Per rank, for what each gets wrong (`quirks.ts`); nothing where absent. */
+  readonly providers?: readonly Provider[];
 }
 
 /** What changes in a node when it runs on a rank's part: attributes by name, and integer constants by input index. */
