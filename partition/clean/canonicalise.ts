@@ -11,6 +11,7 @@
 import { elementCount } from '../../common/tensor.js';
 import { findUses, floatAttribute, type Graph, type Node, prune, type Uses, type Value } from '../graph/graph.js';
 import { intAttribute } from '../onnx/index.js';
+import { findFacts } from '../rules/index.js';
 
 const make = (op: string, name: string, inputs: readonly Value[], output: Value): Node => ({
   name,
@@ -75,12 +76,10 @@ const writeDefaultAxis = (graph: Graph): Graph => {
   return isOld ? { ...graph, nodes: graph.nodes.map((node) => (needsAxis(node) ? withAxis(node) : node)) } : graph;
 };
 
-const PRODUCTS = new Set(['MatMul', 'Conv', 'ConvTranspose', 'Gemm', 'FusedMatMul']);
-
 /** Whether the value is a product, perhaps moved about, that a row-parallel split would leave partial. */
 const isProduct = (value: Value, { producer }: Uses): boolean => {
   for (let node = producer.get(value); node; ) {
-    if (PRODUCTS.has(node.op)) return node.inputs.length === 2;
+    if (findFacts(node).isProduct) return node.inputs.length === 2;
     const [input] = node.inputs;
     if (!['Reshape', 'Transpose', 'Squeeze', 'Unsqueeze'].includes(node.op) || !input) return false;
     node = producer.get(input);

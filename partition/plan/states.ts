@@ -10,7 +10,7 @@ import { TandemError } from '../../common/errors.js';
 import { elementCount } from '../../common/tensor.js';
 import { findUses, type Graph, type Node, type Value } from '../graph/graph.js';
 import { apportion, PARTIAL, type Placement, placementKey, REPLICATE, type Shard } from '../graph/placement.js';
-import { findRule, operatorKey } from '../rules/index.js';
+import { findRule, operatorKey, whyNoRule } from '../rules/index.js';
 import { findQuirk } from '../rules/quirks.js';
 import type { Operand, PlaceContext, Row } from '../rules/rule.js';
 import { isStatic } from '../rules/rule.js';
@@ -231,7 +231,7 @@ class Search {
 
 /** Why a node can only run whole. */
 export const whyWhole = (node: Node, rows: readonly Row[]): string => {
-  if (!findRule(node)) return `no rule for operator ${operatorKey(node)}`;
+  if (!findRule(node)) return `no rule for operator ${operatorKey(node)}: ${whyNoRule(node)}`;
   if (!isStatic(node)) return 'its sizes depend on data';
   return rows.length > 1 ? 'splitting it would cost more than it saves' : 'no split of its neighbours reaches it';
 };
