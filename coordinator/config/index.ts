@@ -95,6 +95,8 @@ export interface ServerConfig {
   readonly apiKeyVariable?: string;
   /** Requests that may wait for their turn. */
   readonly maxQueue: number;
+  /** Proxies whose `X-Forwarded-*` headers are believed. */
+  readonly trustProxy: readonly string[];
   /** ms */
   readonly drainMs: number;
 }
@@ -158,6 +160,7 @@ const toServer = (server: ClusterParsed['server']): ServerConfig => ({
   ...(server.api_key === undefined ? {} : { apiKey: server.api_key }),
   ...(server.api_key_env === undefined ? {} : { apiKeyVariable: server.api_key_env }),
   maxQueue: server.max_queue,
+  trustProxy: server.trust_proxy,
   drainMs: server.drain_s * 1000,
 });
 

@@ -30,13 +30,13 @@ export interface Edition {
 
 export interface EditionsOptions {
   readonly log: Logger;
+  readonly droppedLogLines: () => number;
   readonly apiKey: string | undefined;
   readonly swaps: () => SwapReport;
 }
 
 const logState = (log: Logger, state: EngineState): void => {
-  const failed = state.kind === 'failed' || state.kind === 'recovering';
-  if (failed) log.error({ state: state.kind, code: state.error.code, problem: state.error.message }, 'state');
+  if ('error' in state) log.error({ state: state.kind, code: state.error.code, problem: state.error.message }, 'state');
   else log.info({ state: state.kind }, 'state');
 };
 
@@ -87,12 +87,12 @@ export class Editions {
     const [{ buildApp }, metrics, page] = await Promise.all([import('./app.js'), this.#loadMetrics(), readPage()]);
     engine.onStep((network, ranks) => metrics.stepDone(network, ranks));
     const { served } = plan;
-    const { maxQueue } = config.server;
+    const { maxQueue, trustProxy } = config.server;
     const studio = new Studio({ engine, served, pace: new Pace(), png: this.#png, metrics, maxQueue });
     const size = `${served.width}x${served.height}`;
     const shared = { images: this.#images, requests: this.requests, startedAt: this.#startedAt };
     const parts = { served, size, engine, studio, metrics, swaps, ...shared };
-    const { app, handler } = await buildApp(parts, { apiKey, log, page, front: this.#front });
+    const { app, handler } = await buildApp(parts, { apiKey, trustProxy, log, page, front: this.#front });
     return { config, plan, engine, studio, app, handler };
   }
 
@@ -163,6 +163,7 @@ export class Editions {
       ready: () => (this.#shown?.engine.state.kind === 'ready' && !this.#shown.studio.draining ? 1 : 0),
       restarts: () => this.#pastRestarts + sum([...this.#engines].map(({ restarts }) => restarts)),
       swaps: this.#options.swaps,
+      droppedLogLines: this.#options.droppedLogLines,
       rankMemory: () => this.#shown?.engine.ranks.map(({ memory_bytes }) => memory_bytes) ?? [],
     };
   }

@@ -19,9 +19,16 @@ const MAX_GUIDANCE = 50;
 const MAX_PARTIALS = 50;
 const DEFAULT_PARTIALS = 4;
 
+const MAX_QUOTED = 60;
+const MAX_GUESSED = 20;
+
+/** A value in a few words, however long or deep it is. */
 const quote = (value: unknown): string => {
-  const text = value === undefined ? 'nothing' : JSON.stringify(value);
-  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+  if (value === undefined) return 'nothing';
+  if (Array.isArray(value)) return `a list of ${value.length}`;
+  if (typeof value === 'object' && value !== null) return 'an object';
+  if (typeof value === 'string' && value.length > MAX_QUOTED) return `${JSON.stringify(value.slice(0, MAX_QUOTED))}...`;
+  return JSON.stringify(value);
 };
 
 /** A request's body for a model that is served at one size. */
@@ -79,10 +86,18 @@ export type ImageBody = z.output<ReturnType<typeof imageBodySchema>>;
 type Issue = z.core.$ZodIssue;
 
 const unknownField = (key: string, known: readonly string[]): FieldProblem => {
+  if (key.length > MAX_QUOTED)
+    return { param: key.slice(0, MAX_QUOTED), code: 'unknown_parameter', message: `${quote(key)}: unknown field.` };
   const meant = nearest(key, known);
   const hint = meant === undefined ? `The fields are ${known.join(', ')}` : `Did you mean "${meant}"?`;
   return { param: key, code: 'unknown_parameter', message: `${key}: unknown field. ${hint}`.replace(/[^?]$/, '$&.') };
 };
+
+/** Only the first few are worth a guess at what was meant. */
+const unknownFields = (keys: readonly string[], known: readonly string[]): readonly FieldProblem[] => [
+  ...keys.slice(0, MAX_GUESSED).map((key) => unknownField(key, known)),
+  ...keys.slice(MAX_GUESSED).map((key): FieldProblem => ({ param: key, code: 'unknown_parameter', message: '' })),
+];
 
 const valueAt = (root: unknown, path: readonly PropertyKey[]): unknown =>
   path.reduce<unknown>(
@@ -106,9 +121,7 @@ const fieldProblem = (issue: Issue, body: unknown): FieldProblem => {
 /** Every problem that the schema finds, in words that name the field, what was expected and what was found. */
 const schemaProblems = (issues: readonly Issue[], body: unknown, known: readonly string[]): readonly FieldProblem[] =>
   issues.flatMap((issue) =>
-    issue.code === 'unrecognized_keys'
-      ? issue.keys.map((key) => unknownField(key, known))
-      : [fieldProblem(issue, body)],
+    issue.code === 'unrecognized_keys' ? unknownFields(issue.keys, known) : [fieldProblem(issue, body)],
   );
 
 type Schema = ReturnType<typeof imageBodySchema>;

@@ -5,7 +5,7 @@
 import { randomInt } from 'node:crypto';
 import type { Pipeline, StepProgress } from '../pipeline/index.js';
 import type { Engine } from './engine.js';
-import { draining, noPictures, notReady, queueFull } from './errors.js';
+import { draining, noPictures, notReady, queueFull, shareTaken } from './errors.js';
 import type { ImageBody, Served } from './image-body.js';
 import type { Metrics } from './metrics.js';
 import type { Pace } from './pace.js';
@@ -59,7 +59,8 @@ const seconds = (ms: number): number => Math.round(ms / 100) / 10;
 export class Studio {
   readonly #options: StudioOptions;
   readonly #turns = new Turns();
-  #admitted = 0;
+  /** Requests that were let in, by client. */
+  readonly #admitted = new Map<string, number>();
   #draining = false;
 
   constructor(options: StudioOptions) {
@@ -72,7 +73,7 @@ export class Studio {
 
   /** Requests that were let in and whose picture is not being made. */
   get waiting(): number {
-    return this.#admitted - this.#turns.running;
+    return this.#admittedInAll() - this.#turns.running;
   }
 
   get draining(): boolean {
@@ -86,22 +87,41 @@ export class Studio {
 
   /**
    * Lets a request in, which must then be run.
-   * @throws ApiError 429 when as many wait as may, 503 while nothing can be made, 501 where nothing ever can
+   * @param client whose share of the queue it takes: an address
+   * @throws ApiError 429 when as many wait as may, in all or of this client; 503 while nothing can be made, 501 where nothing ever can
    */
-  admit(body: ImageBody, signal: AbortSignal): Job {
+  admit(body: ImageBody, client: string, signal: AbortSignal): Job {
     this.#checkOpen();
-    const { maxQueue } = this.#options;
-    if (this.#admitted > maxQueue) throw queueFull(maxQueue, this.#retryAfterS());
-    this.#admitted += 1;
+    this.#checkPlace(client);
+    this.#count(client, 1);
     return {
       run: async (onEvent) => {
         try {
-          await this.#makeAll(body, signal, onEvent);
+          await this.#makeAll(body, client, signal, onEvent);
         } finally {
-          this.#admitted -= 1;
+          this.#count(client, -1);
         }
       },
     };
+  }
+
+  /** A quarter of the places is never one client's. */
+  #checkPlace(client: string): void {
+    const { maxQueue } = this.#options;
+    const places = maxQueue + 1;
+    const share = places - Math.floor(places / 4);
+    if (this.#admittedInAll() >= places) throw queueFull(maxQueue, this.#retryAfterS());
+    if ((this.#admitted.get(client) ?? 0) >= share) throw shareTaken(share, this.#retryAfterS());
+  }
+
+  #admittedInAll(): number {
+    return [...this.#admitted.values()].reduce((sum, requests) => sum + requests, 0);
+  }
+
+  #count(client: string, change: 1 | -1): void {
+    const now = (this.#admitted.get(client) ?? 0) + change;
+    if (now === 0) this.#admitted.delete(client);
+    else this.#admitted.set(client, now);
   }
 
   #checkOpen(): void {
@@ -113,6 +133,8 @@ export class Studio {
         throw notReady('the workers are loading', LOADING_RETRY_S);
       case 'warming':
         throw notReady('the workers are running their first step', LEAST_RETRY_S);
+      case 'disagreeing':
+        throw notReady('the workers disagree over a step', LOADING_RETRY_S);
       case 'failed':
         throw notReady(`the workers failed (${state.error.code})`, LOADING_RETRY_S);
       case 'closed':
@@ -132,10 +154,16 @@ export class Studio {
     return Math.max(LEAST_RETRY_S, Math.ceil(this.#options.pace.pictureMs(left) / 1000));
   }
 
-  async #makeAll(body: ImageBody, signal: AbortSignal, onEvent: (event: ImageEvent) => void): Promise<void> {
+  async #makeAll(
+    body: ImageBody,
+    client: string,
+    signal: AbortSignal,
+    onEvent: (event: ImageEvent) => void,
+  ): Promise<void> {
     const first = body.seed ?? randomInt(MAX_DRAWN_SEED);
     for (let index = 0; index < body.n; index++) {
       const turn = await this.#turns.take({
+        client,
         steps: body.num_inference_steps,
         signal,
         onPosition: (ahead, stepsAhead) => {

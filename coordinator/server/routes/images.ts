@@ -50,7 +50,7 @@ const answerWhole = async (
   const made: MadeImage[] = [];
   try {
     await parts.requests.watch(reply.raw, async (signal) => {
-      await parts.studio.admit(body, signal).run((event) => {
+      await parts.studio.admit(body, request.ip, signal).run((event) => {
         if (event.kind === 'image') made.push(event);
       });
     });
@@ -75,7 +75,7 @@ const answerStream = async (
   let stream: EventStream | undefined;
   try {
     await parts.requests.watch(reply.raw, async (signal) => {
-      const job = parts.studio.admit(body, signal);
+      const job = parts.studio.admit(body, request.ip, signal);
       reply.hijack();
       const begun = new EventStream(reply.raw, { 'x-request-id': request.id });
       stream = begun;

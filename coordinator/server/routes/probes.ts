@@ -45,6 +45,7 @@ const whyNot = (state: EngineState): string | null => {
     case 'warming':
       return 'not every rank has run a step yet';
     case 'recovering':
+    case 'disagreeing':
     case 'failed':
       return state.error.message;
     case 'closed':
