@@ -100,6 +100,13 @@ const server = z.strictObject({
   api_key: z.string().min(1).optional().describe('Key that requests must carry, at least 16 characters. Default: none'),
   api_key_env: z.string().min(1).optional().describe('Environment variable with that key, in place of api_key'),
   max_queue: z.number().int().min(0).default(16).describe('Requests that may wait; more are refused with 429'),
+  images: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      "Directory of the pictures that are asked for by address, relative to this config; replicas that share it serve each other's. Default: in the user's cache",
+    ),
   trust_proxy: z
     .array(z.string().refine(isProxy, 'expected an address, a range such as "10.0.0.0/8", or "loopback"'))
     .default([])

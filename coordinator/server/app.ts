@@ -1,12 +1,6 @@
 /** The HTTP application: who may ask, what there is to ask for, and how errors are told. */
 import { randomUUID } from 'node:crypto';
-import swagger from '@fastify/swagger';
-import {
-  jsonSchemaTransform,
-  serializerCompiler,
-  validatorCompiler,
-  type ZodTypeProvider,
-} from '@fastify/type-provider-zod';
+import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from '@fastify/type-provider-zod';
 import {
   type FastifyBaseLogger,
   type FastifyInstance,
@@ -16,8 +10,8 @@ import {
   LogController,
 } from 'fastify';
 import type { Logger } from 'pino';
-import { TOOL_VERSION } from '../../common/version.js';
 import { checkHost, checkKey } from './auth.js';
+import { addDescription } from './description.js';
 import { type ApiError, errorBody, malformedAnswer, methodNotAllowed, notFound, toApiError } from './errors.js';
 import type { Front, Handler } from './front.js';
 import type { ServerParts } from './parts.js';
@@ -126,26 +120,6 @@ const addErrors = (app: App): void => {
     throw allowed.length > 0
       ? methodNotAllowed(request.method, path, allowed)
       : notFound(`There is no ${request.method} ${path}`);
-  });
-};
-
-const addDescription = async (app: App, guarded: boolean): Promise<void> => {
-  await app.register(swagger, {
-    openapi: {
-      openapi: '3.1.0',
-      info: {
-        title: 'Tandem',
-        description: 'One diffusion model on several devices at once; the image routes are those of the OpenAI API.',
-        version: TOOL_VERSION,
-      },
-      ...(guarded
-        ? {
-            components: { securitySchemes: { key: { type: 'http' as const, scheme: 'bearer' } } },
-            security: [{ key: [] }],
-          }
-        : {}),
-    },
-    transform: jsonSchemaTransform,
   });
 };
 

@@ -1,13 +1,25 @@
 /** The server's error catalogue: every answer that is not a success, in the shape that OpenAI's clients read. */
+import { z } from 'zod';
 import { TandemError } from '../../common/errors.js';
 
-export type ErrorType =
-  | 'invalid_request_error'
-  | 'authentication_error'
-  | 'permission_error'
-  | 'rate_limit_error'
-  | 'service_unavailable_error'
-  | 'server_error';
+const ERROR_TYPES = [
+  'invalid_request_error',
+  'authentication_error',
+  'permission_error',
+  'rate_limit_error',
+  'service_unavailable_error',
+  'server_error',
+] as const;
+
+export type ErrorType = (typeof ERROR_TYPES)[number];
+
+/** What a client is told. */
+export const errorDetail = z.object({
+  message: z.string(),
+  type: z.enum(ERROR_TYPES),
+  param: z.string().nullable(),
+  code: z.string(),
+});
 
 interface ApiErrorOptions {
   readonly param?: string;
@@ -39,12 +51,7 @@ export class ApiError extends TandemError {
 
 /** What a client is sent. */
 export interface ErrorBody {
-  readonly error: {
-    readonly message: string;
-    readonly type: ErrorType;
-    readonly param: string | null;
-    readonly code: string;
-  };
+  readonly error: Readonly<z.infer<typeof errorDetail>>;
 }
 
 export const errorBody = ({ message, type, param, code }: ApiError): ErrorBody => ({
@@ -154,6 +161,15 @@ export const noPictures = (model: string): ApiError =>
 export const notFound = (what: string): ApiError =>
   new ApiError(404, 'invalid_request_error', 'not_found', `${what}; /openapi.json lists what there is.`);
 
+export const imagesUnwritable = (directory: string, cause: unknown): ApiError =>
+  new ApiError(
+    503,
+    'service_unavailable_error',
+    'images_unwritable',
+    `The picture could not be kept in ${directory} (server.images). Ask for "response_format": "b64_json", or make room there.`,
+    { cause },
+  );
+
 export const methodNotAllowed = (method: string, path: string, allow: readonly string[]): ApiError =>
   new ApiError(
     405,
@@ -168,7 +184,7 @@ export const imageGone = (lifetimeS: number): ApiError =>
     404,
     'invalid_request_error',
     'image_expired',
-    `There is no such picture; one is kept for ${lifetimeS} s at most, and less when many are made. Ask for b64_json to keep it.`,
+    `There is no picture under this address; one holds for ${lifetimeS} s, and less when many are made. Ask for b64_json to keep it.`,
   );
 
 const CLIENT_ERROR_CODES: Readonly<Record<number, string>> = {
