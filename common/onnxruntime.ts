@@ -74,11 +74,19 @@ const CONSTRUCTORS: Readonly<Record<DType, OrtConstructor>> = {
   bfloat16: Uint16Array,
 } as unknown as Record<DType, OrtConstructor>;
 
+/**
+ * Where there is a `Float16Array` (Node 23 and newer), ONNX Runtime's JavaScript turns the data of every float16 tensor into one, of
+ * which its binding then reads a length of 0 (https://github.com/microsoft/onnxruntime/pull/32323). Uint16Array is what the binding
+ * reads on every Node, so the tensor keeps the view that it was given.
+ */
+const keepView = (tensor: ort.Tensor, view: OrtData): ort.Tensor =>
+  tensor.data === view ? tensor : Object.defineProperty(tensor, 'data', { value: view });
+
 const toOrt = (tensor: HostTensor): ort.Tensor => {
   const { bytes } = DTYPES[tensor.dtype];
   const aligned = tensor.data.byteOffset % bytes === 0 ? tensor.data : tensor.data.slice();
   const view = new CONSTRUCTORS[tensor.dtype](aligned.buffer, aligned.byteOffset, aligned.byteLength / bytes);
-  return new ort.Tensor(tensor.dtype as ort.Tensor.Type, view as never, tensor.shape);
+  return keepView(new ort.Tensor(tensor.dtype as ort.Tensor.Type, view as never, tensor.shape), view);
 };
 
 const allToOrt = (tensors: Readonly<Record<string, HostTensor>>): Record<string, ort.Tensor> =>
