@@ -5,7 +5,7 @@ import { dirname } from 'node:path';
 import { z } from 'zod';
 import { TandemError } from '../../common/errors.js';
 import { ONNXRUNTIME_VERSION, PROVIDERS, type Provider } from '../../common/onnxruntime.js';
-import { OPERATOR_CLASSES } from '../../partition/rules/rule.js';
+import { OPERATOR_CLASSES } from '../../partition/plan/rates.js';
 
 const FORMAT_VERSION = 1;
 

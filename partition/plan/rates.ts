@@ -2,6 +2,8 @@
 import type { Provider } from '../../common/onnxruntime.js';
 import type { OperatorClass } from '../rules/rule.js';
 
+export { OPERATOR_CLASSES } from '../rules/rule.js';
+
 /** Time of an operator: `overheadMs + flops / flopsPerMs + bytes read / readBytesPerMs + bytes written / writeBytesPerMs`. */
 export interface ClassRates {
   readonly overheadMs: number;
