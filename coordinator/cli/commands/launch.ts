@@ -1,6 +1,6 @@
 /** `tandem launch`: starts the workers, serves pictures over HTTP, and stays. */
 import { type Command, InvalidArgumentError } from 'commander';
-import { pino } from 'pino';
+import { type Logger, pino } from 'pino';
 import { formatBytes } from '../../config/bytes.js';
 import { type ClusterConfig, readClusterConfig } from '../../config/index.js';
 import { reportWorkers } from '../../generate/generate.js';
@@ -18,7 +18,7 @@ interface LaunchOptions extends CommonOptions {
 const HELP = `
 The workers load the config's default picture size. The server answers at http://127.0.0.1:8080 unless the config's
 "server:" says otherwise: a page at /, POST /v1/images/generations as the OpenAI API has it, /ready, /health, /metrics;
-/openapi.json describes all. Its log goes to standard error, a JSON object a line.
+/openapi.json describes all. Once it is ready, its log goes to standard error, a JSON object a line.
 
 SIGHUP reads the config again and serves what it says now, another version of the model for instance, without failing a
 request: it is loaded beside the old one, which stays where loading fails. /health and the log tell what came of it.
@@ -32,6 +32,23 @@ Example:
       -d '{"prompt": "a red apple", "response_format": "url"}'`;
 
 const STANDARD_ERROR = 2;
+
+/**
+ * The server's log, held back until the workers are ready: until then a person reads sentences and progress, and a start that
+ * fails ends in one plain error and not in a log of it as well. What was held is written then, with the times at which it happened.
+ */
+const heldLog = (level: string): { readonly log: Logger; release(): void } => {
+  const destination = pino.destination({ dest: STANDARD_ERROR, sync: true });
+  const held: string[] = [];
+  let write = (line: string): void => void held.push(line);
+  return {
+    log: pino({ name: 'tandem', level }, { write: (line) => write(line) }),
+    release: () => {
+      write = (line) => void destination.write(line);
+      for (const line of held.splice(0)) write(line);
+    },
+  };
+};
 
 const portNumber = (text: string): number => {
   const port = nonNegativeInteger(text);
@@ -97,8 +114,8 @@ export const addLaunch = (program: Command, outer: ProcessContext): void => {
         const read = async () => withPort(await readClusterConfig(file), options.port);
         const config = await read();
         outer.allowStop(config.server.drainMs);
-        const level = options.verbose ? 'debug' : 'info';
-        const log = pino({ name: 'tandem', level }, pino.destination({ dest: STANDARD_ERROR, sync: true }));
+        const { log, release } = heldLog(options.verbose ? 'debug' : 'info');
+        if (options.verbose) release();
         let swap = (): void => log.warn('SIGHUP came before the first version was ready');
         const stopListening = onHangUp(() => swap());
         try {
@@ -109,6 +126,7 @@ export const addLaunch = (program: Command, outer: ProcessContext): void => {
             log,
             onReady: (ready) => {
               swap = () => void ready.swap(read);
+              release();
               context.print(readyReport(ready), () => launchText(ready));
             },
           });
