@@ -33,6 +33,9 @@ export interface LaunchRequest extends Hooks, Residency, Pick<ClusterSettings, '
   readonly networks?: readonly SideNetwork[];
 }
 
+/** Shards that may be made anew where they are damaged. */
+export type StartableShards = Omit<PreparedShards, 'remake'> & Partial<Pick<PreparedShards, 'remake'>>;
+
 export interface StartedCluster {
   readonly cluster: Cluster;
   /** ms from the first process's start until every worker was ready */
@@ -43,7 +46,7 @@ export interface StartedCluster {
  * Starts a worker per device; all load at the same time. The caller closes the cluster.
  * @throws TandemError as `launchCluster` does; no process is left behind then
  */
-export const startCluster = async (shards: PreparedShards, request: LaunchRequest): Promise<StartedCluster> => {
+export const startCluster = async (shards: StartableShards, request: LaunchRequest): Promise<StartedCluster> => {
   checkCancelled(request.signal);
   const start = performance.now();
   const cluster = await launchCluster({
@@ -55,6 +58,9 @@ export const startCluster = async (shards: PreparedShards, request: LaunchReques
     transport: request.wire.transport,
     ...(request.loader ? { loader: request.loader } : {}),
     timeouts: request.timeouts,
+    repair: async (signal) => {
+      for (const { remake } of [shards, ...(request.networks ?? [])]) await remake?.(signal);
+    },
     ...(request.restart ? { restart: request.restart } : {}),
     ...(request.detached ? { detached: request.detached } : {}),
     ...(request.onProgress ? { onProgress: request.onProgress } : {}),
@@ -90,7 +96,7 @@ export const closing = async <T>(
 
 /** Starts a cluster for the time of `work`. */
 export const withCluster = async <T>(
-  shards: PreparedShards,
+  shards: StartableShards,
   request: LaunchRequest,
   work: (started: StartedCluster) => Promise<T>,
 ): Promise<T> => {

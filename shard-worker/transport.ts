@@ -92,6 +92,11 @@ export class ControlServer {
     return this.#endpoint;
   }
 
+  /** Listens at the same place again, where somebody has removed its socket; workers that are connected stay so. */
+  async relisten(): Promise<void> {
+    if (socketPath(this.#endpoint) !== undefined) await bind(this.#socket, this.#endpoint);
+  }
+
   /** Frames to a worker that is gone are dropped: its exit is seen elsewhere. */
   send(to: string, frame: Uint8Array): Promise<void> {
     return this.#queue.send([Buffer.from(to), frame]);

@@ -84,9 +84,9 @@ export const prepareNetworks = async (
     if (run === undefined) continue;
     const where = host.kind === 'rank' ? `on rank ${host.rank}` : `split over ${run.members.length} ranks`;
     hooks.onNotice?.(`${name} runs ${where}: ${reason}.`);
-    const { directory, manifest, profile, ...shards } = await prepareShards({ ...hooks, ...run.request });
+    const { directory, manifest, profile, remake, ...shards } = await prepareShards({ ...hooks, ...run.request });
     const { members } = run;
-    networks.push({ name, shardDirectory: directory, manifest, profile: profile.name, members, onDemand });
+    networks.push({ name, shardDirectory: directory, manifest, profile: profile.name, members, onDemand, remake });
     partitionMs += shards.partitionMs;
   }
   return { networks, partitionMs };

@@ -7,6 +7,7 @@ import type { Split } from '../../partition/index.js';
 import type { Manifest, Profile, Quantize } from '../../partition/write/manifest.js';
 import { findOptimisedMismatch } from '../../partition/write/optimise/target.js';
 import { readManifest } from '../../partition/write/read-manifest.js';
+import { checkRankFiles } from '../../shard-worker/check.js';
 import type { DeviceConfig } from '../config/index.js';
 import { checkCancelled, type Hooks } from '../hooks.js';
 import type { Dims } from './dims.js';
@@ -36,6 +37,11 @@ export interface PreparedShards {
   readonly profile: Profile;
   /** ms spent on the partitioner; 0 where the shards were reused. */
   readonly partitionMs: number;
+  /**
+   * Makes the directory anew where it is not what it was, to the last byte: it is derived data.
+   * @throws TandemError as `partition` does
+   */
+  readonly remake: (signal: AbortSignal) => Promise<void>;
 }
 
 /** The manifest of a directory that can be used as it is, or why it cannot. */
@@ -86,6 +92,24 @@ const makeShards = async (request: ShardRequest, directory: string): Promise<Man
   });
 };
 
+const isWhole = async (directory: string): Promise<boolean> => {
+  try {
+    const manifest = await readManifest(directory);
+    for (const { rank } of manifest.ranks) await checkRankFiles(directory, manifest, rank);
+    return true;
+  } catch (error) {
+    if (error instanceof TandemError) return false;
+    throw error;
+  }
+};
+
+const remake = async (request: ShardRequest, directory: string, signal: AbortSignal): Promise<void> => {
+  if (await isWhole(directory)) return;
+  await mkdir(request.root, { recursive: true });
+  await makeShards({ ...request, signal }, directory);
+  request.onNotice?.(`Made the shards in ${directory} anew.`);
+};
+
 /**
  * Finds or makes the shard directory of a model for these devices, dims, wire type and kind of weights.
  * It is named by what it was made from, so one that was made from anything else is never reused.
@@ -96,14 +120,15 @@ export const prepareShards = async (request: ShardRequest): Promise<PreparedShar
   const key = await fingerprint({ ...request, modelPath: request.model.path });
   const directory = join(request.root, `${request.model.name}-${request.devices.length}x-${key}`);
   const found = await checkReusable(directory, request.devices);
+  const facts = { directory, remake: (signal: AbortSignal) => remake(request, directory, signal) };
   if (!('reason' in found)) {
     request.onNotice?.(`Reusing the shards in ${directory}.`);
-    return { directory, manifest: found, profile: profileFor(found, request.dims), partitionMs: 0 };
+    return { ...facts, manifest: found, profile: profileFor(found, request.dims), partitionMs: 0 };
   }
   request.onNotice?.(`Partitioning ${request.model.name} into ${directory} (${found.reason}).`);
   await mkdir(request.root, { recursive: true });
   const start = performance.now();
   const manifest = await makeShards(request, directory);
   checkCancelled(request.signal);
-  return { directory, manifest, profile: profileFor(manifest, request.dims), partitionMs: performance.now() - start };
+  return { ...facts, manifest, profile: profileFor(manifest, request.dims), partitionMs: performance.now() - start };
 };
