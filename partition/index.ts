@@ -74,9 +74,26 @@ const keepOutputs = (source: SourceModel, outputs: readonly string[]): SourceMod
   return { ...source, model: createModel({ ...source.model, graph: createGraph({ ...graph, output }) }) };
 };
 
+/**
+ * The largest denoisers known have half as many. Every stage takes a time that grows with the graph and no faster, about a
+ * millisecond a node in all, so that a graph within the limit is planned in about a minute, whatever is in it.
+ */
+const MAX_NODES = 65_536;
+
+/** @throws TandemError `MODEL_TOO_LARGE` */
+const checkSize = ({ model }: SourceModel): void => {
+  const nodes = model.graph?.node.length ?? 0;
+  if (nodes <= MAX_NODES) return;
+  throw new TandemError(
+    'MODEL_TOO_LARGE',
+    `Expected a graph of at most ${MAX_NODES} nodes, found ${nodes}; export the model without unrolling its loops.`,
+  );
+};
+
 /** A profile's graph, checked, and how to decide about it. */
 const openProfile = async (source: SourceModel, dims: Dims, options: PartitionOptions) => {
   checkQuantizable(options);
+  checkSize(source);
   const { devices, wireDtype, split = 'tensor', quantize, onProgress, signal } = options;
   const enter = (stage: (typeof STAGES)[number]) => {
     signal?.throwIfAborted();

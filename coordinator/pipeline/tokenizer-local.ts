@@ -1,5 +1,6 @@
 /**
- * Prompt to token ids. Byte-pair encoding and unigrams are `@huggingface/tokenizers`; this file finds the tokenizer's files,
+ * Prompt to token ids, in this thread: only `tokenizer-entry.ts` calls it, since a tokenizer's files hold expressions of their own, and
+ * some take longer than any prompt is worth. Byte-pair encoding and unigrams are `@huggingface/tokenizers`; this file finds the tokenizer's files,
  * describes CLIP's tokenizer where an export has only its vocabulary and merges, and pads and truncates as
  * transformers does.
  */
@@ -27,16 +28,27 @@ export interface TokenizeOptions {
   readonly pad?: boolean;
 }
 
-export interface PromptTokenizer {
+/** A tokenizer in this thread. */
+export interface LocalTokenizer {
   readonly modelMaxLength: number;
   tokenize(prompt: string, options?: TokenizeOptions): TokenizedPrompt;
 }
 
 const specialToken = z.union([z.string(), z.object({ content: z.string() }).transform(({ content }) => content)]);
 
+const DEFAULT_LENGTH = 77;
+/** transformers writes 1e30 for a tokenizer that was given no limit, which then is as good as not named. */
+const MAX_LENGTH = 1_000_000;
+
+/** Tokens that a tokenizer takes at most. */
+export const modelMaxLength = z
+  .number()
+  .min(2)
+  .default(DEFAULT_LENGTH)
+  .transform((length) => (length > MAX_LENGTH ? DEFAULT_LENGTH : Math.floor(length)));
+
 const tokenizerConfig = z.looseObject({
-  // A tokenizer without a limit says so with a number beyond the whole ones.
-  model_max_length: z.number().min(2).default(77),
+  model_max_length: modelMaxLength,
   pad_token: specialToken.nullish(),
   eos_token: specialToken.nullish(),
   bos_token: specialToken.nullish(),
@@ -189,7 +201,7 @@ const withPadding = (json: object, pad: string): object => {
   return { ...parsed, added_tokens: [...parsed.added_tokens, addedToken(id, pad)] };
 };
 
-const load = async (directory: string, required: readonly string[]): Promise<PromptTokenizer> => {
+const load = async (directory: string, required: readonly string[]): Promise<LocalTokenizer> => {
   const config = tokenizerConfig.parse(JSON.parse(await readFile(join(directory, 'tokenizer_config.json'), 'utf8')));
   const padToken = await padTokenOf(directory, config);
   const tokenizer = new Tokenizer(withPadding(await readTokenizerJson(directory, config), padToken), config);
@@ -213,12 +225,15 @@ const load = async (directory: string, required: readonly string[]): Promise<Pro
 };
 
 /**
- * Opens a tokenizer folder: tokenizer.json where there is one, else CLIP's vocab.json and merges.txt; with
+ * Opens a tokenizer folder in this thread: tokenizer.json where there is one, else CLIP's vocab.json and merges.txt; with
  * tokenizer_config.json in both cases.
  * @param required tokens that the vocabulary must have
  * @throws TandemError `TOKENIZER_INVALID` when a file is missing or malformed, or a token is missing
  */
-export const openTokenizer = async (directory: string, required: readonly string[] = []): Promise<PromptTokenizer> => {
+export const openLocalTokenizer = async (
+  directory: string,
+  required: readonly string[] = [],
+): Promise<LocalTokenizer> => {
   try {
     return await load(directory, required);
   } catch (error) {

@@ -11,6 +11,7 @@ import { createDpmSolver, dpmSolverConfig } from './dpm-solver-multistep.js';
 import { createEuler, eulerConfig } from './euler.js';
 import { createFlowMatchEuler, flowMatchEulerConfig } from './flow-match-euler.js';
 import { createLcm, lcmConfig } from './lcm.js';
+import { schedulerLimits } from './limits.js';
 import type { ScheduleRequest, Scheduler } from './scheduler.js';
 
 /** Names for the command line's `--scheduler`. */
@@ -111,6 +112,8 @@ const checkSteps = (steps: number, trainSteps: number): void => {
 export const chooseScheduler = (config: unknown, override?: SchedulerName): SchedulerChoice => {
   const head = header.safeParse(config);
   if (!head.success) throw unsupported(head.error.issues.map(describe));
+  const limits = schedulerLimits.safeParse(config);
+  if (!limits.success) throw unsupported(limits.error.issues.map(describe));
   const name = choose(head.data._class_name, override);
   if (head.data.use_karras_sigmas && head.data.use_exponential_sigmas)
     throw unsupported(['use_karras_sigmas and use_exponential_sigmas are both on: expected one of them at most.']);

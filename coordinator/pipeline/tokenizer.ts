@@ -1,0 +1,89 @@
+/**
+ * Prompt to token ids, as callers have it. A tokenizer's files hold regular expressions, which may take longer than the age of the
+ * world for a prompt of a line: they run in a thread of their own, which is ended when its time is up.
+ */
+import { Piscina } from 'piscina';
+import { TandemError } from '../../common/errors.js';
+import { TOKENIZER_INVALID } from './errors.js';
+import type { TokenizedPrompt, TokenizeOptions } from './tokenizer-local.js';
+
+export type { TokenizedPrompt, TokenizeOptions } from './tokenizer-local.js';
+
+export interface PromptTokenizer {
+  readonly modelMaxLength: number;
+  /** @throws TandemError `TOKENIZER_INVALID` where the tokenizer does not come to an end */
+  tokenize(prompt: string, options?: TokenizeOptions): Promise<TokenizedPrompt>;
+}
+
+export interface TokenizerTask {
+  /** Of the tokenizer that was opened. */
+  readonly id: string;
+  readonly directory: string;
+  readonly required: readonly string[];
+  /** Absent: it is only opened. */
+  readonly prompt?: string;
+  readonly options?: TokenizeOptions;
+}
+
+export type TokenizerResult =
+  | { readonly kind: 'opened'; readonly modelMaxLength: number }
+  | { readonly kind: 'tokenized'; readonly tokens: TokenizedPrompt }
+  /** `code` is absent where the error is none that is foreseen. */
+  | { readonly kind: 'failed'; readonly code?: string; readonly message: string };
+
+/** Files of 17 MB open in a second; a prompt of a page takes milliseconds. */
+const OPEN_MS = 60_000;
+const PROMPT_MS = 5_000;
+/** A thread that nobody needs costs memory; the next prompt starts it again. */
+const IDLE_MS = 60_000;
+
+let threads: Piscina<TokenizerTask, TokenizerResult> | undefined;
+let count = 0;
+
+const thread = (): Piscina<TokenizerTask, TokenizerResult> => {
+  threads ??= new Piscina<TokenizerTask, TokenizerResult>({
+    filename: new URL('./tokenizer-entry.js', import.meta.url).href,
+    minThreads: 0,
+    maxThreads: 1,
+    idleTimeout: IDLE_MS,
+  });
+  return threads;
+};
+
+const endless = (directory: string, doing: string, ms: number): TandemError =>
+  new TandemError(
+    TOKENIZER_INVALID,
+    `Expected the tokenizer in ${directory} to ${doing} within ${ms / 1000} s, found it still at it, and ended it; its files hold an expression that takes too long. Export the tokenizer again.`,
+  );
+
+const perform = async (task: TokenizerTask, doing: string, ms: number): Promise<TokenizerResult> => {
+  const signal = AbortSignal.timeout(ms);
+  const result = await thread()
+    .run(task, { signal })
+    .catch((cause: unknown) => {
+      if (signal.aborted) throw endless(task.directory, doing, ms);
+      throw new TandemError(TOKENIZER_INVALID, `The tokenizer in ${task.directory} ended its thread.`, { cause });
+    });
+  if (result.kind !== 'failed') return result;
+  throw result.code === undefined ? new Error(result.message) : new TandemError(result.code, result.message);
+};
+
+/**
+ * Opens a tokenizer folder: tokenizer.json where there is one, else CLIP's vocab.json and merges.txt; with
+ * tokenizer_config.json in both cases.
+ * @param required tokens that the vocabulary must have
+ * @throws TandemError `TOKENIZER_INVALID` when a file is missing or malformed, a token is missing, or it takes too long
+ */
+export const openTokenizer = async (directory: string, required: readonly string[] = []): Promise<PromptTokenizer> => {
+  count += 1;
+  const given = { id: String(count), directory, required };
+  const opened = await perform(given, 'open', OPEN_MS);
+  return {
+    modelMaxLength: opened.kind === 'opened' ? opened.modelMaxLength : 0,
+    async tokenize(prompt, options = {}) {
+      const result = await perform({ ...given, prompt, options }, 'read a prompt', PROMPT_MS);
+      if (result.kind === 'tokenized') return result.tokens;
+      throw new TandemError(TOKENIZER_INVALID, `Expected tokens from the tokenizer in ${directory}, found none.`);
+    },
+  };
+};
