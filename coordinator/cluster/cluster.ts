@@ -150,6 +150,8 @@ export class Cluster implements Denoiser {
   async launched(signal?: AbortSignal): Promise<void> {
     const abort = (): void => void this.close();
     signal?.addEventListener('abort', abort, { once: true });
+    // It may have fired while the place was made ready.
+    if (signal?.aborted) abort();
     try {
       await this.#untilLaunched();
     } catch (error) {

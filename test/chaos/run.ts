@@ -72,8 +72,8 @@ class Coordinator {
 type Registered = { readonly rank: number; readonly process: { readonly pid: number } };
 
 /** Worker processes by rank, as the runtime directory lists them; waits until all are there. */
-const workersOf = async ({ directory }: Place): Promise<readonly number[]> => {
-  const end = performance.now() + LIMIT_MS;
+const workersOf = async ({ directory }: Place, withinMs = LIMIT_MS): Promise<readonly number[]> => {
+  const end = performance.now() + withinMs;
   while (performance.now() < end) {
     const [key = ''] = await readdir(directory).catch(() => []);
     const text = await readFile(join(directory, key, 'workers.json'), 'utf8').catch(() => '');
@@ -114,7 +114,7 @@ const check = (holds: boolean, what: string, coordinator: Coordinator): void => 
   if (!holds) throw new Error(`${what} ${coordinator.story()}`);
 };
 
-/** Whatever was started is to be gone at the end; what is not is ended, and told. */
+/** Whatever was started is to be gone at the end. */
 class Census {
   readonly #pids = new Set<number>();
 
@@ -122,12 +122,16 @@ class Census {
     for (const pid of pids) this.#pids.add(pid);
   }
 
-  async survivors(): Promise<readonly number[]> {
+  /** Whether any is left after a time in which all should have ended. */
+  async someSurvive(): Promise<boolean> {
     const end = performance.now() + LIMIT_MS / 4;
     while ([...this.#pids].some(isAlive) && performance.now() < end) await delay(10);
-    const alive = [...this.#pids].filter(isAlive);
-    for (const pid of alive) signal(pid, 'SIGKILL');
-    return alive;
+    return [...this.#pids].some(isAlive);
+  }
+
+  async end(): Promise<void> {
+    for (const pid of this.#pids) if (isAlive(pid)) signal(pid, 'SIGKILL');
+    await this.someSurvive();
   }
 }
 
@@ -153,7 +157,7 @@ const reach = async (
 };
 
 const strike = async (one: Case, coordinator: Coordinator, place: Place, census: Census): Promise<number> => {
-  const workers = await workersOf(place).catch(() => []);
+  const workers = await workersOf(place, LIMIT_MS / 10).catch(() => []);
   census.add(workers);
   await delay(STRIKE_AFTER_MS[one.phase]);
   await remove(one.fault, place);
@@ -182,8 +186,8 @@ const closes = async (coordinator: Coordinator): Promise<void> => {
   await coordinator.exited;
 };
 
-const noteworthy = ({ kind, state }: Event): boolean =>
-  kind === 'error' || (kind === 'state' && (state === 'recovering' || state === 'failed'));
+/** The first word of a loss is a notice; a cluster that recovers already says no more of it than that. */
+const noteworthy = ({ kind }: Event): boolean => kind === 'error' || kind === 'notice';
 
 /** Looks at what comes of it. @returns when it was noticed */
 const settle = async (
@@ -250,12 +254,15 @@ export const runCase = (one: Case, digests: readonly string[]): Promise<Report> 
       const noticedAt = await settle(one, coordinator, place, digests, struckAt);
       const unforeseen = coordinator.events.filter(({ code }) => code === 'UNFORESEEN');
       check(unforeseen.length === 0, 'It said what nobody foresaw.', coordinator);
+      check(!(await census.someSurvive()), `${nameOf(one)} left processes.`, coordinator);
       return { detectionMs: noticedAt === undefined ? undefined : noticedAt - struckAt };
+    } catch (error) {
+      census.add(await workersOf(place, 100).catch(() => []));
+      coordinator.child.kill('SIGKILL');
+      await census.end();
+      throw error;
     } finally {
       coordinator.child.kill('SIGKILL');
-      const survivors = await census.survivors();
-      if (survivors.length > 0 && !(one.fault === 'runtime-gone' && one.victim === 'coordinator'))
-        check(false, `${nameOf(one)} left ${survivors.length} processes.`, coordinator);
     }
   });
 

@@ -85,7 +85,6 @@ it('sees that mapped weights have changed below a running worker, and computes w
     const file = await open(join(directory, 'rank-1/weights.bin'), 'r+');
     await file.write(Buffer.from([0x41, 0x42, 0x43, 0x44]), 0, 4, 0);
     await file.close();
-    expect(await digestsOf(cluster)).not.toEqual(expected);
     await until(() => cluster.state === 'recovering', 10_000);
     await until(() => cluster.state === 'ready', 10_000);
     expect(notices[0]).toMatch(/"rank-1\/weights.bin" in ".*" has changed while it was in use/);
