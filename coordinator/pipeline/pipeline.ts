@@ -38,6 +38,8 @@ export interface Pipeline {
   readonly scheduler: SchedulerName;
   /** Pixels of the images, for which the denoiser was opened. */
   readonly size: { readonly width: number; readonly height: number };
+  /** Calls of the denoiser that an image of so many steps takes: some schedulers make two a step. */
+  modelCalls(numInferenceSteps: number): number;
   /**
    * @throws TandemError `REQUEST_INVALID` for a request that cannot be met, `REQUEST_ABORTED` when the signal fires, and
    * whatever the denoiser throws when a step fails
@@ -91,7 +93,10 @@ const checkRequest = (request: ImageRequest, { binding, model }: Parts): void =>
   if (problems.length > 0) throw requestError(problems.join(' '), problems);
 };
 
-const createScheduler = ({ numInferenceSteps }: ImageRequest, { model, binding }: Parts): Scheduler => {
+const createScheduler = (
+  { numInferenceSteps }: Pick<ImageRequest, 'numInferenceSteps'>,
+  { model, binding }: Parts,
+): Scheduler => {
   const [, height, width] = binding.latentShape;
   const imageTokens = Math.floor(height / 2) * Math.floor(width / 2);
   return model.scheduler.create(model.family.schedule({ numInferenceSteps, imageTokens }));
@@ -170,6 +175,7 @@ export const createPipeline = async (options: PipelineOptions): Promise<Pipeline
       model,
       scheduler: model.scheduler.name,
       size: sizeOf(parts),
+      modelCalls: (numInferenceSteps) => createScheduler({ numInferenceSteps }, parts).timesteps.length,
       generateImage: (request) => generate(parts, request),
       decode: (latents) => vaeDecoder.decode(latents, binding.latentShape),
       close: () => thread.close(),

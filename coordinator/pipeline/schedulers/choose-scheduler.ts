@@ -32,7 +32,8 @@ const unsupported = (problems: readonly string[]): TandemError =>
   );
 
 const header = z.looseObject({
-  _class_name: z.string(),
+  // Not read where another scheduler was asked for.
+  _class_name: z.string().optional(),
   use_flow_sigmas: z.unknown().optional(),
   prediction_type: z.unknown().optional(),
   shift: z.unknown().optional(),
@@ -40,14 +41,15 @@ const header = z.looseObject({
 });
 type Header = z.infer<typeof header>;
 
-const isFlowClass = (className: string): boolean => className.startsWith('FlowMatch');
+const isFlowClass = (className: string | undefined): boolean => className?.startsWith('FlowMatch') ?? false;
 
 const familyOf = (config: Header): SchedulerFamily =>
   isFlowClass(config._class_name) || config.use_flow_sigmas === true || config.prediction_type === 'flow_prediction'
     ? 'flow'
     : 'diffusion';
 
-const nameOf = (className: string): SchedulerName => {
+const nameOf = (className: string | undefined): SchedulerName => {
+  if (className === undefined) throw unsupported(['_class_name is nothing: expected the name of a class.']);
   const name = SCHEDULER_NAMES.find((candidate) => SCHEDULERS[candidate].className === className);
   if (name === undefined) throw unsupported([`found the class ${className}.`]);
   return name;
@@ -60,7 +62,7 @@ const checkFamily = (name: SchedulerName, config: Header): void => {
   throw unsupported([
     className === config._class_name
       ? `${className} does not run flows: expected use_flow_sigmas to be off and prediction_type to be another than "flow_prediction".`
-      : `"${name}" was asked for, but the model was trained for ${config._class_name}: a ${family} model cannot be run by a ${families.join(' or ')} scheduler.`,
+      : `"${name}" was asked for, but the model was trained for ${config._class_name ?? 'another'}: a ${family} model cannot be run by a ${families.join(' or ')} scheduler.`,
   ]);
 };
 
