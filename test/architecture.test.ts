@@ -57,6 +57,7 @@ const PUBLIC: readonly string[] = [
   'coordinator/shards/model-facts.ts',
   'coordinator/shards/model.ts',
   'coordinator/shards/prepare.ts',
+  'coordinator/shards/request.ts',
   'coordinator/start-cluster.ts',
   'coordinator/verify/random-inputs.ts',
   'coordinator/verify/verify.ts',
