@@ -21,7 +21,7 @@ import { createGraph, createModel } from './onnx/index.js';
 import type { DeviceSpec } from './plan/device.js';
 import { type ReadOptions, readModel, type SourceModel } from './read/index.js';
 import type { Dims, PartitionOptions, Split, SplitRequest, Watch } from './request.js';
-import { operatorKey } from './rules/index.js';
+import { findFacts, operatorKey } from './rules/index.js';
 import { divideLargeSegments } from './segments/divide.js';
 import { quantizePrograms } from './segments/quantize/index.js';
 import { writeShardDirectory } from './write/index.js';
@@ -117,18 +117,9 @@ const checkStraight = ({ nodes }: Graph): void => {
   );
 };
 
-const RANDOM = new Set([
-  'Bernoulli',
-  'Multinomial',
-  'RandomNormal',
-  'RandomNormalLike',
-  'RandomUniform',
-  'RandomUniformLike',
-]);
-
 /** Ranks that draw their own random numbers would each compute something else. */
 const checkRepeatable = ({ nodes }: Graph, worldSize: number): void => {
-  const random = nodes.filter((node) => RANDOM.has(node.op));
+  const random = nodes.filter((node) => findFacts(node).isRandom);
   if (random.length === 0 || worldSize === 1) return;
   throw new TandemError(
     'MODEL_RANDOM',

@@ -9,7 +9,7 @@
 import { timingSafeEqual } from 'node:crypto';
 import { parseArgs } from 'node:util';
 import { TandemError } from '../common/errors.js';
-import { STEP_ABANDONED } from './exchange.js';
+import { STEP_ABANDONED } from './abandoned.js';
 import { endNow, endWithCoordinator, Patience } from './lifetime.js';
 import { MemoryWatch } from './memory.js';
 import { type FromWorker, PROTOCOL_VERSION, type ToWorker, WORKER_ID_VARIABLE } from './protocol.js';
@@ -192,7 +192,7 @@ class Worker {
     if (problem.code !== STEP_ABANDONED) this.#say({ kind: 'failed', error: problem });
   }
 
-  #report(phase: 'check' | 'load' | 'step', done: number, total: number): void {
+  #report(phase: 'check' | 'load', done: number, total: number): void {
     const now = performance.now();
     if (now - this.#lastProgress < PROGRESS_MS && done < total) return;
     this.#lastProgress = now;

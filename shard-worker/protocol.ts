@@ -5,7 +5,6 @@
  *     worker       hello ->            <- load        coordinator
  *                  progress* ->
  *                  loaded ->           <- step
- *                  progress* ->
  *                  step_done ->        ...
  *                                      <- shutdown
  *                  bye ->
@@ -25,7 +24,7 @@
 import { z } from 'zod';
 import { DTYPES, type DType, type HostTensor } from '../common/tensor.js';
 
-export const PROTOCOL_VERSION = 3;
+export const PROTOCOL_VERSION = 4;
 
 /**
  * Environment variable with the routing id under which a worker speaks to its coordinator (its rank where unset). The
@@ -161,7 +160,7 @@ export const fromWorker = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('reset_done'), generation: count, memory }),
   z.object({
     kind: z.literal('progress'),
-    phase: z.enum(['check', 'load', 'step']),
+    phase: z.enum(['check', 'load']),
     done: z.number(),
     total: z.number(),
   }),

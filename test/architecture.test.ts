@@ -49,7 +49,7 @@ const PUBLIC: readonly string[] = [
   'coordinator/hooks.ts',
   'coordinator/hosting/dry-run.ts',
   'coordinator/launch.ts',
-  'coordinator/pipeline/png.ts',
+  'coordinator/pipeline/picture-file.ts',
   'coordinator/pipeline/random.ts',
   'coordinator/plan-page/page.ts',
   'coordinator/shards/dims.ts',

@@ -26,10 +26,8 @@ export interface CommandContext extends Required<Hooks> {
   print(result: unknown, text: () => string): void;
 }
 
-const STANDARD_ERROR = 2;
-
 const createLog = (verbose: boolean): Logger =>
-  pino({ name: 'tandem', level: verbose ? 'debug' : 'silent' }, pino.destination({ dest: STANDARD_ERROR, sync: true }));
+  pino({ name: 'tandem', level: verbose ? 'debug' : 'silent' }, process.stderr);
 
 const writeOut = (text: string): void => void process.stdout.write(text.endsWith('\n') ? text : `${text}\n`);
 

@@ -211,7 +211,7 @@ export class Group {
     const { rank, life } = member;
     if (message.kind === 'hello' && (life.kind === 'starting' || life.kind === 'attaching'))
       this.#greet(member, message);
-    if (message.kind === 'progress' && message.phase !== 'step') {
+    if (message.kind === 'progress') {
       const { done, total } = this.#loadProgress.add(rank, message.phase, message.done, message.total);
       this.#options.onProgress(message.phase, done, total);
     }

@@ -84,6 +84,10 @@ export interface ServerConfig {
   readonly apiKeyVariable?: string;
   /** Requests that may wait for their turn. */
   readonly maxQueue: number;
+  /** Directory of the pictures that are asked for by address, absolute. */
+  readonly images: string;
+  /** Proxies whose `X-Forwarded-*` headers are believed. */
+  readonly trustProxy: readonly string[];
   /** ms */
   readonly drainMs: number;
 }

@@ -78,12 +78,14 @@ const toWorkers = ({ workers, wire }: ClusterParsed): ClusterConfig['workers'] =
   maxRestarts: workers.max_restarts,
 });
 
-const toServer = (server: ClusterParsed['server']): ServerConfig => ({
+const toServer = (server: ClusterParsed['server'], file: string): ServerConfig => ({
   host: server.host,
   port: server.port,
   ...(server.api_key === undefined ? {} : { apiKey: server.api_key }),
   ...(server.api_key_env === undefined ? {} : { apiKeyVariable: server.api_key_env }),
   maxQueue: server.max_queue,
+  images: server.images === undefined ? join(userCache(), 'images') : resolve(dirname(file), server.images),
+  trustProxy: server.trust_proxy,
   drainMs: server.drain_s * 1000,
 });
 
@@ -107,7 +109,7 @@ const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
   },
   workers: toWorkers(parsed),
   defaults: toDefaults(parsed.defaults),
-  server: toServer(parsed.server),
+  server: toServer(parsed.server, file),
 });
 
 const refuse = (file: string, problems: readonly string[]): never => {

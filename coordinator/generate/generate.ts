@@ -1,4 +1,4 @@
-/** A config and a prompt in, a PNG made by all of the config's workers together out. */
+/** A config and a prompt in, a picture made by all of the config's workers together out. */
 import { stat, writeFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { TandemError } from '../../common/errors.js';
@@ -6,7 +6,14 @@ import type { Cluster } from '../cluster/index.js';
 import type { ClusterConfig } from '../config/index.js';
 import type { Hooks } from '../hooks.js';
 import { type HostedNetwork, planHosting, remotesOf } from '../hosting/index.js';
-import { createPipeline, type GeneratedImage, type ImageRequest, type Timings } from '../pipeline/index.js';
+import {
+  createPipeline,
+  encodePicture,
+  formatOfFile,
+  type GeneratedImage,
+  type ImageRequest,
+  type Timings,
+} from '../pipeline/index.js';
 import { prepareModel, withCluster } from '../start-cluster.js';
 import { type Picture, type PictureOptions, planPicture } from './picture.js';
 
@@ -16,7 +23,7 @@ export interface GenerateRequest extends Hooks, PictureOptions {
   readonly negativePrompt?: string;
   /** The same seed gives the same picture on any number of workers; 0 where absent. */
   readonly seed?: number;
-  /** Where the PNG goes. */
+  /** Where the picture goes; its extension says the format: `.png`, `.jpg`, `.jpeg` or `.webp`. */
   readonly out: string;
 }
 
@@ -31,7 +38,7 @@ export interface WorkerReport {
 
 /** What `tandem generate` says; the JSON keys are a contract. */
 export interface GenerateReport {
-  /** The PNG, absolute. */
+  /** The picture, absolute. */
   readonly file: string;
   readonly width: number;
   readonly height: number;
@@ -46,6 +53,7 @@ export interface GenerateReport {
   readonly timings: Timings & {
     readonly partition_ms: number;
     readonly load_ms: number;
+    /** Encoding and writing the picture's file. */
     readonly png_ms: number;
     readonly total_ms: number;
   };
@@ -57,6 +65,7 @@ export interface GenerateReport {
 /** Better said before minutes of work than after. */
 const checkWritable = async (out: string): Promise<string> => {
   const file = resolve(out);
+  formatOfFile(file);
   const directory = await stat(dirname(file)).catch(() => undefined);
   if (directory?.isDirectory()) return file;
   throw new TandemError(
@@ -112,7 +121,7 @@ const toImageRequest = (request: GenerateRequest, picture: Picture): ImageReques
   ...(request.signal ? { signal: request.signal } : {}),
 });
 
-const savePng = async (
+const savePicture = async (
   file: string,
   image: ImageRequest,
   { result, scheduler }: Rendered,
@@ -122,14 +131,12 @@ const savePng = async (
   const { prompt, negativePrompt, seed, numInferenceSteps, guidanceScale } = image;
   const negative = negativePrompt === undefined ? {} : { negativePrompt };
   const parameters = { prompt, ...negative, seed, numInferenceSteps, guidanceScale, scheduler, model };
-  // Loaded only where a picture is written: a server does that in a thread of its own.
-  const { encodePng } = await import('../pipeline/png.js');
-  await writeFile(file, encodePng(result.image, parameters));
+  await writeFile(file, await encodePicture(result.image, formatOfFile(file), { parameters }));
   return performance.now() - start;
 };
 
 /**
- * Makes one picture: prepares shards where none fit, starts the workers, denoises with all of them, writes the PNG, ends
+ * Makes one picture: prepares shards where none fit, starts the workers, denoises with all of them, writes the file, ends
  * the workers.
  * @throws TandemError of any of these stages; no process and no half-written shard directory is left behind
  */
@@ -143,7 +150,7 @@ export const generate = async (request: GenerateRequest): Promise<GenerateReport
   const ready = await prepareModel(config, { ...picture, networks: hosted }, request);
   return withCluster(ready, config, request, async ({ cluster, loadMs }) => {
     const rendered = await render(picture, image, cluster, hosted);
-    const pngMs = await savePng(file, image, rendered, picture.model.name);
+    const pngMs = await savePicture(file, image, rendered, picture.model.name);
     return {
       file,
       width: picture.width,

@@ -3,7 +3,8 @@
 import { openSession, type Session, type SessionOptions } from '../../common/onnxruntime.js';
 import type { Graph, Node } from '../graph/graph.js';
 import { classOf, type Load, nodeMs, rateKey, wholeLoad } from '../plan/cost.js';
-import { type OperatorClass, RATES } from '../plan/rates.js';
+import { RATES } from '../plan/rates.js';
+import type { OperatorClass } from '../rules/rule.js';
 import { idleModel, type OperatorModel, operatorModel } from './operator-model.js';
 import { type Sample, sampleOperators, sampleStretches } from './sample.js';
 

@@ -42,7 +42,7 @@ const GOALS: Readonly<Record<Split, NonNullable<ChooseOptions['goal']>>> = { ten
 const decideShares = (graph: Graph, shares: readonly number[], options: DecideOptions): Decided => {
   const { devices, wire: wireDtype, split, scopes, finish, onStage } = options;
   onStage?.('place');
-  const placements = place(graph, { speeds: shares }, split);
+  const placements = place(graph, { speeds: shares, providers: devices.map(({ provider }) => provider) }, split);
   onStage?.('choose');
   const plan = choose(graph, placements, { rates: devices.map(ratesOf), wireDtype, goal: GOALS[split] });
   onStage?.('emit');

@@ -1,4 +1,4 @@
-/** `tandem generate`: prompt in, PNG out. */
+/** `tandem generate`: prompt in, picture out. */
 import { type Command, Option } from 'commander';
 import { formatBytes } from '../../config/bytes.js';
 import { readClusterConfig } from '../../config/index.js';
@@ -51,7 +51,7 @@ const generateText = (report: GenerateReport): string => {
     ['encode the prompt', timings.text_encode_ms],
     [`denoise, ${report.num_inference_steps} steps`, timings.denoise_ms],
     ['decode the latents', timings.vae_decode_ms],
-    ['write the PNG', timings.png_ms],
+    ['write the file', timings.png_ms],
     ['all', timings.total_ms],
   ];
   return [
@@ -93,7 +93,7 @@ export const addGenerate = (program: Command, outer: ProcessContext): void => {
     .option('--height <pixels>', "height of the picture (default: the config's, else the model's own)", positiveInteger)
     .addOption(new Option('--scheduler <name>', "instead of the model's own scheduler").choices([...SCHEDULER_NAMES]))
     .addOption(dimOption())
-    .option('--out <file>', 'where to write the PNG', 'image.png')
+    .option('--out <file>', 'where to write the picture; .png, .jpg or .webp', 'image.png')
     .addOption(jsonOption())
     .addOption(verboseOption())
     .addHelpText('after', HELP)
