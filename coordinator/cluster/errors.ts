@@ -2,6 +2,17 @@
 import { TandemError } from '../../common/errors.js';
 import type { Problem } from '../../shard-worker/protocol.js';
 
+/** How many different outputs the ranks of a step ended with. */
+export const differentOutputs = (ranks: readonly { readonly outputs_sha256: string }[]): number =>
+  new Set(ranks.map(({ outputs_sha256 }) => outputs_sha256)).size;
+
+/** Replicas that have drifted apart: the picture would be wrong. */
+export const ranksDisagree = (ranks: readonly { readonly outputs_sha256: string }[]): TandemError =>
+  new TandemError(
+    'RANKS_DISAGREE',
+    `Expected the same outputs from all ${ranks.length} ranks after a step; found ${differentOutputs(ranks)} different ones, twice. Weights or a device's memory have changed: start the workers again, which checks the weights.`,
+  );
+
 /** How a process ended; both are null when it could not be started. */
 export interface Exit {
   readonly code: number | null;
