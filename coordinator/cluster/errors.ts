@@ -1,4 +1,5 @@
 /** What can go wrong with a worker, as the coordinator tells it. Every message names the rank. */
+import { toErrorCode } from '../../common/error-codes.js';
 import { TandemError } from '../../common/errors.js';
 import type { Problem } from '../../shard-worker/protocol.js';
 
@@ -71,7 +72,7 @@ export const workerStalled = (rank: number, doing: string, stalledMs: number, re
 
 /** The worker said what went wrong; its own error is the cause. */
 export const workerFailed = (rank: number, problem: Problem): TandemError => {
-  const cause = new TandemError(problem.code, problem.message, { problems: problem.problems });
+  const cause = new TandemError(toErrorCode(problem.code), problem.message, { problems: problem.problems });
   return new TandemError('WORKER_FAILED', `The worker of rank ${rank} failed (${problem.code}): ${problem.message}`, {
     problems: problem.problems,
     cause,
