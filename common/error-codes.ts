@@ -66,10 +66,6 @@ const WORKER = {
   },
   SHARD_PROFILE_MISSING: { means: 'The shard directory holds no shards for these sizes.' },
   SHARD_WORLD_SIZE: { means: 'The shard directory was made for another number of ranks.' },
-  SHARED_MEMORY: { means: 'Memory that ranks share could not be made or opened.' },
-  SHARED_MEMORY_UNAVAILABLE: {
-    means: 'This system has no memory that processes can share in the way that ranks need.',
-  },
   ENDPOINT_INVALID: { means: 'A socket address cannot be read.' },
   ENDPOINT_IN_USE: { means: 'Another process listens at the address.' },
   ENDPOINT_NOT_LOCAL: { means: 'An address can be reached from other machines, and the traffic is not encrypted.' },
@@ -162,7 +158,6 @@ const SERVER = {
   SWAP_MEMORY: { means: 'Two versions do not fit side by side.' },
   SWAP_SERVER: { means: "A swap cannot change the config's server block." },
   SWAP_FAILED: { means: 'A swap failed in a way that is not foreseen.' },
-  SIZE_MEMORY: { means: 'The size asked for does not fit the devices.', status: 400 },
   invalid_request: { means: 'The request cannot be taken; the message says why.', status: 400 },
   invalid_value: { means: 'A field has a value that cannot be.', status: 400 },
   missing_required_parameter: { means: 'A field is missing.', status: 400 },

@@ -93,6 +93,7 @@ const render = async (
   image: ImageRequest,
   cluster: Cluster,
   hosted: readonly HostedNetwork[],
+  { onProgress }: Hooks,
 ): Promise<Rendered> => {
   const pipeline = await createPipeline({
     directory: picture.directory,
@@ -102,6 +103,7 @@ const render = async (
     ...(picture.scheduler === undefined ? {} : { scheduler: picture.scheduler }),
   });
   try {
+    onProgress?.('denoise', 0, image.numInferenceSteps);
     return { result: await pipeline.generateImage(image), scheduler: pipeline.scheduler };
   } finally {
     await pipeline.close();
@@ -116,8 +118,7 @@ const toImageRequest = (request: GenerateRequest, picture: Picture): ImageReques
   guidanceScale: picture.guidanceScale,
   width: picture.width,
   height: picture.height,
-  onStep: ({ step, steps, step_ms }) =>
-    request.onProgress?.(`denoise (last step ${Math.round(step_ms)} ms)`, step, steps),
+  onStep: ({ step, steps }) => request.onProgress?.('denoise', step, steps),
   ...(request.signal ? { signal: request.signal } : {}),
 });
 
@@ -149,7 +150,7 @@ export const generate = async (request: GenerateRequest): Promise<GenerateReport
   const hosted = await planHosting(config, picture);
   const ready = await prepareModel(config, { ...picture, networks: hosted }, request);
   return withCluster(ready, config, request, async ({ cluster, loadMs }) => {
-    const rendered = await render(picture, image, cluster, hosted);
+    const rendered = await render(picture, image, cluster, hosted, request);
     const pngMs = await savePicture(file, image, rendered, picture.model.name);
     return {
       file,

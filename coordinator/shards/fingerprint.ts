@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { TOOL_VERSION } from '../../common/version.js';
 import type { DeviceSpec, SplitRequest } from '../../partition/index.js';
 import { FORMAT_VERSION } from '../../partition/write/manifest.js';
-import { modelFacts } from './model-facts.js';
+import { modelDigests } from './model-facts.js';
 
 const PARTITIONER = ['common', 'partition'].map((folder) =>
   fileURLToPath(new URL(`../../${folder}/`, import.meta.url)),
@@ -35,11 +35,9 @@ const planned = ({ provider, speed, memoryLimit, rates }: DeviceSpec): readonly 
  * @param root where shard directories are kept, and with them what is remembered of models
  */
 export const fingerprint = async (request: SplitRequest, root: string): Promise<string> => {
-  const { files } = await modelFacts(request.model.path, root);
   const identity = {
     versions: [FORMAT_VERSION, TOOL_VERSION, partitionerDigest()],
-    // Path, size and time of change stand for a file's content: a digest of 3.4 GB would cost seconds at every start.
-    files: files.map(({ path, size, mtimeMs }) => [path, size, mtimeMs]),
+    files: await modelDigests(request.model.path, root),
     devices: request.devices.map(planned),
     dims: Object.entries(request.dims).sort(([a], [b]) => a.localeCompare(b)),
     wire: request.wire,
