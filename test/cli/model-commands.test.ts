@@ -126,6 +126,17 @@ describe('tandem verify', () => {
     expect(report.max_abs_error).toBeGreaterThan(0);
   });
 
+  it('reports the split that it verified: of the batch, where that is asked for', async () => {
+    const args = ['--threads', '1', ...SHIPPED_DIMS, '--split', 'batch', '--json'];
+    const [verified, planned] = [await run('verify', ...MODEL, ...args), await run('plan', ...MODEL, ...args)];
+    const { ranks, segments, collective_count, wire_bytes_per_step, sharded_weight_fraction } = JSON.parse(
+      planned.stdout,
+    );
+    const report = JSON.parse(verified.stdout);
+    expect(report).toMatchObject({ ranks, segments, collective_count, wire_bytes_per_step, sharded_weight_fraction });
+    expect(report).toMatchObject({ passed: true, sharded_weight_fraction: 0 });
+  });
+
   it('holds int8 weights to their PSNR', async () => {
     const args = ['--threads', '1', ...SHIPPED_DIMS, '--quantize', 'int8'];
     const { status, stdout } = await run('verify', ...MODEL, ...args);

@@ -70,23 +70,10 @@ const pictureOf = async (config: ClusterConfig, options: BenchOptions): Promise<
 
 const configRun = async (file: string, options: BenchOptions): Promise<ColdRun> => {
   const config = await readClusterConfig(file);
-  const { devices, wire, quantize, split, shards, loader, timeouts } = config;
   const { model, dims } = await planDenoiser(config, options.dim);
   const picture = await pictureOf(config, options);
   const name = basename(file).replace(/\.ya?ml$/, '');
-  return {
-    name,
-    model,
-    dims,
-    devices,
-    wire,
-    quantize,
-    split,
-    shards,
-    loader,
-    timeouts,
-    ...(picture ? { picture } : {}),
-  };
+  return { ...config, name, model, dims, ...(picture ? { picture } : {}) };
 };
 
 const modelRuns = async (model: string, options: BenchOptions): Promise<readonly ColdRun[]> => {

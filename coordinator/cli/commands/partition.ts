@@ -5,6 +5,7 @@ import { formatBytes } from '../../config/bytes.js';
 import { checkCancelled } from '../../hooks.js';
 import { type Dims, requireDims } from '../../shards/dims.js';
 import { findDenoiserModel } from '../../shards/model.js';
+import { denoiserRequest } from '../../shards/request.js';
 import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
 import {
   clusterFromOptions,
@@ -104,19 +105,12 @@ export const addPartition = (program: Command, outer: ProcessContext): void => {
     .addHelpText('after', HELP)
     .action((model: string, options: PartitionCommandOptions, command: Command) =>
       withContext(outer, options, async (context) => {
-        const { path } = findDenoiserModel(model);
+        const found = findDenoiserModel(model);
         const cluster = await clusterFromOptions(options, command);
-        const { inputs } = await inspect(path);
-        const manifest = await partition(path, options.out, {
-          devices: cluster.devices,
-          profiles: [requireDims(inputs, options.dim)],
-          wireDtype: cluster.wire.dtype,
-          quantize: cluster.quantize,
-          ...(cluster.split ? { split: cluster.split } : {}),
-          prepare: options.prepare,
-          onProgress: context.onProgress,
-          signal: context.signal,
-        });
+        const { inputs } = await inspect(found.path);
+        const request = denoiserRequest(cluster, { model: found, dims: requireDims(inputs, options.dim) });
+        const { onProgress, signal } = context;
+        const manifest = await partition(request, options.out, { optimise: options.prepare, onProgress, signal });
         checkCancelled(context.signal);
         context.print(summarise(manifest, options.out), () => manifestText(manifest, options.out));
       }),
