@@ -7,10 +7,10 @@ import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { decode } from 'fast-png';
 import { it } from 'vitest';
+import { compareOutputs } from '#tandem/common/compare.js';
 import { type BenchRun, bench, type ClusterConfig, findDenoiserModel, generate } from '#tandem/coordinator/index.js';
 import { type PreparedShards, prepareShards } from '#tandem/coordinator/shards/prepare.js';
 import { withCluster } from '#tandem/coordinator/start-cluster.js';
-import { compareOutputs } from '#tandem/coordinator/verify/compare.js';
 import { randomInputs } from '#tandem/coordinator/verify/random-inputs.js';
 import { cpuCluster, modelOf, SCRATCH } from './scratch.js';
 
