@@ -38,5 +38,5 @@ export const systemError = (error: unknown): TandemError | undefined => {
   if (code === undefined || remedy === undefined) return undefined;
   const path = field(error, 'path');
   const what = path === undefined ? (field(error, 'syscall') ?? 'a system call') : `"${path}"`;
-  return new TandemError(`SYSTEM_${code}`, `The system refused ${what} (${code}): ${remedy}.`, { cause: error });
+  return new TandemError('SYSTEM_REFUSED', `The system refused ${what} (${code}): ${remedy}.`, { cause: error });
 };

@@ -13,6 +13,7 @@ export {
   plan,
   type Quantize,
   type Split,
+  type SplitRequest,
 } from '../partition/index.js';
 export { type BenchReport, type BenchRequest, type BenchRun, type BenchRunReport, bench } from './bench/bench.js';
 export { type CalibrateRequest, calibrate, withCalibration } from './calibration/index.js';
@@ -29,7 +30,7 @@ export { type GenerateReport, type GenerateRequest, generate } from './generate/
 export { cancelled, type Hooks, terminated } from './hooks.js';
 export { dryRunHosting, type NetworkReport } from './hosting/dry-run.js';
 export { type LaunchConfigRequest, type Launched, launch } from './launch.js';
+export { type DenoiserModel, findDenoiserModel } from './model.js';
 export { drawPlanPage } from './plan-page/page.js';
 export { type Ready, type ServeRequest, type SwapOutcome, serve } from './server/index.js';
-export { type DenoiserModel, findDenoiserModel } from './shards/model.js';
 export { type VerifyReport, type VerifyRequest, verify } from './verify/verify.js';

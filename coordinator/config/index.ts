@@ -14,7 +14,14 @@ import { describeProblems, problemsOf, type Source } from './problems.js';
 import { checkRules } from './rules.js';
 import { type ClusterParsed, clusterSchema } from './schema.js';
 
-export type { ClusterConfig, DeviceConfig, HostChoice, Hosting, ServerConfig } from './cluster-config.js';
+export type {
+  ClusterConfig,
+  ClusterSettings,
+  DeviceConfig,
+  HostChoice,
+  Hosting,
+  ServerConfig,
+} from './cluster-config.js';
 export { clusterJsonSchema, clusterJsonSchemaText } from './json-schema.js';
 export type { ClusterInput } from './schema.js';
 
@@ -112,7 +119,7 @@ const refuse = (file: string, problems: readonly string[]): never => {
 
 const parseYaml = (text: string, file: string): Source => {
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, stringKeys: true });
   if (document.errors.length > 0) {
     const problems = document.errors.map((error) => {
       const { line, col } = lines.linePos(error.pos[0]);

@@ -3,6 +3,7 @@
  * world for a prompt of a line: they run in a thread of their own, which is ended when its time is up.
  */
 import { Piscina } from 'piscina';
+import { toErrorCode } from '../../common/error-codes.js';
 import { TandemError } from '../../common/errors.js';
 import { TOKENIZER_INVALID } from './errors.js';
 import type { TokenizedPrompt, TokenizeOptions } from './tokenizer-local.js';
@@ -65,7 +66,9 @@ const perform = async (task: TokenizerTask, doing: string, ms: number): Promise<
       throw new TandemError(TOKENIZER_INVALID, `The tokenizer in ${task.directory} ended its thread.`, { cause });
     });
   if (result.kind !== 'failed') return result;
-  throw result.code === undefined ? new Error(result.message) : new TandemError(result.code, result.message);
+  throw result.code === undefined
+    ? new Error(result.message)
+    : new TandemError(toErrorCode(result.code), result.message);
 };
 
 /**

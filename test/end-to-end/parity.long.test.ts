@@ -7,7 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { TandemError } from '#tandem/common/errors.js';
-import { findDenoiserModel } from '#tandem/coordinator/shards/model.js';
+import { findDenoiserModel } from '#tandem/coordinator/model.js';
 import { type VerifyReport, type VerifyRequest, verify } from '#tandem/coordinator/verify/verify.js';
 import { materialise } from '../fixtures/materialise.js';
 
@@ -44,6 +44,10 @@ const request = async ({ name, speeds, wire = 'fp32', transport = 'ipc', dims }:
   devices: speeds.map((speed) => ({ provider: 'cpu', deviceId: 0, threads: 1, speed })),
   wire: { dtype: wire, transport },
   quantize: 'none',
+  split: 'tensor',
+  placement: {},
+  loader: 'auto',
+  calibration: join(DIRECTORY, 'calibration.json'),
   shards: join(DIRECTORY, 'shards'),
   timeouts: { startMs: 30_000, loadMs: 60_000, stepMs: 60_000, heartbeatMs: 10_000 },
   seed: 3,

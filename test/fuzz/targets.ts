@@ -187,7 +187,7 @@ const takeOnnx = async (file: string, scratch: string): Promise<void> => {
   writeFileSync(path, Buffer.from(file, 'base64'));
   await inspect(path, { requireWeights: true });
   const devices = [0, 1].map(() => ({ provider: 'cpu' as const, deviceId: 0 }));
-  await plan(path, { devices, profiles: [{}], wireDtype: 'fp32' });
+  await plan({ model: { path }, devices, dims: {}, wire: 'fp32' });
 };
 
 export const TARGETS = {
