@@ -61,7 +61,7 @@ const PUBLIC: readonly string[] = [
   'coordinator/shards/dims.ts',
   'coordinator/shards/fingerprint.ts',
   'coordinator/shards/model-facts.ts',
-  'coordinator/model.ts',
+  'coordinator/shards/model.ts',
   'coordinator/shards/prepare.ts',
   'coordinator/shards/request.ts',
   'coordinator/start-cluster.ts',

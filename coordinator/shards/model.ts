@@ -1,7 +1,7 @@
 /** What a MODEL argument means: a diffusers-layout directory's denoiser, or a bare `.onnx` file. */
 import { statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { TandemError } from '../common/errors.js';
+import { TandemError } from '../../common/errors.js';
 
 /** Where diffusers puts the denoiser: a diffusion transformer or a UNet. */
 const DENOISER_FILES = [join('unet', 'model.onnx'), join('transformer', 'model.onnx')] as const;
