@@ -72,6 +72,8 @@ const seconds = (ms: number): number => Math.round(ms / 100) / 10;
 export class Studio {
   readonly #options: StudioOptions;
   readonly #turns = new Turns();
+  /** Denoiser calls of so many steps, which the scheduler says; one a step until the first picture has loaded it. */
+  #calls: Pipeline['modelCalls'] = (steps) => steps;
   /** Requests that were let in, by client. */
   readonly #admitted = new Map<string, number>();
   #draining = false;
@@ -177,7 +179,7 @@ export class Studio {
     for (let index = 0; index < body.n; index++) {
       const turn = await this.#turns.take({
         client,
-        steps: body.num_inference_steps,
+        steps: this.#calls(body.num_inference_steps),
         signal,
         onPosition: (ahead, stepsAhead) => {
           const wait_s = seconds(stepsAhead.reduce((sum, steps) => sum + this.#options.pace.pictureMs(steps), 0));
@@ -187,6 +189,7 @@ export class Studio {
       try {
         this.#options.metrics.waited(turn.waitedMs);
         const pipeline = await this.#options.engine.loadPipeline();
+        this.#calls = pipeline.modelCalls;
         await this.#makeOne({ pipeline, body, index, seed: first + index, turn, signal, onEvent });
       } finally {
         turn.release();
@@ -218,7 +221,7 @@ export class Studio {
       partials.offer(progress);
     };
     try {
-      turn.progress(body.num_inference_steps);
+      turn.progress(pipeline.modelCalls(body.num_inference_steps));
       const made = await pipeline.generateImage({ ...image, onStep, signal });
       await partials.settled();
       const file = await encode(made.image);

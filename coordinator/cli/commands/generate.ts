@@ -12,6 +12,7 @@ import {
   nonNegativeInteger,
   nonNegativeNumber,
   positiveInteger,
+  requireOptions,
   verboseOption,
 } from '../options.js';
 import { formatMs, formatTable } from '../table.js';
@@ -43,13 +44,18 @@ Examples:
 const given = <T extends object>(values: T): Partial<T> =>
   Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Partial<T>;
 
+const stepsText = ({ num_inference_steps, timings }: GenerateReport): string => {
+  const calls = timings.step_ms.length;
+  return `denoise, ${num_inference_steps} steps${calls === num_inference_steps ? '' : ` (${calls} calls)`}`;
+};
+
 const generateText = (report: GenerateReport): string => {
   const { timings } = report;
   const phases: readonly (readonly [string, number])[] = [
     ['partition', timings.partition_ms],
     ['start and load workers', timings.load_ms],
     ['encode the prompt', timings.text_encode_ms],
-    [`denoise, ${report.num_inference_steps} steps`, timings.denoise_ms],
+    [stepsText(report), timings.denoise_ms],
     ['decode the latents', timings.vae_decode_ms],
     ['write the file', timings.png_ms],
     ['all', timings.total_ms],
@@ -83,8 +89,8 @@ export const addGenerate = (program: Command, outer: ProcessContext): void => {
   program
     .command('generate')
     .description("Make a picture with all of the config's workers together.")
-    .requiredOption('--config <file>', 'cluster config')
-    .requiredOption('--prompt <text>', 'what the picture should show')
+    .option('--config <file>', 'cluster config')
+    .option('--prompt <text>', 'what the picture should show')
     .option('--negative-prompt <text>', 'what it should not show; needs a guidance scale above 1')
     .option('--seed <n>', 'seed of the initial noise', nonNegativeInteger, 0)
     .option('--num-inference-steps <n>', 'denoising steps', positiveInteger)
@@ -97,6 +103,7 @@ export const addGenerate = (program: Command, outer: ProcessContext): void => {
     .addOption(jsonOption())
     .addOption(verboseOption())
     .addHelpText('after', HELP)
+    .hook('preAction', requireOptions('config', 'prompt'))
     .action((options: GenerateOptions) =>
       withContext(outer, options, async (context) => {
         const { config, prompt, seed, out, dim } = options;
