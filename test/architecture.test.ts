@@ -50,6 +50,7 @@ const PUBLIC: readonly string[] = [
   'coordinator/config/nearest.ts',
   'coordinator/denoiser.ts',
   'coordinator/devices/first-config.ts',
+  'coordinator/export-advice.ts',
   'coordinator/generate/generate.ts',
   'coordinator/generate/picture.ts',
   'coordinator/hooks.ts',
