@@ -15,6 +15,7 @@ import {
   positiveInteger,
   providerOption,
   quantizeOption,
+  requireOptions,
   splitOption,
   threadsOption,
   verboseOption,
@@ -91,7 +92,7 @@ export const addPartition = (program: Command, outer: ProcessContext): void => {
     .command('partition <MODEL>')
     .description("Split a model and write each rank's weights and segment graphs.")
     .option('--tensor-parallel-size <n>', 'ranks to split over', positiveInteger)
-    .requiredOption('--out <dir>', 'where to write the shard directory')
+    .option('--out <dir>', 'where to write the shard directory')
     .option('--config <file>', 'cluster config whose devices, speeds and memory limits to split for')
     .option('--no-prepare', 'leave the segments as they are: slower starts, on any machine')
     .addOption(dimOption())
@@ -103,6 +104,7 @@ export const addPartition = (program: Command, outer: ProcessContext): void => {
     .addOption(jsonOption())
     .addOption(verboseOption())
     .addHelpText('after', HELP)
+    .hook('preAction', requireOptions('out'))
     .action((model: string, options: PartitionCommandOptions, command: Command) =>
       withContext(outer, options, async (context) => {
         const found = findDenoiserModel(model);
