@@ -46,6 +46,20 @@ describe('a prompt', () => {
     expect(decode(readFileSync(out)).text.parameters).toMatch(/^a \(red:1\.4\) apple .*\nSteps: 1, .*Seed: 0, /);
   });
 
+  it('with a word that the shipped model never met is drawn with what it knows instead', async () => {
+    const { status, stderr } = await draw('a blue whale', '--out', join(scratch.path, 'whale.png'));
+    expect(status).toBe(0);
+    expect(stderr).toMatch(/note: The model has never met "whale": it knows 64 things\. Nearest .*"a blue car"/);
+    const mistyped = await draw('a red aple', '--out', join(scratch.path, 'aple.png'));
+    expect(mistyped.stderr).toMatch(/never met "aple": .* Nearest to the prompt are "a red apple"/);
+    const known = await draw(
+      'please draw the red apple on a white background',
+      '--out',
+      join(scratch.path, 'known.png'),
+    );
+    expect(known.stderr).not.toMatch(/never met/);
+  });
+
   it('that is too long is cut before a word, and told so in its own letters', async () => {
     const prompt = `a red apple ${'and a Strawberry '.repeat(12)}beside a Pineapple`;
     const { stderr } = await draw(prompt, '--out', join(scratch.path, 'long.png'));
