@@ -7,6 +7,7 @@ import { checkCancelled, type Hooks } from '../hooks.js';
 import { denoiserRequest } from '../shards/request.js';
 import { closing } from '../start-cluster.js';
 import { checkComparable } from './comparable.js';
+import { type Conditions, conditionsNow } from './conditions.js';
 import { type BenchRun, type Contestant, openCluster, openPlain, prepareRuns, totalThreads } from './contestant.js';
 import { Turns } from './turns.js';
 
@@ -70,6 +71,7 @@ export interface BenchReport {
   readonly speedup: Speedup;
   /** One ONNX Runtime session with as many threads as the last run's workers have together; null where left out. */
   readonly plain: BenchRunReport | null;
+  readonly conditions: Conditions;
 }
 
 type RankTimes = Awaited<ReturnType<Contestant['step']>>;
@@ -210,6 +212,7 @@ export const bench = async (request: BenchRequest): Promise<BenchReport> => {
       runs,
       speedup: compareRuns(baseline, final),
       plain: reports[runs.length] ?? null,
+      conditions: conditionsNow(),
     };
   });
 };
