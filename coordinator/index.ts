@@ -30,7 +30,7 @@ export { type GenerateReport, type GenerateRequest, generate } from './generate/
 export { cancelled, type Hooks, terminated } from './hooks.js';
 export { dryRunHosting, type NetworkReport } from './hosting/dry-run.js';
 export { type LaunchConfigRequest, type Launched, launch } from './launch.js';
-export { type DenoiserModel, findDenoiserModel } from './model.js';
 export { drawPlanPage } from './plan-page/page.js';
 export { type Ready, type ServeRequest, type SwapOutcome, serve } from './server/index.js';
+export { type DenoiserModel, findDenoiserModel } from './shards/model.js';
 export { type VerifyReport, type VerifyRequest, verify } from './verify/verify.js';

@@ -3,8 +3,8 @@ import type { Cluster } from './cluster/index.js';
 import type { ClusterConfig } from './config/index.js';
 import { type PlannedModel, planModel } from './generate/picture.js';
 import type { Hooks } from './hooks.js';
-import type { DenoiserModel } from './model.js';
 import type { Dims } from './shards/dims.js';
+import type { DenoiserModel } from './shards/model.js';
 import type { PreparedShards } from './shards/prepare.js';
 import { prepareModel, residency, startCluster } from './start-cluster.js';
 

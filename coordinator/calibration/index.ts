@@ -11,8 +11,8 @@ import {
 } from '../config/calibration-file.js';
 import type { ClusterConfig, DeviceConfig } from '../config/index.js';
 import { checkCancelled, type Hooks } from '../hooks.js';
-import type { DenoiserModel } from '../model.js';
 import type { Dims } from '../shards/dims.js';
+import type { DenoiserModel } from '../shards/model.js';
 import { measureExchange } from './exchange.js';
 import { measureOperators } from './operators.js';
 

@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Provider } from '../../common/onnxruntime.js';
-import { exportAdvice } from '../model.js';
+import { exportAdvice } from '../export-advice.js';
 import { NETWORK_NAMES, type NetworkName } from '../pipeline/index.js';
 import type { Problem } from './problems.js';
 

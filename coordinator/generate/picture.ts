@@ -3,7 +3,6 @@ import { TandemError } from '../../common/errors.js';
 import type { TensorMetadata } from '../../common/onnxruntime.js';
 import type { ClusterConfig } from '../config/index.js';
 import { type PlannedModel, planHosting } from '../hosting/index.js';
-import { findDenoiserModel } from '../model.js';
 import {
   type DenoiserSize,
   denoiserSizeFor,
@@ -14,6 +13,7 @@ import {
   symbolicSizes,
 } from '../pipeline/index.js';
 import { type Dims, requireDims } from '../shards/dims.js';
+import { findDenoiserModel } from '../shards/model.js';
 import { modelFacts } from '../shards/model-facts.js';
 import type { OpenedModel } from '../shards/request.js';
 

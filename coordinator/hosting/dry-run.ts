@@ -2,9 +2,9 @@
 import { TandemError } from '../../common/errors.js';
 import { inspect, type PlanReport } from '../../partition/index.js';
 import type { ClusterSettings } from '../config/index.js';
-import type { DenoiserModel } from '../model.js';
 import { type ModelDirectory, pictureSize, readModelDirectory, sequenceOf } from '../pipeline/index.js';
 import type { Dims } from '../shards/dims.js';
+import type { DenoiserModel } from '../shards/model.js';
 import { type HostedNetwork, hostNetworks, type Sources } from './host-networks.js';
 import { type Needs, planNeeds } from './needs.js';
 

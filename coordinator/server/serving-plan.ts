@@ -2,8 +2,8 @@
 import type { ClusterConfig } from '../config/index.js';
 import { type PlannedModel, planModel, planPicture } from '../generate/picture.js';
 import { planHosting } from '../hosting/index.js';
-import { findDenoiserModel } from '../model.js';
 import type { Dims } from '../shards/dims.js';
+import { findDenoiserModel } from '../shards/model.js';
 import type { PipelineRequest } from './engine.js';
 import type { Served } from './image-body.js';
 

@@ -1,8 +1,8 @@
 /** What is asked of the partitioner for a network of a cluster, and where its shards are kept. */
 import type { SplitRequest } from '../../partition/index.js';
 import type { ClusterSettings, DeviceConfig } from '../config/index.js';
-import type { DenoiserModel } from '../model.js';
 import type { Dims } from './dims.js';
+import type { DenoiserModel } from './model.js';
 
 export interface ShardRequest extends SplitRequest {
   readonly model: DenoiserModel;

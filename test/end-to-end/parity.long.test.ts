@@ -7,7 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { TandemError } from '#tandem/common/errors.js';
-import { findDenoiserModel } from '#tandem/coordinator/model.js';
+import { findDenoiserModel } from '#tandem/coordinator/shards/model.js';
 import { type VerifyReport, type VerifyRequest, verify } from '#tandem/coordinator/verify/verify.js';
 import { materialise } from '../fixtures/materialise.js';
 

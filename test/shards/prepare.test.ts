@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { uniformDevices } from '#tandem/coordinator/cli/options.js';
 import type { Hooks } from '#tandem/coordinator/hooks.js';
-import { findDenoiserModel } from '#tandem/coordinator/model.js';
+import { findDenoiserModel } from '#tandem/coordinator/shards/model.js';
 import { prepareShards } from '#tandem/coordinator/shards/prepare.js';
 import type { ShardRequest } from '#tandem/coordinator/shards/request.js';
 import { MANIFEST_FILE } from '#tandem/partition/write/manifest.js';

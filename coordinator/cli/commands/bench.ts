@@ -10,8 +10,8 @@ import { withCalibration } from '../../calibration/index.js';
 import { formatBytes } from '../../config/bytes.js';
 import { type ClusterConfig, readClusterConfig } from '../../config/index.js';
 import { planDenoiser, planPicture } from '../../generate/picture.js';
-import { findDenoiserModel } from '../../model.js';
 import { type Dims, requireDims } from '../../shards/dims.js';
+import { findDenoiserModel } from '../../shards/model.js';
 import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
 import {
   addText,

@@ -5,7 +5,7 @@ import type { Command } from 'commander';
 import { TandemError } from '../../../common/errors.js';
 import { firstConfig } from '../../devices/first-config.js';
 import { listDevices } from '../../devices/index.js';
-import { findDenoiserModel } from '../../model.js';
+import { findDenoiserModel } from '../../shards/model.js';
 import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
 import { jsonOption, verboseOption } from '../options.js';
 

@@ -3,8 +3,8 @@ import type { Command } from 'commander';
 import { inspect, type Manifest, partition } from '../../../partition/index.js';
 import { formatBytes } from '../../config/bytes.js';
 import { checkCancelled } from '../../hooks.js';
-import { findDenoiserModel } from '../../model.js';
 import { type Dims, requireDims } from '../../shards/dims.js';
+import { findDenoiserModel } from '../../shards/model.js';
 import { denoiserRequest } from '../../shards/request.js';
 import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
 import {

@@ -7,9 +7,9 @@ import { calibrate, withCalibration } from '../../calibration/index.js';
 import { formatBytes } from '../../config/bytes.js';
 import type { ClusterSettings } from '../../config/index.js';
 import { dryRunHosting, type NetworkReport } from '../../hosting/dry-run.js';
-import { type DenoiserModel, findDenoiserModel } from '../../model.js';
 import { drawPlanPage } from '../../plan-page/page.js';
 import { type Dims, requireDims } from '../../shards/dims.js';
+import { type DenoiserModel, findDenoiserModel } from '../../shards/model.js';
 import { denoiserRequest } from '../../shards/request.js';
 import { type CommandContext, type CommonOptions, type ProcessContext, withContext } from '../context.js';
 import {

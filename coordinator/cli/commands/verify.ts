@@ -2,8 +2,8 @@
 import type { Command } from 'commander';
 import { inspect } from '../../../partition/index.js';
 import { formatBytes } from '../../config/bytes.js';
-import { findDenoiserModel } from '../../model.js';
 import { type Dims, requireDims } from '../../shards/dims.js';
+import { findDenoiserModel } from '../../shards/model.js';
 import { type VerifyReport, verify } from '../../verify/verify.js';
 import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
 import {
