@@ -7,6 +7,15 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TandemError } from '#tandem/common/errors.js';
 import { parseClusterConfig } from '#tandem/coordinator/config/index.js';
 import { chooseScheduler } from '#tandem/coordinator/pipeline/schedulers/choose-scheduler.js';
+import { plan } from '#tandem/partition/index.js';
+import {
+  createGraph,
+  createModel,
+  createNode,
+  createValueInfo,
+  DataType,
+  encodeModel,
+} from '#tandem/partition/onnx/index.js';
 import { decodeToWorker, encodeMessage } from '#tandem/shard-worker/wire.js';
 import { start } from '../cli/tandem.js';
 
@@ -150,5 +159,24 @@ describe('a place that cannot be used', () => {
     const said = await text(child.stderr);
     expect(said).toMatch(/may write|may have|disk/);
     expect(said).not.toMatch(/not an error that Tandem foresees/);
+  });
+});
+
+describe('a graph', () => {
+  it('of more nodes than are planned is refused at once, with the limit', async () => {
+    const node = Array.from({ length: 65_537 }, (_, i) =>
+      createNode({ opType: 'Tanh', input: [`t${i}`], output: [`t${i + 1}`] }),
+    );
+    const [input, output] = ['t0', 't65537'].map((name) => createValueInfo(name, DataType.FLOAT, [1]));
+    if (input === undefined || output === undefined) throw new Error('Expected two.');
+    const graph = createGraph({ name: 'chain', node, input: [input], output: [output] });
+    const path = join(directory, 'chain.onnx');
+    const model = createModel({ irVersion: 8n, opsetImport: [{ domain: '', version: 17n }], graph });
+    await writeFile(path, encodeModel(model));
+    const devices = [0, 1].map(() => ({ provider: 'cpu' as const, deviceId: 0 }));
+    await expect(plan({ model: { path }, devices, dims: {}, wire: 'fp32' })).rejects.toMatchObject({
+      code: 'MODEL_TOO_LARGE',
+      message: expect.stringMatching(/at most 65536 nodes, found 65537/),
+    });
   });
 });
