@@ -12,7 +12,7 @@ import { TOOL_VERSION } from '../common/version.js';
 import { canonicalise } from './clean/canonicalise.js';
 import { declaredInputs, declaredOutputs, fold } from './clean/fold.js';
 import { toProfile, toRankContent } from './content.js';
-import { findAlternatives, type PlanReport, recommend } from './decide/alternatives.js';
+import { findAlternatives, findFaster, type PlanReport, recommend } from './decide/alternatives.js';
 import { type DecideOptions, decide, type Programs } from './decide/decide.js';
 import { type Decided, makeReport } from './decide/report.js';
 import type { Graph, Node } from './graph/graph.js';
@@ -153,7 +153,12 @@ export const plan = async (request: SplitRequest, watch: Watch = {}): Promise<Pl
   const { decided, how } = await decideModel(await readGraph(request), request, watch);
   const alternatives = findAlternatives(decided, { ...how, onStage: () => watch.signal?.throwIfAborted() });
   tellPlanned(watch);
-  return { ...makeReport(decided), alternatives, recommendation: recommend(alternatives) ?? null };
+  return {
+    ...makeReport(decided),
+    alternatives,
+    recommended: findFaster(alternatives) ?? null,
+    recommendation: recommend(alternatives) ?? null,
+  };
 };
 
 /**

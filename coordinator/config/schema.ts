@@ -178,11 +178,17 @@ export const clusterSchema = z
       .describe('Ranks that the model is split over; when given, it must equal the number of devices'),
     devices: z.array(device).min(1).max(MAX.devices).describe('One worker each; the place in the list is the rank'),
     wire: wire.prefault({}).describe('How workers exchange activations'),
+    parallel: z
+      .enum(['auto', 'tensor', 'batch'])
+      .optional()
+      .describe(
+        'How `generate` and `launch` use the devices. auto: as the plan predicts to be fastest, be it one device alone. tensor, batch: all of them, as `split` says. Default: auto, or what `split` says',
+      ),
     split: z
       .enum(['tensor', 'batch'])
-      .default('tensor')
+      .optional()
       .describe(
-        'tensor: each device holds a part of the weights. batch: each holds all and computes a part of the batch, such as one half of guidance',
+        'tensor: each device holds a part of the weights. batch: each holds all and computes a part of the batch, such as one half of guidance. Default: tensor',
       ),
     quantize: z
       .enum(QUANTIZE)
