@@ -44,8 +44,15 @@ export interface Session {
 
 /** A session in this thread. */
 export interface LocalSession extends Session {
-  /** Runs, and writes the outputs wanted into the tensors given for them, which have the outputs' types and shapes. */
-  runInto(feeds: Readonly<Record<string, HostTensor>>, outputs: Readonly<Record<string, HostTensor>>): Promise<void>;
+  /**
+   * Runs, and writes the outputs wanted into the tensors given for them, which have the outputs' types and shapes; an output
+   * whose size is not known beforehand has null.
+   * @returns the tensors given, and new ones where there was null
+   */
+  runInto(
+    feeds: Readonly<Record<string, HostTensor>>,
+    outputs: Readonly<Record<string, HostTensor | null>>,
+  ): Promise<Record<string, HostTensor>>;
 }
 
 /** Like `TensorSpec`, but a dim may still be symbolic. */
@@ -91,6 +98,12 @@ const fromOrt = (tensor: ort.Tensor): HostTensor => {
     shape: tensor.dims,
     data: new Uint8Array(view.buffer as ArrayBuffer, view.byteOffset, view.byteLength),
   };
+};
+
+const required = (made: ort.InferenceSession.OnnxValueMapType, name: string): ort.Tensor => {
+  const tensor = made[name];
+  if (tensor instanceof ort.Tensor) return tensor;
+  throw new TandemError('MODEL_TYPE', `"${name}" is not a tensor; only tensors can be inputs and outputs.`);
 };
 
 const toMetadata = (metadata: ort.InferenceSession.ValueMetadata): TensorMetadata => {
@@ -176,7 +189,10 @@ export const openSession = async (model: string | Uint8Array, options: SessionOp
       return Object.fromEntries(Object.entries(results).map(([name, tensor]) => [name, fromOrt(tensor)]));
     },
     async runInto(feeds, outputs) {
-      await session.run(allToOrt(feeds), allToOrt(outputs));
+      const fetches = Object.entries(outputs).map(([name, tensor]) => [name, tensor && toOrt(tensor)]);
+      const made = await session.run(allToOrt(feeds), Object.fromEntries(fetches));
+      const results = Object.entries(outputs).map(([name, tensor]) => [name, tensor ?? fromOrt(required(made, name))]);
+      return Object.fromEntries(results);
     },
     dispose: () => session.release(),
   };

@@ -8,11 +8,10 @@
 import { basename, posix } from 'node:path';
 import { TandemError } from '../common/errors.js';
 import type { TensorMetadata } from '../common/onnxruntime.js';
-import type { TensorSpec } from '../common/tensor.js';
 import { TOOL_VERSION } from '../common/version.js';
 import { canonicalise } from './clean/canonicalise.js';
+import { checkRepeatable, checkSized, checkStraight, requireSpec } from './clean/check.js';
 import { type Dims, declaredInputs, declaredOutputs, fold } from './clean/fold.js';
-import type { Graph, Node } from './graph/graph.js';
 import { findScopes } from './graph/scopes.js';
 import { createGraph, createModel } from './onnx/index.js';
 import { findTarget, isPreparable } from './optimise/target.js';
@@ -22,7 +21,6 @@ import { type DecideOptions, decide, type Programs, type Split } from './plan/de
 import type { RatedDevice } from './plan/rates.js';
 import { type Decided, makeReport, type PlanReport, sentBytes } from './plan/report.js';
 import { type ReadOptions, readModel, type SourceModel } from './read/index.js';
-import { operatorKey } from './rules/index.js';
 import { divideLargeSegments } from './segments/divide.js';
 import type { EmittedSegment } from './segments/emit.js';
 import { quantizePrograms } from './segments/quantize/index.js';
@@ -99,6 +97,7 @@ const prepare = async (source: SourceModel, dims: Dims, options: PartitionOption
   checkStraight(folded);
   const graph = canonicalise(folded);
   checkRepeatable(graph, devices.length);
+  checkSized(graph);
   const divide = (programs: Programs): Programs =>
     devices.some((device) => isPrepared(device, options))
       ? divideLargeSegments(programs, options.segmentWeightsLimit)
@@ -135,55 +134,6 @@ const checkQuantizable = (options: PartitionOptions): void => {
   }
 };
 
-/** A subgraph reads tensors of the graph around it that its node does not list, so no stage after this one knows of them. */
-const checkStraight = ({ nodes }: Graph): void => {
-  const hasSubgraph = (node: Node) =>
-    [...node.attributes.values()].some(({ g, graphs }) => g !== undefined || graphs.length > 0);
-  const branches = nodes.filter(hasSubgraph);
-  if (branches.length === 0) return;
-  throw new TandemError(
-    'MODEL_CONTROL_FLOW',
-    'The model decides at run time what it computes, so it cannot be split beforehand. Export it with fixed sizes, so that its branches are decided and its loops unrolled:',
-    { problems: branches.map((node) => `node "${node.name}" is ${operatorKey(node)}`) },
-  );
-};
-
-const RANDOM = new Set([
-  'Bernoulli',
-  'Multinomial',
-  'RandomNormal',
-  'RandomNormalLike',
-  'RandomUniform',
-  'RandomUniformLike',
-]);
-
-/** Ranks that draw their own random numbers would each compute something else. */
-const checkRepeatable = ({ nodes }: Graph, worldSize: number): void => {
-  const random = nodes.filter((node) => RANDOM.has(node.op));
-  if (random.length === 0 || worldSize === 1) return;
-  throw new TandemError(
-    'MODEL_RANDOM',
-    'The model draws random numbers, so its ranks would not agree. Export it in evaluation mode (model.eval()), with noise as an input:',
-    { problems: random.map(({ name, op }) => `node "${name}" is ${op}`) },
-  );
-};
-
-const toSpec = ({
-  name,
-  dtype,
-  shape,
-}: {
-  name: string;
-  dtype: TensorSpec['dtype'];
-  shape: readonly number[] | undefined;
-}): TensorSpec => {
-  if (shape) return { name, dtype, shape };
-  throw new TandemError(
-    'MODEL_SHAPE',
-    `The size of "${name}" depends on data; only models whose inputs and outputs have fixed sizes can be run.`,
-  );
-};
-
 const segmentFile = (rank: number, profile: number, segment: number): string =>
   posix.join(`rank-${rank}`, `profile-${profile}-segment-${String(segment).padStart(3, '0')}.onnx`);
 
@@ -193,8 +143,8 @@ const toProfile = (decided: Decided, dims: Dims, index: number): Profile => ({
       .map(([name, size]) => `${name}=${size}`)
       .join(',') || 'static',
   dims,
-  inputs: decided.graph.inputs.map(toSpec),
-  outputs: decided.graph.outputs.map(toSpec),
+  inputs: decided.graph.inputs.map(requireSpec),
+  outputs: decided.graph.outputs.map(requireSpec),
   wire_bytes_per_step: Math.max(...decided.programs.map(sentBytes)),
   ranks: decided.programs.map((program, rank) => ({
     segments: program.map(({ inputs, outputs, sends, receives, release }, segment) => ({

@@ -4,19 +4,14 @@
  * free to answer pings.
  */
 import { TandemError } from '../common/errors.js';
-import {
-  type LocalSession,
-  ONNXRUNTIME_VERSION,
-  openSession,
-  type Provider,
-  type TensorMetadata,
-} from '../common/onnxruntime.js';
-import type { HostTensor, TensorSpec } from '../common/tensor.js';
+import { type LocalSession, ONNXRUNTIME_VERSION, openSession, type Provider } from '../common/onnxruntime.js';
+import { type HostTensor, isKnownSpec } from '../common/tensor.js';
 import { openPrepared } from '../partition/optimise/open.js';
 import type { PreparedFor, SegmentEntry } from '../partition/write/manifest.js';
 import { BufferPool, ownBuffer } from './buffers.js';
 import type { Answer, FinishTask, OpenTask, RunResult, RunTask, Tensors } from './compute-protocol.js';
 import { toProblem } from './problem.js';
+import { checkSession } from './segment-check.js';
 
 interface LoadedSegment {
   readonly session: LocalSession;
@@ -48,31 +43,6 @@ const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
   const turn = lastTurn.then(work);
   lastTurn = turn.catch(() => undefined);
   return turn;
-};
-
-const differs = (expected: TensorSpec, found: TensorMetadata): boolean =>
-  found.dtype !== expected.dtype ||
-  found.shape.length !== expected.shape.length ||
-  found.shape.some((size, axis) => typeof size === 'number' && size !== expected.shape[axis]);
-
-const outputProblem = (session: LocalSession, expected: TensorSpec): string | undefined => {
-  const found = session.outputs.find((output) => output.name === expected.name);
-  if (found === undefined) return `output "${expected.name}" is missing`;
-  if (!differs(expected, found)) return undefined;
-  return `output "${expected.name}" is ${found.dtype} [${found.shape.join(', ')}], expected ${expected.dtype} [${expected.shape.join(', ')}]`;
-};
-
-const checkSession = (session: LocalSession, entry: SegmentEntry): void => {
-  const given = new Set(entry.inputs);
-  const inputs = session.inputs
-    .filter((input) => !given.has(input.name))
-    .map((input) => `input "${input.name}" is not provided`);
-  const problems = [...inputs, ...entry.outputs.flatMap((output) => outputProblem(session, output) ?? [])];
-  if (problems.length === 0) return;
-  throw new TandemError(
-    'SEGMENT_MISMATCH',
-    `Graph "${entry.file}" is not the one that the manifest describes: ${problems.join('; ')}.`,
-  );
 };
 
 /** Opens a segment's graph. */
@@ -135,8 +105,10 @@ const runSegment = async ({ segment: index, microBatch, arrived, sent }: RunTask
   storeCopies(own, arrived);
   const start = performance.now();
   const feeds = Object.fromEntries(segment.entry.inputs.map((name) => [name, read(own, name)]));
-  const outputs = Object.fromEntries(segment.entry.outputs.map((output) => [output.name, buffers.tensor(output)]));
-  await segment.session.runInto(feeds, outputs);
+  const prepared = segment.entry.outputs.map(
+    (spec) => [spec.name, isKnownSpec(spec) ? buffers.tensor(spec) : null] as const,
+  );
+  const outputs = await segment.session.runInto(feeds, Object.fromEntries(prepared));
   const compute_ms = performance.now() - start;
   for (const [name, tensor] of Object.entries(outputs)) own.set(name, tensor);
   for (const [name, tensor] of Object.entries(sent)) tensor.data.set(read(own, name).data);

@@ -2,6 +2,7 @@
  * A step's way through a rank's program: `run segment, exchange, run segment, ...`. The micro-batches of a step go through it each
  * by itself, so that one computes while another's tensors travel (dual batch overlap).
  */
+import { isKnownSpec } from '../common/tensor.js';
 import type { SegmentEntry } from '../partition/write/manifest.js';
 import type { BufferPool } from './buffers.js';
 import type { ComputePool } from './compute-pool.js';
@@ -59,7 +60,7 @@ export class IdleTime {
 
 const makeSent = ({ sends, outputs }: SegmentEntry, buffers: BufferPool): Tensors => {
   const sent = new Set(sends.map(({ tensor }) => tensor));
-  const specs = outputs.filter(({ name }) => sent.has(name));
+  const specs = outputs.filter(isKnownSpec).filter(({ name }) => sent.has(name));
   return Object.fromEntries(specs.map((spec) => [spec.name, buffers.tensor(spec)]));
 };
 

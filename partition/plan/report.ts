@@ -1,6 +1,6 @@
 /** What `tandem plan` says of a plan; the JSON keys are a contract. */
 
-import { DTYPES, type DType } from '../../common/tensor.js';
+import { byteLength, DTYPES, type DType, isKnownSpec } from '../../common/tensor.js';
 import { type CollectiveKind, sentElements } from '../graph/collective.js';
 import type { Graph, Node } from '../graph/graph.js';
 import type { Scope } from '../graph/scopes.js';
@@ -117,7 +117,7 @@ export const sentBytes = (program: readonly EmittedSegment[]): number =>
     program.flatMap(({ sends, outputs }) =>
       sends.map(({ tensor, to }) => {
         const spec = outputs.find(({ name }) => name === tensor);
-        return spec ? to.length * sum([spec.shape.reduce((a, b) => a * b, 1)]) * DTYPES[spec.dtype].bytes : 0;
+        return spec && isKnownSpec(spec) ? to.length * byteLength(spec) : 0;
       }),
     ),
   );

@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { TandemError } from '../../common/errors.js';
 import type { Provider } from '../../common/onnxruntime.js';
-import { DTYPES, type DType, type TensorSpec } from '../../common/tensor.js';
+import { DTYPES, type DType, type OpenSpec, type TensorSpec } from '../../common/tensor.js';
 import { manifestProblems } from './manifest-rules.js';
 
 export const MANIFEST_FILE = 'manifest.json';
@@ -46,8 +46,11 @@ export interface SegmentEntry {
   readonly file: string;
   /** Names fed to the session: model inputs, earlier segments' outputs, or received tensors. */
   readonly inputs: readonly string[];
-  /** Fetched from the session; those that are not sent stay with the rank for later segments. */
-  readonly outputs: readonly TensorSpec[];
+  /**
+   * Fetched from the session; those that are not sent stay with the rank for later segments. A size that depends on data is null,
+   * and so is the shape of a tensor whose number of axes does; such a tensor is whole on every rank, and never sent.
+   */
+  readonly outputs: readonly OpenSpec[];
   readonly sends: readonly Send[];
   readonly receives: readonly Receive[];
   /** Names that nothing later reads: they may be freed once this segment has run and its sends are done. */
@@ -130,11 +133,12 @@ const spec = {
   shape: z.array(count),
 };
 const tensorSpec = z.strictObject(spec);
+const openSpec = z.strictObject({ ...spec, shape: z.array(count.nullable()).nullable() });
 
 const segment = z.strictObject({
   file: path,
   inputs: names,
-  outputs: z.array(tensorSpec),
+  outputs: z.array(openSpec),
   sends: z.array(z.strictObject({ tensor: z.string(), to: z.array(count).min(1) })),
   receives: z.array(z.strictObject({ ...spec, from: count, tensor: z.string() })),
   release: names,
