@@ -150,7 +150,7 @@ export const runSplit = (
 
 /** The same for any devices and options. */
 export const runPartition = async (modelPath: string, out: string, options: PartitionOptions): Promise<Outcome> => {
-  const manifest = await partition(modelPath, out, { ...options, prepare: false });
+  const manifest = await partition(modelPath, out, options);
   const inputs = randomInputs(manifest.profiles[0]?.inputs ?? [], 7);
   const session = await openSession(modelPath, { provider: 'cpu', optimization: 'all' });
   const expected = await session.run(inputs);
