@@ -42,17 +42,24 @@ export interface Session {
   dispose(): Promise<void>;
 }
 
+/** Runs a session on the memory that it is bound to. */
+export type BoundRun = () => Promise<void>;
+
+/** A place for a tensor whose size is not known beforehand: what the last run wrote there is what the next one reads. */
+export class OpenTensor {
+  held: ort.Tensor | undefined;
+}
+
+/** Memory by the names of a session's inputs or outputs. */
+export type Bound = Readonly<Record<string, HostTensor | OpenTensor>>;
+
 /** A session in this thread. */
 export interface LocalSession extends Session {
   /**
-   * Runs, and writes the outputs wanted into the tensors given for them, which have the outputs' types and shapes; an output
-   * whose size is not known beforehand has null.
-   * @returns the tensors given, and new ones where there was null
+   * Ties the session to memory, once for many runs: each reads `feeds` as they are then and writes into `outputs`, which have
+   * the types and shapes of the outputs wanted. Nothing is copied, and the memory must not be a `SharedArrayBuffer`.
    */
-  runInto(
-    feeds: Readonly<Record<string, HostTensor>>,
-    outputs: Readonly<Record<string, HostTensor | null>>,
-  ): Promise<Record<string, HostTensor>>;
+  bind(feeds: Bound, outputs: Bound): BoundRun;
 }
 
 /** Like `TensorSpec`, but a dim may still be symbolic. */
@@ -81,11 +88,26 @@ const CONSTRUCTORS: Readonly<Record<DType, OrtConstructor>> = {
   bfloat16: Uint16Array,
 } as unknown as Record<DType, OrtConstructor>;
 
+/**
+ * Where there is a `Float16Array` (Node 23 and newer), ONNX Runtime's JavaScript turns the data of every float16 tensor into one, of
+ * which its binding then reads a length of 0 (https://github.com/microsoft/onnxruntime/pull/32323). Uint16Array is what the binding
+ * reads on every Node, so the tensor keeps the view that it was given.
+ */
+const keepView = (tensor: ort.Tensor, view: OrtData): ort.Tensor =>
+  tensor.data === view ? tensor : Object.defineProperty(tensor, 'data', { value: view });
+
 const toOrt = (tensor: HostTensor): ort.Tensor => {
   const { bytes } = DTYPES[tensor.dtype];
   const aligned = tensor.data.byteOffset % bytes === 0 ? tensor.data : tensor.data.slice();
   const view = new CONSTRUCTORS[tensor.dtype](aligned.buffer, aligned.byteOffset, aligned.byteLength / bytes);
-  return new ort.Tensor(tensor.dtype as ort.Tensor.Type, view as never, tensor.shape);
+  return keepView(new ort.Tensor(tensor.dtype as ort.Tensor.Type, view as never, tensor.shape), view);
+};
+
+/** A tensor that is not aligned would be copied, and what is bound is the memory itself. */
+const checkAligned = ({ dtype, data }: HostTensor): void => {
+  const { bytes } = DTYPES[dtype];
+  if (data.byteOffset % bytes !== 0)
+    throw new RangeError(`Expected ${dtype} memory at a multiple of ${bytes} bytes; found it at ${data.byteOffset}.`);
 };
 
 const allToOrt = (tensors: Readonly<Record<string, HostTensor>>): Record<string, ort.Tensor> =>
@@ -98,12 +120,6 @@ const fromOrt = (tensor: ort.Tensor): HostTensor => {
     shape: tensor.dims,
     data: new Uint8Array(view.buffer as ArrayBuffer, view.byteOffset, view.byteLength),
   };
-};
-
-const required = (made: ort.InferenceSession.OnnxValueMapType, name: string): ort.Tensor => {
-  const tensor = made[name];
-  if (tensor instanceof ort.Tensor) return tensor;
-  throw new TandemError('MODEL_TYPE', `"${name}" is not a tensor; only tensors can be inputs and outputs.`);
 };
 
 const toMetadata = (metadata: ort.InferenceSession.ValueMetadata): TensorMetadata => {
@@ -166,6 +182,40 @@ const extraEntries = ({ alone, entries, disabledOptimizers }: SessionOptions): R
   ...(disabledOptimizers?.length ? { 'optimization.disable_specified_optimizers': disabledOptimizers.join(';') } : {}),
 });
 
+const openOf = (tensors: Bound): readonly (readonly [string, OpenTensor])[] =>
+  Object.entries(tensors).flatMap(([name, tensor]) => (tensor instanceof OpenTensor ? [[name, tensor] as const] : []));
+
+const settledOf = (tensors: Bound): Record<string, ort.Tensor> => {
+  const settled = Object.entries(tensors).flatMap(([name, tensor]) =>
+    tensor instanceof OpenTensor ? [] : [[name, tensor] as const],
+  );
+  for (const [, tensor] of settled) checkAligned(tensor);
+  return allToOrt(Object.fromEntries(settled));
+};
+
+const heldIn = (name: string, { held }: OpenTensor): ort.Tensor => {
+  if (held !== undefined) return held;
+  throw new RangeError(`Expected "${name}" to have been made by an earlier session; it was not.`);
+};
+
+const bindSession = (session: ort.InferenceSession, feeds: Bound, outputs: Bound): BoundRun => {
+  const [given, wanted] = [settledOf(feeds), settledOf(outputs)];
+  const [openFeeds, openOutputs] = [openOf(feeds), openOf(outputs)];
+  const fetches = { ...wanted, ...Object.fromEntries(openOutputs.map(([name]) => [name, null])) };
+  if (openFeeds.length + openOutputs.length === 0)
+    return async () => {
+      await session.run(given, wanted);
+    };
+  return async () => {
+    const all = { ...given, ...Object.fromEntries(openFeeds.map(([name, place]) => [name, heldIn(name, place)])) };
+    const made = await session.run(all, fetches);
+    for (const [name, place] of openOutputs) {
+      const tensor = made[name];
+      place.held = tensor instanceof ort.Tensor ? tensor : undefined;
+    }
+  };
+};
+
 /**
  * Opens a graph from a file or from its bytes.
  * @throws whatever ONNX Runtime says of the graph, as an `Error`
@@ -188,12 +238,7 @@ export const openSession = async (model: string | Uint8Array, options: SessionOp
       const results = fetches ? await session.run(allToOrt(feeds), fetches) : await session.run(allToOrt(feeds));
       return Object.fromEntries(Object.entries(results).map(([name, tensor]) => [name, fromOrt(tensor)]));
     },
-    async runInto(feeds, outputs) {
-      const fetches = Object.entries(outputs).map(([name, tensor]) => [name, tensor && toOrt(tensor)]);
-      const made = await session.run(allToOrt(feeds), Object.fromEntries(fetches));
-      const results = Object.entries(outputs).map(([name, tensor]) => [name, tensor ?? fromOrt(required(made, name))]);
-      return Object.fromEntries(results);
-    },
+    bind: (feeds, outputs) => bindSession(session, feeds, outputs),
     dispose: () => session.release(),
   };
 };

@@ -1,12 +1,19 @@
-/** A config and a prompt in, a PNG made by all of the config's workers together out. */
+/** A config and a prompt in, a picture made by all of the config's workers together out. */
 import { stat, writeFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { TandemError } from '../../common/errors.js';
 import type { Cluster } from '../cluster/index.js';
 import type { ClusterConfig } from '../config/index.js';
 import type { Hooks } from '../hooks.js';
-import { denoiserRequest, type PlacedNetwork, planNetworks, prepareNetworks, remotesOf } from '../networks/index.js';
-import { createPipeline, type GeneratedImage, type ImageRequest, type Timings } from '../pipeline/index.js';
+import { denoiserRequest, type HostedNetwork, planHosting, prepareNetworks, remotesOf } from '../hosting/index.js';
+import {
+  createPipeline,
+  encodePicture,
+  formatOfFile,
+  type GeneratedImage,
+  type ImageRequest,
+  type Timings,
+} from '../pipeline/index.js';
 import { prepareShards } from '../shards/prepare.js';
 import { withCluster } from '../start-cluster.js';
 import { type Picture, type PictureOptions, planPicture } from './picture.js';
@@ -17,7 +24,7 @@ export interface GenerateRequest extends Hooks, PictureOptions {
   readonly negativePrompt?: string;
   /** The same seed gives the same picture on any number of workers; 0 where absent. */
   readonly seed?: number;
-  /** Where the PNG goes. */
+  /** Where the picture goes; its extension says the format: `.png`, `.jpg`, `.jpeg` or `.webp`. */
   readonly out: string;
 }
 
@@ -32,7 +39,7 @@ export interface WorkerReport {
 
 /** What `tandem generate` says; the JSON keys are a contract. */
 export interface GenerateReport {
-  /** The PNG, absolute. */
+  /** The picture, absolute. */
   readonly file: string;
   readonly width: number;
   readonly height: number;
@@ -47,6 +54,7 @@ export interface GenerateReport {
   readonly timings: Timings & {
     readonly partition_ms: number;
     readonly load_ms: number;
+    /** Encoding and writing the picture's file. */
     readonly png_ms: number;
     readonly total_ms: number;
   };
@@ -58,6 +66,7 @@ export interface GenerateReport {
 /** Better said before minutes of work than after. */
 const checkWritable = async (out: string): Promise<string> => {
   const file = resolve(out);
+  formatOfFile(file);
   const directory = await stat(dirname(file)).catch(() => undefined);
   if (directory?.isDirectory()) return file;
   throw new TandemError(
@@ -84,16 +93,18 @@ const render = async (
   picture: Picture,
   image: ImageRequest,
   cluster: Cluster,
-  placed: readonly PlacedNetwork[],
+  hosted: readonly HostedNetwork[],
+  { onProgress }: Hooks,
 ): Promise<Rendered> => {
   const pipeline = await createPipeline({
     directory: picture.directory,
     denoiser: cluster,
-    networks: remotesOf(placed, (name) => cluster.network(name)),
+    networks: remotesOf(hosted, (name) => cluster.network(name)),
     size: picture,
     ...(picture.scheduler === undefined ? {} : { scheduler: picture.scheduler }),
   });
   try {
+    onProgress?.('denoise', 0, image.numInferenceSteps);
     return { result: await pipeline.generateImage(image), scheduler: pipeline.scheduler };
   } finally {
     await pipeline.close();
@@ -108,12 +119,11 @@ const toImageRequest = (request: GenerateRequest, picture: Picture): ImageReques
   guidanceScale: picture.guidanceScale,
   width: picture.width,
   height: picture.height,
-  onStep: ({ step, steps, step_ms }) =>
-    request.onProgress?.(`denoise (last step ${Math.round(step_ms)} ms)`, step, steps),
+  onStep: ({ step, steps }) => request.onProgress?.('denoise', step, steps),
   ...(request.signal ? { signal: request.signal } : {}),
 });
 
-const savePng = async (
+const savePicture = async (
   file: string,
   image: ImageRequest,
   { result, scheduler }: Rendered,
@@ -123,14 +133,12 @@ const savePng = async (
   const { prompt, negativePrompt, seed, numInferenceSteps, guidanceScale } = image;
   const negative = negativePrompt === undefined ? {} : { negativePrompt };
   const parameters = { prompt, ...negative, seed, numInferenceSteps, guidanceScale, scheduler, model };
-  // Loaded only where a picture is written: a server does that in a thread of its own.
-  const { encodePng } = await import('../pipeline/png.js');
-  await writeFile(file, encodePng(result.image, parameters));
+  await writeFile(file, await encodePicture(result.image, formatOfFile(file), { parameters }));
   return performance.now() - start;
 };
 
 /**
- * Makes one picture: prepares shards where none fit, starts the workers, denoises with all of them, writes the PNG, ends
+ * Makes one picture: prepares shards where none fit, starts the workers, denoises with all of them, writes the file, ends
  * the workers.
  * @throws TandemError of any of these stages; no process and no half-written shard directory is left behind
  */
@@ -140,9 +148,9 @@ export const generate = async (request: GenerateRequest): Promise<GenerateReport
   const file = await checkWritable(request.out);
   const picture = await planPicture(config, request);
   const image = toImageRequest(request, picture);
-  const placed = await planNetworks(config, picture);
+  const hosted = await planHosting(config, picture);
   const shards = await prepareShards({ ...request, ...denoiserRequest(config, picture) });
-  const { networks, partitionMs } = await prepareNetworks(placed, false, request);
+  const { networks, partitionMs } = await prepareNetworks(hosted, false, request);
   const hooks = {
     ...request,
     devices: config.devices,
@@ -152,8 +160,8 @@ export const generate = async (request: GenerateRequest): Promise<GenerateReport
     networks,
   };
   return withCluster(shards, hooks, async ({ cluster, loadMs }) => {
-    const rendered = await render(picture, image, cluster, placed);
-    const pngMs = await savePng(file, image, rendered, picture.model.name);
+    const rendered = await render(picture, image, cluster, hosted, request);
+    const pngMs = await savePicture(file, image, rendered, picture.model.name);
     return {
       file,
       width: picture.width,

@@ -9,14 +9,9 @@
  *     conditioning      prompts -> the denoiser's inputs         random          seed -> latents
  *     networks          the other networks, in the workers or here
  *     generate          from the request to the image, around the denoising-loop
- *     vae-decoder, png  latents -> pixels -> file
+ *     vae-decoder, png, picture-file  latents -> pixels -> file
  */
 export { denoiserSizeFor, fixedSampleShape, type ImageSize, symbolicSizes } from './denoiser-sizes.js';
-export {
-  createPipeline,
-  type Pipeline,
-  type PipelineOptions,
-} from './generate.js';
 export type { GeneratedImage, ImageRequest, StepProgress, Timings } from './image-request.js';
 export { type DenoiserSize, sampleShape } from './latent-layout.js';
 export { type LocalDenoiser, type LocalDenoiserOptions, openLocalDenoiser } from './local-denoiser.js';
@@ -33,6 +28,20 @@ export {
   type RemoteNetwork,
   sequenceOf,
 } from './networks.js';
+export {
+  type EncodeOptions,
+  encodePicture,
+  formatOfFile,
+  MEDIA_TYPES,
+  PICTURE_FORMATS,
+  type PictureFormat,
+} from './picture-file.js';
+export {
+  createPipeline,
+  type Pipeline,
+  type PipelineOptions,
+} from './pipeline.js';
+
 export type { ImageParameters } from './png.js';
 export { SCHEDULER_NAMES, type SchedulerName } from './schedulers/registry.js';
 export type { RgbImage } from './vae-decoder.js';

@@ -9,7 +9,7 @@ import type { ImageStore } from './image-store.js';
 import type { Metrics } from './metrics.js';
 import type { Requests } from './requests.js';
 import type { Studio } from './studio.js';
-import type { SwapReport } from './swap.js';
+import type { SwapReport } from './swap-report.js';
 
 export interface ServerParts {
   readonly served: Served;

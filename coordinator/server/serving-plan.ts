@@ -1,7 +1,7 @@
 /** What is served, decided before anything long begins. */
 import type { ClusterConfig } from '../config/index.js';
 import { type PlannedModel, planModel, planPicture } from '../generate/picture.js';
-import { planNetworks } from '../networks/index.js';
+import { planHosting } from '../hosting/index.js';
 import type { Dims } from '../shards/dims.js';
 import { findDenoiserModel } from '../shards/model.js';
 import type { PipelineRequest } from './engine.js';
@@ -23,7 +23,7 @@ export const planServing = async (config: ClusterConfig, dims: Dims | undefined)
     return { planned, served: { model: planned.model.name, width: 0, height: 0, defaults } };
   }
   const picture = await planPicture(config, dims === undefined ? {} : { dims });
-  const networks = await planNetworks(config, picture);
+  const networks = await planHosting(config, picture);
   const { model, directory, width, height, scheduler, numInferenceSteps, guidanceScale } = picture;
   const defaults = { numInferenceSteps, guidanceScale };
   const pipeline = { directory, width, height, networks, ...(scheduler === undefined ? {} : { scheduler }) };

@@ -2,7 +2,7 @@
 import { TandemError } from '../../common/errors.js';
 import type { TensorSpec } from '../../common/tensor.js';
 import { findUses, type Graph, type Node, type Value } from '../graph/graph.js';
-import { operatorKey } from '../rules/index.js';
+import { findFacts, operatorKey } from '../rules/index.js';
 
 /** A subgraph reads tensors of the graph around it that its node does not list, so no stage after this one knows of them. */
 export const checkStraight = ({ nodes }: Graph): void => {
@@ -17,18 +17,9 @@ export const checkStraight = ({ nodes }: Graph): void => {
   );
 };
 
-const RANDOM = new Set([
-  'Bernoulli',
-  'Multinomial',
-  'RandomNormal',
-  'RandomNormalLike',
-  'RandomUniform',
-  'RandomUniformLike',
-]);
-
 /** Ranks that draw their own random numbers would each compute something else. */
 export const checkRepeatable = ({ nodes }: Graph, worldSize: number): void => {
-  const random = nodes.filter((node) => RANDOM.has(node.op));
+  const random = nodes.filter((node) => findFacts(node).isRandom);
   if (random.length === 0 || worldSize === 1) return;
   throw new TandemError(
     'MODEL_RANDOM',

@@ -1,9 +1,9 @@
 /** The inside of a writing thread: writes one rank's files. */
 import { join, posix } from 'node:path';
 import { TandemError } from '../../common/errors.js';
-import { prepareRank } from '../optimise/optimise-rank.js';
 import { HashedFile } from './hashed-file.js';
 import type { FileEntry } from './manifest.js';
+import { optimiseRank } from './optimise/optimise-rank.js';
 import { writeSegments } from './segments.js';
 import { SliceCopier } from './slice-copy.js';
 import {
@@ -46,8 +46,8 @@ const writeRank = async ({ work, shared, ...place }: WriteTask): Promise<readonl
   switch (work.kind) {
     case 'copy':
       return [copyWeights(place, work.slices, onBytes), ...(await writeSegments(place.directory, work.segments))];
-    case 'prepare':
-      return prepareRank(place, work, onBytes);
+    case 'optimise':
+      return optimiseRank(place, work, onBytes);
     default:
       return work satisfies never;
   }

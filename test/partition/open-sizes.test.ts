@@ -6,7 +6,7 @@ import { fold } from '#tandem/partition/clean/fold.js';
 import { plan } from '#tandem/partition/index.js';
 import { intAttribute } from '#tandem/partition/onnx/index.js';
 import { readModel } from '#tandem/partition/read/index.js';
-import { readManifest } from '#tandem/partition/write/manifest.js';
+import { readManifest } from '#tandem/partition/write/read-manifest.js';
 import { makeScratch, tandem } from '../cli/tandem.js';
 import { dimsOf } from '../fixtures/families.js';
 import { materialise } from '../fixtures/materialise.js';

@@ -103,7 +103,12 @@ export interface ApiError {
 
 export interface ImageAnswer {
   readonly created: number;
-  readonly data: readonly { readonly b64_json?: string; readonly url?: string; readonly seed: number }[];
+  readonly data: readonly {
+    readonly b64_json?: string;
+    readonly url?: string;
+    readonly seed: number;
+    readonly warnings?: readonly string[];
+  }[];
   readonly size: string;
 }
 

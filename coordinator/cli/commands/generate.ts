@@ -1,4 +1,4 @@
-/** `tandem generate`: prompt in, PNG out. */
+/** `tandem generate`: prompt in, picture out. */
 import { type Command, Option } from 'commander';
 import { formatBytes } from '../../config/bytes.js';
 import { readClusterConfig } from '../../config/index.js';
@@ -43,15 +43,20 @@ Examples:
 const given = <T extends object>(values: T): Partial<T> =>
   Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Partial<T>;
 
+const stepsText = ({ num_inference_steps, timings }: GenerateReport): string => {
+  const calls = timings.step_ms.length;
+  return `denoise, ${num_inference_steps} steps${calls === num_inference_steps ? '' : ` (${calls} calls)`}`;
+};
+
 const generateText = (report: GenerateReport): string => {
   const { timings } = report;
   const phases: readonly (readonly [string, number])[] = [
     ['partition', timings.partition_ms],
     ['start and load workers', timings.load_ms],
     ['encode the prompt', timings.text_encode_ms],
-    [`denoise, ${report.num_inference_steps} steps`, timings.denoise_ms],
+    [stepsText(report), timings.denoise_ms],
     ['decode the latents', timings.vae_decode_ms],
-    ['write the PNG', timings.png_ms],
+    ['write the file', timings.png_ms],
     ['all', timings.total_ms],
   ];
   return [
@@ -93,7 +98,7 @@ export const addGenerate = (program: Command, outer: ProcessContext): void => {
     .option('--height <pixels>', "height of the picture (default: the config's, else the model's own)", positiveInteger)
     .addOption(new Option('--scheduler <name>', "instead of the model's own scheduler").choices([...SCHEDULER_NAMES]))
     .addOption(dimOption())
-    .option('--out <file>', 'where to write the PNG', 'image.png')
+    .option('--out <file>', 'where to write the picture; .png, .jpg or .webp', 'image.png')
     .addOption(jsonOption())
     .addOption(verboseOption())
     .addHelpText('after', HELP)
