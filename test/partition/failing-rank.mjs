@@ -7,7 +7,7 @@ import { writeRanks } from '#tandem/partition/write/write-pool.js';
 
 const [, , directory] = process.argv;
 const LENGTH = 600;
-const SEGMENTS = 20;
+const SEGMENTS = 8;
 
 const nodes = Array.from({ length: LENGTH }, (_, i) =>
   createNode({ name: `n${i}`, opType: 'Sigmoid', input: [i === 0 ? 'x' : `t${i - 1}`], output: [`t${i}`] }),
@@ -27,7 +27,7 @@ const graph = encodeModel(
 const broken = new Uint8Array(40).fill(7);
 const prepared = { provider: 'cpu', onnxruntime_version: ONNXRUNTIME_VERSION, layout: '' };
 
-for (let round = 0; round < 6; round++) {
+for (let round = 0; round < 4; round++) {
   const ranks = ['rank-0', 'rank-1'].map((folder, rank) => {
     rmSync(join(directory, folder), { recursive: true, force: true });
     mkdirSync(join(directory, folder));
@@ -36,7 +36,7 @@ for (let round = 0; round < 6; round++) {
       graph: rank === 1 && i === round ? broken : graph,
       slices: [],
     }));
-    return { directory, folder, work: { kind: 'prepare', prepared, segments } };
+    return { directory, folder, work: { kind: 'optimise', prepared, segments } };
   });
   await writeRanks(ranks, {}).catch((error) => console.log(error.code));
 }
