@@ -1,6 +1,7 @@
 /** The one place that imports `onnxruntime-node`. */
 import * as ort from 'onnxruntime-node';
 import { TandemError } from './errors.js';
+import { plainMessage } from './plain-message.js';
 import { DTYPES, type DType, type HostTensor } from './tensor.js';
 
 // Since 1.30 ONNX Runtime reports usage to its makers and leaves logs in the temporary directory, unless told not to before
@@ -150,7 +151,7 @@ const PROVIDER_ADVICE: Readonly<Record<Provider, string>> = {
 export const providerUnavailable = (provider: Provider, found: string, cause?: unknown): TandemError =>
   new TandemError(
     'PROVIDER_UNAVAILABLE',
-    `Provider "${provider}" cannot run on this machine: ${found}. ${PROVIDER_ADVICE[provider]}`,
+    `Provider "${provider}" cannot run on this machine: ${found.replace(/\.$/, '')}. ${PROVIDER_ADVICE[provider]}`,
     {
       cause,
     },
@@ -182,6 +183,15 @@ const extraEntries = ({ alone, entries, disabledOptimizers }: SessionOptions): R
   ...(disabledOptimizers?.length ? { 'optimization.disable_specified_optimizers': disabledOptimizers.join(';') } : {}),
 });
 
+/** What ONNX Runtime does, with its failures in words for people. */
+const plainly = async <T>(work: Promise<T>): Promise<T> => {
+  try {
+    return await work;
+  } catch (cause) {
+    throw new Error(plainMessage(cause instanceof Error ? cause.message : String(cause)), { cause });
+  }
+};
+
 const openOf = (tensors: Bound): readonly (readonly [string, OpenTensor])[] =>
   Object.entries(tensors).flatMap(([name, tensor]) => (tensor instanceof OpenTensor ? [[name, tensor] as const] : []));
 
@@ -204,11 +214,11 @@ const bindSession = (session: ort.InferenceSession, feeds: Bound, outputs: Bound
   const fetches = { ...wanted, ...Object.fromEntries(openOutputs.map(([name]) => [name, null])) };
   if (openFeeds.length + openOutputs.length === 0)
     return async () => {
-      await session.run(given, wanted);
+      await plainly(session.run(given, wanted));
     };
   return async () => {
     const all = { ...given, ...Object.fromEntries(openFeeds.map(([name, place]) => [name, heldIn(name, place)])) };
-    const made = await session.run(all, fetches);
+    const made = await plainly(session.run(all, fetches));
     for (const [name, place] of openOutputs) {
       const tensor = made[name];
       place.held = tensor instanceof ort.Tensor ? tensor : undefined;
@@ -221,7 +231,7 @@ const bindSession = (session: ort.InferenceSession, feeds: Bound, outputs: Bound
  * @throws whatever ONNX Runtime says of the graph, as an `Error`
  */
 export const openSession = async (model: string | Uint8Array, options: SessionOptions): Promise<LocalSession> => {
-  const session = await ort.InferenceSession.create(model as string, {
+  const opening = ort.InferenceSession.create(model as string, {
     executionProviders: [executionProvider(options)],
     graphOptimizationLevel: options.optimization,
     enableCpuMemArena: options.alone ?? false,
@@ -231,11 +241,12 @@ export const openSession = async (model: string | Uint8Array, options: SessionOp
     ...(options.optimizedModelPath === undefined ? {} : { optimizedModelFilePath: options.optimizedModelPath }),
     extra: extraEntries(options),
   });
+  const session = await plainly(opening);
   return {
     inputs: session.inputMetadata.map(toMetadata),
     outputs: session.outputMetadata.map(toMetadata),
     async run(feeds, fetches) {
-      const results = fetches ? await session.run(allToOrt(feeds), fetches) : await session.run(allToOrt(feeds));
+      const results = await plainly(fetches ? session.run(allToOrt(feeds), fetches) : session.run(allToOrt(feeds)));
       return Object.fromEntries(Object.entries(results).map(([name, tensor]) => [name, fromOrt(tensor)]));
     },
     bind: (feeds, outputs) => bindSession(session, feeds, outputs),

@@ -3,13 +3,14 @@
  * name. ONNX Runtime blocks this thread while a segment runs, and waiting for peers does; the main thread stays free to
  * answer pings.
  */
-import { TandemError } from '../common/errors.js';
+import { type ErrorCode, TandemError } from '../common/errors.js';
 import { ONNXRUNTIME_VERSION, openSession, type Provider } from '../common/onnxruntime.js';
 import type { OptimisedFor } from '../partition/write/manifest.js';
 import { openOptimised } from '../partition/write/optimise/open.js';
 import { bindProgram, type LoadedSegment } from './bound-program.js';
 import { BufferPool, ownBuffer } from './buffers.js';
 import type { Answer, ConnectTask, OpenTask, StepDone, StepTask } from './compute-protocol.js';
+import { proveOnDevice } from './device-proof.js';
 import type { Link } from './link.js';
 import { toProblem } from './problem.js';
 import { checkSession } from './segment-check.js';
@@ -26,7 +27,7 @@ const memories = new Map<number, BufferPool>();
 let connection: { readonly link: Link; readonly status: ThreadStatus } | undefined;
 
 /** Turns what `work` returns or throws into an answer; `code` is for errors that are not Tandem's own. */
-const answer = async <T>(code: string, work: () => Promise<T>): Promise<Answer<T>> => {
+const answer = async <T>(code: ErrorCode, work: () => Promise<T>): Promise<Answer<T>> => {
   try {
     return { kind: 'done', value: await work() };
   } catch (error) {
@@ -59,6 +60,7 @@ const openSegment = async (task: OpenTask): Promise<void> => {
     ? openOptimised(path, device)
     : openSession(path, { ...device, optimization: 'all' }));
   checkSession(session, entry);
+  await proveOnDevice({ path, entry, provider, deviceId, session });
   segments.set(index, { session, entry });
 };
 

@@ -71,6 +71,9 @@ export interface ClusterConfig {
   readonly server: ServerConfig;
 }
 
+/** A cluster by itself: what runs a model, be it named by a config or by a command's options. */
+export type ClusterSettings = Omit<ClusterConfig, 'file' | 'model' | 'loadParts' | 'workers' | 'defaults' | 'server'>;
+
 /** How `tandem launch` listens. */
 export interface ServerConfig {
   readonly host: string;

@@ -5,7 +5,7 @@ import { TandemError } from '../../common/errors.js';
 import type { Cluster } from '../cluster/index.js';
 import type { ClusterConfig } from '../config/index.js';
 import type { Hooks } from '../hooks.js';
-import { denoiserRequest, type HostedNetwork, planHosting, prepareNetworks, remotesOf } from '../hosting/index.js';
+import { type HostedNetwork, planHosting, remotesOf } from '../hosting/index.js';
 import {
   createPipeline,
   encodePicture,
@@ -14,8 +14,7 @@ import {
   type ImageRequest,
   type Timings,
 } from '../pipeline/index.js';
-import { prepareShards } from '../shards/prepare.js';
-import { withCluster } from '../start-cluster.js';
+import { prepareModel, withCluster } from '../start-cluster.js';
 import { type Picture, type PictureOptions, planPicture } from './picture.js';
 
 export interface GenerateRequest extends Hooks, PictureOptions {
@@ -73,6 +72,12 @@ const checkWritable = async (out: string): Promise<string> => {
     'OUT_DIRECTORY',
     `Expected the directory of ${out} to exist; there is no ${dirname(file)}. Make it first.`,
   );
+};
+
+/** As the server has it: a prompt without a word asks for no picture in particular. */
+const checkPrompt = (prompt: string): void => {
+  if (prompt.trim() !== '') return;
+  throw new TandemError('REQUEST_INVALID', 'Expected a prompt that says what the picture should show; found none.');
 };
 
 export const reportWorkers = (cluster: Cluster): readonly WorkerReport[] =>
@@ -145,21 +150,13 @@ const savePicture = async (
 export const generate = async (request: GenerateRequest): Promise<GenerateReport> => {
   const start = performance.now();
   const { config } = request;
+  checkPrompt(request.prompt);
   const file = await checkWritable(request.out);
   const picture = await planPicture(config, request);
   const image = toImageRequest(request, picture);
   const hosted = await planHosting(config, picture);
-  const shards = await prepareShards({ ...request, ...denoiserRequest(config, picture) });
-  const { networks, partitionMs } = await prepareNetworks(hosted, false, request);
-  const hooks = {
-    ...request,
-    devices: config.devices,
-    wire: config.wire,
-    loader: config.loader,
-    timeouts: config.timeouts,
-    networks,
-  };
-  return withCluster(shards, hooks, async ({ cluster, loadMs }) => {
+  const ready = await prepareModel(config, { ...picture, networks: hosted }, request);
+  return withCluster(ready, config, request, async ({ cluster, loadMs }) => {
     const rendered = await render(picture, image, cluster, hosted, request);
     const pngMs = await savePicture(file, image, rendered, picture.model.name);
     return {
@@ -174,7 +171,7 @@ export const generate = async (request: GenerateRequest): Promise<GenerateReport
       scheduler: rendered.scheduler,
       world_size: config.devices.length,
       timings: {
-        partition_ms: shards.partitionMs + partitionMs,
+        partition_ms: ready.partitionMs,
         load_ms: loadMs,
         ...rendered.result.timings,
         png_ms: pngMs,

@@ -64,11 +64,8 @@ const openOutputs = (model: SmallModel) =>
   inDirectory(async (directory) => {
     const path = writeSmallModel(directory, model);
     const out = join(directory, 'shards');
-    const { error } = await runPartition(path, out, {
-      devices: [2, 1].map((speed) => ({ provider: 'cpu', deviceId: 0, speed })),
-      profiles: [{}],
-      wireDtype: 'fp32',
-    });
+    const devices = [2, 1].map((speed) => ({ provider: 'cpu', deviceId: 0, speed }) as const);
+    const { error } = await runPartition({ model: { path }, devices, dims: {}, wire: 'fp32' }, out);
     const { profiles } = await readManifest(out);
     const outputs = profiles.flatMap(({ ranks }) =>
       ranks.flatMap(({ segments }) => segments.flatMap((segment) => segment.outputs)),
@@ -121,11 +118,8 @@ it('FLUX as Optimum exports it, whose rotary positions are chosen by constants, 
   try {
     const model = await materialise('families/flux-optimum18', join(scratch.path, 'flux'));
     const dims = dimsOf('flux-optimum18');
-    const report = await plan(model, {
-      devices: [1, 1].map(() => ({ provider: 'cpu', deviceId: 0 })),
-      profiles: [dims],
-      wireDtype: 'fp32',
-    });
+    const devices = [1, 1].map(() => ({ provider: 'cpu', deviceId: 0 }) as const);
+    const report = await plan({ model: { path: model }, devices, dims, wire: 'fp32' });
     expect(report.replicated.filter(({ reason }) => reason.includes('depend on data'))).toEqual([]);
     const sizes = Object.entries(dims).flatMap(([name, size]) => ['--dim', `${name}=${size}`]);
     for (const ranks of ['2', '3']) {
