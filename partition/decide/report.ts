@@ -138,7 +138,7 @@ const replicatedRows = (decided: Decided, total: number): MadeReport['replicated
       reason: whyWhole(node, decided.plan.placements.rows.get(node) ?? []),
       flop_fraction: nodeFlops(node) / Math.max(1, total),
     }))
-    .filter(({ flop_fraction, reason }) => flop_fraction > 0 || reason.startsWith('no rule'))
+    .filter(({ flop_fraction, reason }) => flop_fraction > 0 || /^(no rule|its sizes depend)/.test(reason))
     .sort((a, b) => b.flop_fraction - a.flop_fraction);
 
 /** Time that a rank computes in a step, sums of what arrives and the like included. */

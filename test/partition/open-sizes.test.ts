@@ -93,6 +93,17 @@ describe('a tensor whose size depends on data and that crosses an exchange', () 
   });
 });
 
+it('a plan tells which nodes run whole because their sizes depend on data', async () => {
+  await inDirectory(async (directory) => {
+    const devices = [1, 1].map(() => ({ provider: 'cpu', deviceId: 0 }) as const);
+    const model = { path: writeSmallModel(directory, NON_ZERO) };
+    const { replicated } = await plan({ model, devices, dims: {}, wire: 'fp32' });
+    expect(replicated.filter(({ reason }) => reason === 'its sizes depend on data').map(({ op }) => op)).toContain(
+      'Cast',
+    );
+  });
+});
+
 it('a size that depends on constants alone is computed', async () => {
   const model = around(
     'rows',
