@@ -51,6 +51,7 @@ const PARTITION = {
   WRITE_CONTENT: { means: 'Segments and weights do not fit each other; please report the model.' },
   WRITE_DISK_FULL: { means: 'The disk, or the quota, is full.' },
   WRITE_DENIED: { means: 'The shard directory may not be written there.' },
+  WRITE_STOPPED: { means: 'A rank was not written to its end, since another has failed.' },
   WRITE_FAILED: { means: "The shard directory could not be written; the system's words are in the message." },
   SHARD_DIRECTORY_MISSING: { means: 'There is no shard directory; make it with tandem partition.' },
   SHARD_DIRECTORY_INVALID: { means: 'The directory holds no shards.' },

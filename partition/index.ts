@@ -10,18 +10,17 @@ import { TandemError } from '../common/errors.js';
 import type { TensorMetadata } from '../common/onnxruntime.js';
 import { TOOL_VERSION } from '../common/version.js';
 import { canonicalise } from './clean/canonicalise.js';
+import { checkRepeatable, checkSized, checkStraight } from './clean/check.js';
 import { declaredInputs, declaredOutputs, fold } from './clean/fold.js';
 import { toProfile, toRankContent } from './content.js';
 import { findAlternatives, findFaster, type PlanReport, recommend } from './decide/alternatives.js';
 import { type DecideOptions, decide, type Programs } from './decide/decide.js';
 import { type Decided, makeReport } from './decide/report.js';
-import type { Graph, Node } from './graph/graph.js';
 import { findScopes } from './graph/scopes.js';
 import { createGraph, createModel } from './onnx/index.js';
 import type { DeviceSpec } from './plan/device.js';
 import { type ReadOptions, readModel, type SourceModel } from './read/index.js';
 import type { Dims, PartitionOptions, Split, SplitRequest, Watch } from './request.js';
-import { findFacts, operatorKey } from './rules/index.js';
 import { divideLargeSegments } from './segments/divide.js';
 import { quantizePrograms } from './segments/quantize/index.js';
 import { writeShardDirectory } from './write/index.js';
@@ -79,6 +78,7 @@ const open = async (source: SourceModel, request: SplitRequest, options: Partiti
   checkStraight(folded);
   const graph = canonicalise(folded);
   checkRepeatable(graph, devices.length);
+  checkSized(graph);
   const divide = (programs: Programs): Programs =>
     devices.some((device) => isOptimised(device, options))
       ? divideLargeSegments(programs, options.segmentWeightsLimit)
@@ -119,30 +119,6 @@ const checkQuantizable = ({ quantize, devices }: SplitRequest, { optimise }: Par
       'int8 weights are made when segments are prepared, which was switched off. Let them be prepared, or leave int8 out.',
     );
   }
-};
-
-/** A subgraph reads tensors of the graph around it that its node does not list, so no stage after this one knows of them. */
-const checkStraight = ({ nodes }: Graph): void => {
-  const hasSubgraph = (node: Node) =>
-    [...node.attributes.values()].some(({ g, graphs }) => g !== undefined || graphs.length > 0);
-  const branches = nodes.filter(hasSubgraph);
-  if (branches.length === 0) return;
-  throw new TandemError(
-    'MODEL_CONTROL_FLOW',
-    'The model decides at run time what it computes, so it cannot be split beforehand. Export it with fixed sizes, so that its branches are decided and its loops unrolled:',
-    { problems: branches.map((node) => `node "${node.name}" is ${operatorKey(node)}`) },
-  );
-};
-
-/** Ranks that draw their own random numbers would each compute something else. */
-const checkRepeatable = ({ nodes }: Graph, worldSize: number): void => {
-  const random = nodes.filter((node) => findFacts(node).isRandom);
-  if (random.length === 0 || worldSize === 1) return;
-  throw new TandemError(
-    'MODEL_RANDOM',
-    'The model draws random numbers, so its ranks would not agree. Export it in evaluation mode (model.eval()), with noise as an input:',
-    { problems: random.map(({ name, op }) => `node "${name}" is ${op}`) },
-  );
 };
 
 /**
