@@ -91,7 +91,6 @@ export class SocketLink implements Link {
 
   /** What has arrived after a segment, once all of it has. */
   take(place: Place): Tensors | undefined {
-    this.#read();
     const key = keyOf(place);
     const arrived = this.#arrived.get(key);
     this.#arrived.delete(key);
@@ -108,8 +107,8 @@ export class SocketLink implements Link {
     this.#port.close();
   }
 
-  #read(): void {
-    // Before the port: what comes after this look rings again.
+  look(): void {
+    // Before the port is read: what comes after that rings again.
     this.#rings = this.#status.rings;
     for (let next = receiveMessageOnPort(this.#port); next !== undefined; next = receiveMessageOnPort(this.#port))
       this.#note(next.message as Incoming);

@@ -12,7 +12,6 @@ import {
   defaultCalibrationFile,
   defaultShardsDirectory,
   defaultThreads,
-  defaultTransport,
   readUncalibratedConfig,
 } from '../config/index.js';
 import { withCalibration } from '../config/measured-rates.js';
@@ -134,7 +133,7 @@ export const uniformCluster = (
   options: Pick<DeviceOptions, 'provider' | 'threads' | 'wireDtype' | 'quantize' | 'split' | 'shards'>,
 ): ClusterSettings => ({
   devices: uniformDevices(worldSize, options.provider, options.threads),
-  wire: { dtype: options.wireDtype, transport: defaultTransport() },
+  wire: { dtype: options.wireDtype, transport: 'auto' },
   quantize: options.quantize,
   shards: options.shards === undefined ? defaultShardsDirectory() : resolve(options.shards),
   split: options.split,

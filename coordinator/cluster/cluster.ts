@@ -133,6 +133,8 @@ export class Cluster implements Denoiser {
   async launched(signal?: AbortSignal): Promise<void> {
     const abort = (): void => void this.close();
     signal?.addEventListener('abort', abort, { once: true });
+    // It may have been aborted while the workers were prepared.
+    if (signal?.aborted) abort();
     try {
       await this.#untilLaunched();
     } catch (error) {

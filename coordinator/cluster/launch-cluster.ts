@@ -7,10 +7,11 @@ import type { LoaderChoice } from '../../shard-worker/loader.js';
 import { manifestDigest } from '../../shard-worker/manifest-digest.js';
 import { ControlServer } from '../../shard-worker/transport.js';
 import { Cluster } from './cluster.js';
-import { type Endpoints, makeEndpoints, type Transport } from './endpoints.js';
+import { type Endpoints, makeEndpoints } from './endpoints.js';
 import { detachedTransport } from './errors.js';
 import type { RestartPolicy } from './restart.js';
 import { type Detached, openRuntime, type Runtime } from './runtime.js';
+import { type Transport, type Ways, waysOf } from './transport.js';
 import { type ClusterNetwork, DENOISER, type WorkerDevice } from './types.js';
 import type { Timeouts } from './watch.js';
 import { WORKER_ENTRY } from './worker-process.js';
@@ -41,7 +42,7 @@ export interface LaunchOptions extends NetworkShards {
   readonly networks?: readonly SideNetwork[];
   /** Index is the rank. */
   readonly devices: readonly WorkerDevice[];
-  /** `ipc`, except on Windows, where it is `tcp`. */
+  /** `auto` where absent: shared memory on Linux, else sockets. */
   readonly transport?: Transport;
   readonly timeouts?: Partial<Timeouts>;
   /** How weights come into memory; `auto` where absent. */
@@ -60,7 +61,7 @@ export interface LaunchOptions extends NetworkShards {
   readonly restart?: RestartPolicy;
   /**
    * Lets the workers outlive this process when it is killed, and takes over those that an earlier one left behind. `close`
-   * ends them as ever. With `ipc` only.
+   * ends them as ever. Not with `tcp`.
    */
   readonly detached?: Detached;
 }
@@ -86,8 +87,6 @@ const checkNetworks = async (options: LaunchOptions): Promise<readonly ClusterNe
   return Promise.all([denoiser, ...networks].map((network) => checkNetwork(network, devices)));
 };
 
-const defaultTransport = (): Transport => (process.platform === 'win32' ? 'tcp' : 'ipc');
-
 /** Where this cluster's sockets are, and whose they may be. */
 interface Place {
   readonly endpoints: Endpoints;
@@ -102,11 +101,12 @@ const detachedPlace = async (
   detached: Detached,
   networks: readonly ClusterNetwork[],
   workerEntry: string,
+  { sockets, sharesMemory }: Ways,
 ): Promise<Place> => {
-  if ((options.transport ?? defaultTransport()) !== 'ipc') throw detachedTransport();
+  if (sockets !== 'ipc') throw detachedTransport();
   const { devices, onNotice } = options;
   const named = networks.map(({ profile, ...network }) => ({ ...network, profile: profile.name }));
-  const identity = { networks: named, devices, workerEntry };
+  const identity = { networks: named, devices, workerEntry, sharesMemory };
   const runtime = await openRuntime(detached, identity, onNotice ?? (() => undefined));
   return { endpoints: runtime.endpoints, privateSockets: true, runtime, leave: async () => runtime.leave() };
 };
@@ -115,13 +115,14 @@ const placeOf = async (
   options: LaunchOptions,
   networks: readonly ClusterNetwork[],
   workerEntry: string,
+  ways: Ways,
 ): Promise<Place> => {
-  if (options.detached) return detachedPlace(options, options.detached, networks, workerEntry);
+  if (options.detached) return detachedPlace(options, options.detached, networks, workerEntry, ways);
   if (options.endpoints) {
     const endpoints = { ...options.endpoints, remove: async () => undefined };
     return { endpoints, privateSockets: false, leave: endpoints.remove };
   }
-  const endpoints = await makeEndpoints(options.transport ?? defaultTransport(), options.devices.length);
+  const endpoints = await makeEndpoints(ways.sockets, options.devices.length);
   return { endpoints, privateSockets: true, leave: endpoints.remove };
 };
 
@@ -137,7 +138,8 @@ const listen = async (place: Place): Promise<ControlServer> => {
 /**
  * Launches the workers of a shard directory. The caller closes the cluster.
  * @throws TandemError `WORKER_START`, `WORKER_DIED`, `WORKER_UNRESPONSIVE`, `WORKER_STALLED`, `WORKER_FAILED` (its cause is the
- *   worker's own error), `SHARD_WORLD_SIZE`, `SHARD_PREPARED`, `SHARD_PROFILE_MISSING`, `ENDPOINT_IN_USE`, `ENDPOINT_TOO_LONG`; with `detached`
+ *   worker's own error), `SHARD_WORLD_SIZE`, `SHARD_PREPARED`, `SHARD_PROFILE_MISSING`, `ENDPOINT_IN_USE`, `ENDPOINT_TOO_LONG`,
+ *   `SHARED_MEMORY_UNAVAILABLE`; with `detached`
  *   also `CLUSTER_IN_USE`, `RUNTIME_DIRECTORY`, `DETACHED_TRANSPORT`. No process is left behind then, but for those that
  *   another coordinator commands
  */
@@ -145,7 +147,9 @@ export const launchCluster = async (options: LaunchOptions): Promise<Cluster> =>
   options.signal?.throwIfAborted();
   const { devices, detached, restart, workerEntry = WORKER_ENTRY } = options;
   const networks = await checkNetworks(options);
-  const place = await placeOf(options, networks, workerEntry);
+  const onNotice = options.onNotice ?? (() => undefined);
+  const ways = waysOf(options.transport ?? 'auto', devices.length, onNotice);
+  const place = await placeOf(options, networks, workerEntry, ways);
   const server = await listen(place);
   const { endpoints, privateSockets, runtime } = place;
   const cluster = new Cluster({
@@ -155,12 +159,13 @@ export const launchCluster = async (options: LaunchOptions): Promise<Cluster> =>
     loader: options.loader ?? 'auto',
     endpoints,
     privateSockets,
+    sharesMemory: ways.sharesMemory,
     control: server.endpoint,
     exchange: endpoints.exchange,
     server,
     workerEntry,
     onProgress: options.onProgress ?? (() => undefined),
-    onNotice: options.onNotice ?? (() => undefined),
+    onNotice,
     ...(restart ? { restart } : {}),
     ...(detached && runtime ? { detached: { runtime, keepWarmMs: detached.keepWarmMs } } : {}),
   });
