@@ -151,6 +151,7 @@ const COORDINATOR = {
   PAGE_CACHE: { means: 'Files cannot be dropped from memory on this system.' },
   PLAIN_FAILED: { means: 'The whole model failed in its own process.' },
   PLAIN_TIMEOUT: { means: 'The whole model took longer than it may.' },
+  TRACE_FILE: { means: 'The trace cannot be written there.' },
 } as const satisfies Record<string, ErrorFacts>;
 
 const SERVER = {

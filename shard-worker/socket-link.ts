@@ -45,11 +45,13 @@ class SocketLane implements Lane {
   }
 
   publish(segment: BoundSegment): number {
-    this.#link.send(segment, this.#place(segment.number));
+    const { sends, receives } = segment.entry;
+    if (sends.length + receives.length > 0) this.#link.send(segment, this.#place(segment.number));
     return sentBytes(segment);
   }
 
   hasArrived({ number, entry, receives }: BoundSegment): boolean {
+    if (receives.length === 0) return true;
     const arrived = this.#link.take(this.#place(number));
     if (arrived === undefined) return false;
     for (const [index, tensor] of receives.entries()) copy(arrived[entry.receives[index]?.name ?? ''], tensor);
@@ -117,6 +119,7 @@ export class SocketLink implements Link {
   #note(incoming: Incoming): void {
     if (incoming.kind === 'failed') throw fromProblem(incoming.problem);
     this.#shared.give(incoming.delivered);
-    this.#arrived.set(keyOf(incoming.place), incoming.tensors);
+    const { place, tensors } = incoming;
+    if (Object.keys(tensors).length > 0) this.#arrived.set(keyOf(place), tensors);
   }
 }

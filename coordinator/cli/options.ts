@@ -101,6 +101,9 @@ export const shardsOption = (): Option =>
 
 export const jsonOption = (): Option => new Option('--json', 'print the result as JSON, alone on standard output');
 
+export const traceOption = (): Option =>
+  new Option('--trace <file>', "write what every rank did when, in Chrome's trace format (ui.perfetto.dev opens it)");
+
 export const verboseOption = (): Option => new Option('--verbose', 'log what happens on standard error, as JSON lines');
 
 /** The options that describe devices without a config file. */

@@ -3,7 +3,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { TandemError } from '../../common/errors.js';
 import type { HostTensor, TensorSpec } from '../../common/tensor.js';
 import { tensorProblems } from '../../shard-worker/inputs.js';
+import { machineTime } from '../../shard-worker/recorder.js';
 import { type Denoiser, type Network, networkFrom } from '../denoiser.js';
+import type { StepTrace } from '../hooks.js';
 import type { Endpoints } from './endpoints.js';
 import { clusterClosed, clusterFailed, differentOutputs, ranksDisagree, restartsExhausted } from './errors.js';
 import { Group, type GroupOptions, type Loss } from './group.js';
@@ -22,6 +24,8 @@ export interface ClusterOptions extends Omit<GroupOptions, 'onIdle' | 'onLost' |
   readonly endpoints: Endpoints;
   /** Absent: the loss of a worker ends the cluster. */
   readonly restart?: RestartPolicy;
+  /** Told what the ranks did in every step. */
+  readonly onStepTrace?: (step: StepTrace) => void;
 }
 
 type Inputs = Readonly<Record<string, HostTensor>>;
@@ -56,6 +60,8 @@ export class Cluster implements Denoiser {
   #lastStep: readonly RankStep[] = [];
   #launching: Launching | undefined;
   #pending: PendingStep | undefined;
+  /** When the step under way began, in µs of the machine's clock. */
+  #begun = 0;
   #ending: Ending | undefined;
   #torndown: Promise<void> | undefined;
 
@@ -179,7 +185,7 @@ export class Cluster implements Denoiser {
     this.#checkStep(microBatches, network);
     return new Promise((resolve, reject) => {
       this.#pending = { microBatches, network, options, resolve, reject };
-      if (this.#state === 'ready') this.#group.step(microBatches, network, options);
+      if (this.#state === 'ready') this.#begin(this.#pending);
     });
   }
 
@@ -237,8 +243,18 @@ export class Cluster implements Denoiser {
     this.#launching?.resolve();
     this.#launching = undefined;
     if (this.#pending === undefined) return;
-    const { microBatches, network, options } = this.#pending;
-    this.#group.step(microBatches, network, options);
+    this.#begin(this.#pending);
+  }
+
+  #begin({ microBatches, network, options }: PendingStep): void {
+    this.#begun = machineTime();
+    this.#group.step(microBatches, network, { trace: this.#options.onStepTrace !== undefined, ...options });
+  }
+
+  #tellTrace(network: string, results: readonly RankStep[]): void {
+    const ranks = results.map(({ rank, trace = [] }) => ({ rank, events: trace }));
+    const duration = machineTime() - this.#begun;
+    this.#options.onStepTrace?.({ group: 'workers', network, start: this.#begun, duration, ranks });
   }
 
   #finishStep(): void {
@@ -247,6 +263,7 @@ export class Cluster implements Denoiser {
     if (pending === undefined || results.length === 0) return;
     this.#pending = undefined;
     this.#losses.stepped();
+    this.#tellTrace(pending.network.name, results);
     if (pending.network.name === DENOISER) this.#lastStep = results.map(({ outputs: _, ...rest }) => rest);
     pending.resolve({ outputs: (results[0]?.outputs ?? []).map((outputs) => ({ ...outputs })), ranks: results });
   }

@@ -6,6 +6,7 @@ import { findProfile } from '../../shard-worker/check.js';
 import type { LoaderChoice } from '../../shard-worker/loader.js';
 import { manifestDigest } from '../../shard-worker/manifest-digest.js';
 import { ControlServer } from '../../shard-worker/transport.js';
+import type { StepTrace } from '../hooks.js';
 import { Cluster } from './cluster.js';
 import { type Endpoints, makeEndpoints } from './endpoints.js';
 import { detachedTransport } from './errors.js';
@@ -51,6 +52,8 @@ export interface LaunchOptions extends NetworkShards {
   readonly onProgress?: (stage: string, done: number, total: number) => void;
   /** Told of what was ignored, such as a stranger's message on the control socket. */
   readonly onNotice?: (message: string) => void;
+  /** Told what the ranks did in every step. */
+  readonly onStepTrace?: (step: StepTrace) => void;
   /** Ends the launch; its reason is thrown. */
   readonly signal?: AbortSignal;
   /** Program of the workers, if not Tandem's own. */
@@ -167,6 +170,7 @@ export const launchCluster = async (options: LaunchOptions): Promise<Cluster> =>
     onProgress: options.onProgress ?? (() => undefined),
     onNotice,
     ...(restart ? { restart } : {}),
+    ...(options.onStepTrace ? { onStepTrace: options.onStepTrace } : {}),
     ...(detached && runtime ? { detached: { runtime, keepWarmMs: detached.keepWarmMs } } : {}),
   });
   await cluster.launched(options.signal);
