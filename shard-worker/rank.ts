@@ -16,7 +16,7 @@ import { type Count, ProgressSum } from './progress-sum.js';
 import type { LoadedNetwork, StepTimes, ToWorker } from './protocol.js';
 import type { TraceEvent } from './recorder.js';
 import type { OwnMemory } from './shared-memory/address.js';
-import { SharedMemoryCarrier } from './shared-memory/carrier.js';
+import { SharedMemoryCarrier } from './shared-memory-carrier.js';
 import { SocketCarrier } from './socket-carrier.js';
 import { ThreadStatus } from './thread-status.js';
 import type { ExchangeInbox } from './transport.js';

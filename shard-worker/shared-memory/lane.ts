@@ -1,6 +1,5 @@
 /** The way of micro-batches through shared memory: places of tensors, and who must have come how far. */
-import type { BoundSegment } from '../bound-program.js';
-import { LANES, type Lane, sentBytes } from '../link.js';
+import { type BoundSegment, LANES, type Lane, sentBytes } from '../link.js';
 import type { Block } from './block.js';
 import { COUNT_BITS, type Network, type Place, type RankLayout, type Wait } from './layout.js';
 

@@ -1,9 +1,9 @@
 /** An exchange through shared memory in the main thread, which has little to do: the compute threads need no one between them. */
-import { TandemError } from '../../common/errors.js';
-import type { Carrier, PeersOrder } from '../carrier.js';
-import type { ComputePool } from '../compute-pool.js';
-import type { JoinedProgram } from '../program.js';
-import type { ThreadStatus } from '../thread-status.js';
+import { TandemError } from '../common/errors.js';
+import type { Carrier, PeersOrder } from './carrier.js';
+import type { ComputePool } from './compute-pool.js';
+import type { JoinedProgram } from './program.js';
+import type { ThreadStatus } from './thread-status.js';
 
 export interface SharedMemoryCarrierOptions {
   readonly rank: number;
