@@ -88,6 +88,7 @@ const WORKER = {
   SEGMENT_MISSING: { means: 'A segment was to run that was not opened.' },
   SEGMENT_OUTPUT: { means: 'A segment did not make what it is to send.' },
   SEGMENT_RUN: { means: 'ONNX Runtime failed in a segment; its own words are in the message.' },
+  SHARED_MEMORY: { means: 'Shared memory between ranks could not be made, or is not the one expected.' },
   STEP_ABANDONED: { means: 'A step was given up, as another rank failed.', retry: true },
   STEP_OUTPUTS: { means: 'An output of the model has another size than the manifest says.' },
   WORKER_ARGUMENTS: { means: 'A worker was started with arguments that it does not know.' },
@@ -105,9 +106,10 @@ const CLUSTER = {
   CLUSTER_IN_USE: { means: "Another coordinator runs this config's workers." },
   CLUSTER_NETWORK: { means: 'The workers do not run a network of this name.' },
   CLUSTER_RESTARTS: { means: 'A worker was lost more often than it may be started again.' },
-  DETACHED_TRANSPORT: { means: 'Workers that outlive their coordinator need the transport ipc.' },
+  DETACHED_TRANSPORT: { means: 'Workers that outlive their coordinator are found by socket files, which tcp has not.' },
   RANKS_DISAGREE: { means: 'Ranks ended a step with different bits, twice.', status: 503, retry: true },
   RUNTIME_DIRECTORY: { means: 'The folder in which workers are found again is not safe to use.' },
+  SHARED_MEMORY_UNAVAILABLE: { means: 'wire.transport asks for shared memory, which this machine has not.' },
   STEP_INPUTS: { means: 'A step was given other inputs than the network has.' },
   WORKER_START: { means: "A worker's process did not start, or not in time.", retry: true },
   WORKER_DIED: { means: "A worker's process ended.", retry: true },
@@ -153,6 +155,7 @@ const COORDINATOR = {
   PAGE_CACHE: { means: 'Files cannot be dropped from memory on this system.' },
   PLAIN_FAILED: { means: 'The whole model failed in its own process.' },
   PLAIN_TIMEOUT: { means: 'The whole model took longer than it may.' },
+  TRACE_FILE: { means: 'The trace cannot be written there.' },
 } as const satisfies Record<string, ErrorFacts>;
 
 const SERVER = {

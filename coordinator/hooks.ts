@@ -1,5 +1,17 @@
 /** How long-running functions tell their caller what they do, and how the caller stops them. */
 import { TandemError } from '../common/errors.js';
+import type { TraceEvent } from '../shard-worker/recorder.js';
+
+/** What the ranks did in a step; times in µs of the machine's clock. */
+export interface StepTrace {
+  /** Which workers, where there are several groups. */
+  readonly group: string;
+  readonly network: string;
+  /** As the coordinator saw it. */
+  readonly start: number;
+  readonly duration: number;
+  readonly ranks: readonly { readonly rank: number; readonly events: readonly TraceEvent[] }[];
+}
 
 export interface Hooks {
   /** `done` of `total` in the stage's own unit (bytes, segments, steps). */
@@ -8,6 +20,8 @@ export interface Hooks {
   readonly onNotice?: (message: string) => void;
   /** Stops the work within one step; its reason is thrown. */
   readonly signal?: AbortSignal;
+  /** Told what the ranks did in every step, which costs a little of each. */
+  readonly onStepTrace?: (step: StepTrace) => void;
 }
 
 export const cancelled = (): TandemError => new TandemError('CANCELLED', 'Cancelled.');

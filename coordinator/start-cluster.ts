@@ -63,10 +63,11 @@ export interface StartedCluster {
   readonly loadMs: number;
 }
 
-const hooksOf = ({ onProgress, onNotice, signal }: Hooks): Hooks => ({
+const hooksOf = ({ onProgress, onNotice, signal, onStepTrace }: Hooks): Hooks => ({
   ...(onProgress ? { onProgress } : {}),
   ...(onNotice ? { onNotice } : {}),
   ...(signal ? { signal } : {}),
+  ...(onStepTrace ? { onStepTrace } : {}),
 });
 
 /**

@@ -5,6 +5,8 @@ import type { HostTensor, TensorSpec } from '../common/tensor.js';
 import type { OptimisedFor, SegmentEntry } from '../partition/write/manifest.js';
 import type { Place } from './exchange.js';
 import type { Problem } from './protocol.js';
+import type { TraceEvent } from './recorder.js';
+import type { SharedMemoryOptions } from './shared-memory/link.js';
 
 export type Tensors = Readonly<Record<string, HostTensor>>;
 
@@ -26,7 +28,9 @@ export interface OpenTask {
 export interface ConnectTask {
   /** Of `ThreadStatus`. */
   readonly status: SharedArrayBuffer;
-  readonly link: { readonly kind: 'sockets'; readonly port: MessagePort };
+  readonly link:
+    | { readonly kind: 'sockets'; readonly port: MessagePort }
+    | ({ readonly kind: 'shared-memory' } & SharedMemoryOptions);
 }
 
 /** Runs a network once for each micro-batch, with the peers. */
@@ -39,6 +43,8 @@ export interface StepTask {
   readonly microBatches: readonly Tensors[];
   readonly inputs: readonly TensorSpec[];
   readonly outputs: readonly string[];
+  /** Whether to tell what went on when. */
+  readonly trace: boolean;
 }
 
 export interface StepDone {
@@ -48,6 +54,8 @@ export interface StepDone {
   /** In which nothing was computed. */
   readonly exchangeMs: number;
   readonly sentBytes: number;
+  /** Where asked for. */
+  readonly trace?: readonly TraceEvent[];
 }
 
 /** What the compute thread answers: errors lose their class and code between threads, so they cross as data. */

@@ -14,6 +14,7 @@ import { proveOnDevice } from './device-proof.js';
 import type { Link } from './link.js';
 import { toProblem } from './problem.js';
 import { checkSession } from './segment-check.js';
+import { SharedMemoryLink } from './shared-memory/link.js';
 import { SocketLink } from './socket-link.js';
 import { type BoundLane, runStep } from './step-loop.js';
 import { ThreadStatus } from './thread-status.js';
@@ -64,13 +65,16 @@ const openSegment = async (task: OpenTask): Promise<void> => {
   segments.set(index, { session, entry });
 };
 
+const linkOf = (link: ConnectTask['link'], status: ThreadStatus): Link =>
+  link.kind === 'sockets' ? new SocketLink(link.port, status) : new SharedMemoryLink(link, status);
+
 /** Gives the thread its way to the peers. What was tied to the way before is tied anew by the next step. */
 export const connect = ({ status, link }: ConnectTask): Promise<Answer<undefined>> =>
   answer('EXCHANGE_CONNECT', async () => {
     connection?.link.close();
     bound.clear();
     const own = new ThreadStatus(status);
-    connection = { status: own, link: new SocketLink(link.port, own) };
+    connection = { status: own, link: linkOf(link, own) };
     return undefined;
   });
 

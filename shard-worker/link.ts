@@ -49,6 +49,8 @@ export interface Lane {
 export interface Link {
   /** Index is below `LANES`. @param network number of the first segment of a network in the rank's program */
   lane(index: number, network: number): Lane;
+  /** Before lanes look what is there: `wait` ends at once where something came after this. */
+  look(): void;
   /** Sleeps until a lane may have something new, or for a moment. @throws TandemError where waiting has no use any more */
   wait(): void;
   close(): void;

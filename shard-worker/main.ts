@@ -4,7 +4,8 @@
  *
  *     node main.js --rank 0 --control ipc:///dir/control.sock --exchange ipc:///dir/rank-0.sock
  *
- * and, for a worker that waits for the next coordinator when this one is gone, with `--detached /dir --keep-warm-ms 600000`.
+ * with `--shared-memory` where it is to exchange through that and, for a worker that waits for the next coordinator when this one is
+ * gone, with `--detached /dir --keep-warm-ms 600000`.
  */
 import { parseArgs } from 'node:util';
 import { TandemError } from '../common/errors.js';
@@ -13,10 +14,11 @@ import { endNow, endWithCoordinator, Patience } from './lifetime.js';
 import { MemoryWatch } from './memory.js';
 import { assign } from './part.js';
 import { type FromWorker, PROTOCOL_VERSION, type ToWorker, WORKER_ID_VARIABLE } from './protocol.js';
-import { type LoadOrder, type LoadResult, Rank, type ResetOrder, type StepOrder } from './rank.js';
+import { type ExchangeWays, type LoadOrder, type LoadResult, Rank, type ResetOrder, type StepOrder } from './rank.js';
 import { readToken } from './registry.js';
 import { scrub } from './scrub.js';
 import { SealBreaker } from './seal.js';
+import { ownMemory } from './shared-memory/address.js';
 import { ControlClient, ExchangeInbox } from './transport.js';
 import { decodeToWorker, encodeMessage, toProblem } from './wire.js';
 
@@ -28,6 +30,7 @@ interface Arguments {
   readonly rank: number;
   readonly control: string;
   readonly exchange: string;
+  readonly sharesMemory: boolean;
   /** Where there is one, the worker outlives its coordinator. */
   readonly detached?: { readonly directory: string; readonly keepWarmMs: number };
 }
@@ -35,7 +38,14 @@ interface Arguments {
 const readArguments = (): Arguments => {
   const text = { type: 'string' } as const;
   const { values } = parseArgs({
-    options: { rank: text, control: text, exchange: text, detached: text, 'keep-warm-ms': text },
+    options: {
+      rank: text,
+      control: text,
+      exchange: text,
+      'shared-memory': { type: 'boolean' },
+      detached: text,
+      'keep-warm-ms': text,
+    },
   });
   const { rank, control, exchange, detached: directory } = values;
   if (rank === undefined || !/^\d+$/.test(rank) || control === undefined || exchange === undefined) {
@@ -49,6 +59,7 @@ const readArguments = (): Arguments => {
     rank: Number(rank),
     control,
     exchange,
+    sharesMemory: values['shared-memory'] ?? false,
     ...(directory === undefined ? {} : { detached: { directory, keepWarmMs } }),
   };
 };
@@ -64,7 +75,7 @@ type Attach = Extract<ToWorker, { kind: 'attach' }>;
 class Worker {
   readonly #control: ControlClient;
   readonly #rank: Rank;
-  readonly #exchangeEndpoint: string;
+  readonly #ways: ExchangeWays;
   readonly #detachment: Detachment | undefined;
   readonly #memory = new MemoryWatch();
   #loaded: (LoadResult & { readonly load_ms: number }) | undefined;
@@ -74,11 +85,11 @@ class Worker {
   #resets: Promise<void> = Promise.resolve();
   #lastProgress = 0;
 
-  constructor(rank: number, control: ControlClient, inbox: ExchangeInbox, detachment?: Detachment) {
+  constructor(rank: number, control: ControlClient, ways: ExchangeWays, detachment?: Detachment) {
     this.#control = control;
     this.#detachment = detachment;
-    this.#exchangeEndpoint = inbox.endpoint;
-    this.#rank = new Rank(rank, inbox, (phase, done, total) => this.#report(phase, done, total));
+    this.#ways = ways;
+    this.#rank = new Rank(rank, ways, (phase, done, total) => this.#report(phase, done, total));
   }
 
   /** Answers the coordinator until it says `shutdown`. */
@@ -92,13 +103,15 @@ class Worker {
   }
 
   #hello(): Extract<FromWorker, { kind: 'hello' }> {
+    const { inbox, memory } = this.#ways;
     return {
       kind: 'hello',
       rank: this.#rank.rank,
       pid: process.pid,
       protocol_version: PROTOCOL_VERSION,
-      exchange_endpoint: this.#exchangeEndpoint,
+      exchange_endpoint: inbox.endpoint,
       ...(this.#detachment ? { challenge: this.#detachment.orders.challenge } : {}),
+      ...(memory ? { exchange_memory: memory.address } : {}),
     };
   }
 
@@ -196,7 +209,7 @@ class Worker {
 
   async #step(order: StepOrder): Promise<void> {
     this.#lastStep = Math.max(this.#lastStep, order.id);
-    const { outputs, outputs_sha256, times } = await this.#rank.step(order);
+    const { outputs, outputs_sha256, times, trace } = await this.#rank.step(order);
     this.#steps += 1;
     const memory = this.#memory.sample();
     this.#say({
@@ -205,6 +218,7 @@ class Worker {
       ...(order.want_outputs ? { outputs: outputs.map((tensors) => ({ ...tensors })) } : {}),
       outputs_sha256,
       times,
+      ...(trace ? { trace: [...trace] } : {}),
       memory,
     });
   }
@@ -263,7 +277,8 @@ const start = async (): Promise<void> => {
   const detachment = lifeline(given);
   const inbox = await ExchangeInbox.listen(given.exchange);
   const id = process.env[WORKER_ID_VARIABLE] ?? String(given.rank);
-  await new Worker(given.rank, new ControlClient(given.control, id), inbox, detachment).serve();
+  const ways = { inbox, ...(given.sharesMemory ? { memory: ownMemory() } : {}) };
+  await new Worker(given.rank, new ControlClient(given.control, id), ways, detachment).serve();
 };
 
 start().catch((error: unknown) => {

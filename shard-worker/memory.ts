@@ -8,13 +8,14 @@ const statusBytes = (status: string, field: string): number => {
 };
 
 /**
- * Bytes that are resident or swapped out and belong to this process alone. On Linux, mapped files (weights) are left out:
- * `RssAnon` and `VmSwap` of proc(5). Elsewhere the whole resident set, which is an upper bound.
+ * Bytes that are resident or swapped out and belong to this process, with what it exchanges through shared memory, of its peers' too
+ * as far as it has read that. On Linux, mapped files (weights) are left out: `RssAnon`, `RssShmem` and `VmSwap` of proc(5).
+ * Elsewhere the whole resident set, which is an upper bound.
  */
 export const privateBytes = (): number => {
   if (process.platform !== 'linux') return process.memoryUsage.rss();
   const status = readFileSync('/proc/self/status', 'utf8');
-  return statusBytes(status, 'RssAnon') + statusBytes(status, 'VmSwap');
+  return ['RssAnon', 'RssShmem', 'VmSwap'].reduce((sum, field) => sum + statusBytes(status, field), 0);
 };
 
 /** Resident pages of mapped files: programs and libraries, and the weights. 0 where only Linux says it. */

@@ -26,6 +26,7 @@
  */
 import { z } from 'zod';
 import { DTYPES, type DType, type HostTensor } from '../common/tensor.js';
+import { ACTIVITIES, type TraceEvent } from './recorder.js';
 
 export const PROTOCOL_VERSION = 4;
 
@@ -59,7 +60,6 @@ const stepTimes = z.object({
   sent_bytes: z.number(),
 });
 
-const provider = z.enum(['cpu', 'cuda', 'webgpu', 'dml', 'coreml']);
 const count = z.number().int().nonnegative();
 /** Timers count in 31 bits; a longer time would be over at once. */
 const milliseconds = z
@@ -68,6 +68,15 @@ const milliseconds = z
   .positive()
   .max(2 ** 31 - 1);
 
+const traceEvent: z.ZodType<TraceEvent> = z.object({
+  activity: z.enum(ACTIVITIES),
+  lane: count.exactOptional(),
+  segment: count.exactOptional(),
+  start: z.number(),
+  duration: z.number(),
+});
+
+const provider = z.enum(['cpu', 'cuda', 'webgpu', 'dml', 'coreml']);
 /** A network as a worker has it: what tells it from any other. */
 const loadedNetwork = z.object({
   name: z.string(),
@@ -114,6 +123,8 @@ export const toWorker = z.discriminatedUnion('kind', [
     loader: z.enum(['auto', 'mmap', 'read']).optional(),
     /** Where each rank's exchange socket listens; index is the rank. */
     peers: z.array(z.string()),
+    /** Where each rank's shared memory is, if they exchange through that instead; index is the rank. */
+    memories: z.array(z.string()).optional(),
     /** How long a rank waits for a peer's tensors before it reports that the peer is stuck. */
     exchange_timeout_ms: milliseconds,
     /** Tensors of this step and earlier ones are leftovers of an abandoned step, and are dropped. 0 where absent. */
@@ -125,6 +136,7 @@ export const toWorker = z.discriminatedUnion('kind', [
     generation: count,
     /** As in `load`. */
     peers: z.array(z.string()),
+    memories: z.array(z.string()).optional(),
     exchange_timeout_ms: milliseconds,
     after_step: count,
   }),
@@ -149,6 +161,8 @@ export const toWorker = z.discriminatedUnion('kind', [
     micro_batches: z.array(tensors).min(1),
     /** Whether to send the outputs back (one rank suffices) or only their digest. */
     want_outputs: z.boolean(),
+    /** Whether to tell what went on when. */
+    trace: z.boolean().optional(),
   }),
   z.object({ kind: z.literal('ping'), id: z.number().int() }),
   z.object({ kind: z.literal('shutdown') }),
@@ -164,6 +178,8 @@ export const fromWorker = z.discriminatedUnion('kind', [
     exchange_endpoint: z.string(),
     /** What the coordinator's seal must answer; a worker that ends with its coordinator has none. */
     challenge: z.string().optional(),
+    /** Where its shared memory is, if it was started with some. */
+    exchange_memory: z.string().optional(),
     /** The rest is there in answer to `attach`. */
     session: z.string().optional(),
     /** Absent while nothing is loaded. */
@@ -188,6 +204,8 @@ export const fromWorker = z.discriminatedUnion('kind', [
     /** sha256 of all outputs' bytes, in the manifest's order: equal on all ranks, or the ranks have drifted apart. */
     outputs_sha256: z.string(),
     times: stepTimes,
+    /** Where asked for. */
+    trace: z.array(traceEvent).optional(),
     memory,
   }),
   z.object({

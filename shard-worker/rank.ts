@@ -14,6 +14,9 @@ import { assign, type LoadOrder, openPart, type Part, partBytes } from './part.j
 import type { JoinedProgram } from './program.js';
 import { type Count, ProgressSum } from './progress-sum.js';
 import type { LoadedNetwork, StepTimes, ToWorker } from './protocol.js';
+import type { TraceEvent } from './recorder.js';
+import type { OwnMemory } from './shared-memory/address.js';
+import { SharedMemoryCarrier } from './shared-memory-carrier.js';
 import { SocketCarrier } from './socket-carrier.js';
 import { ThreadStatus } from './thread-status.js';
 import type { ExchangeInbox } from './transport.js';
@@ -28,6 +31,7 @@ export interface StepResult {
   readonly outputs: readonly Tensors[];
   readonly outputs_sha256: string;
   readonly times: StepTimes;
+  readonly trace?: readonly TraceEvent[];
 }
 
 /** What was loaded. */
@@ -40,6 +44,11 @@ export interface LoadResult {
 interface OpenablePart {
   readonly part: Part;
   opening: Promise<void> | undefined;
+}
+
+export interface ExchangeWays {
+  readonly inbox: ExchangeInbox;
+  readonly memory?: OwnMemory;
 }
 
 /** The way to the peers, once everything is loaded. */
@@ -63,6 +72,7 @@ export class Rank {
   readonly rank: number;
   readonly #compute = new ComputePool();
   readonly #inbox: ExchangeInbox;
+  readonly #memory: OwnMemory | undefined;
   readonly #onProgress: OnProgress;
   #order: LoadOrder | undefined;
   #parts: ReadonlyMap<string, OpenablePart> = new Map();
@@ -73,9 +83,11 @@ export class Rank {
   /** Settles when the step under way has ended, in whatever way. */
   #running: Promise<unknown> | undefined;
 
-  constructor(rank: number, inbox: ExchangeInbox, onProgress: OnProgress) {
+  /** @param ways over which this rank can exchange with its peers */
+  constructor(rank: number, { inbox, memory }: ExchangeWays, onProgress: OnProgress) {
     this.rank = rank;
     this.#inbox = inbox;
+    this.#memory = memory;
     this.#onProgress = onProgress;
   }
 
@@ -151,7 +163,7 @@ export class Rank {
     status.setAbandoned(true);
     carrier.abandon(order.after_step);
     await this.#running;
-    await carrier.connect(order.peers, order.exchange_timeout_ms);
+    await carrier.connect(order);
     status.setAbandoned(false);
   }
 
@@ -165,15 +177,17 @@ export class Rank {
   /** Connects the compute thread to the peers for the first time. */
   async #connect(order: LoadOrder, program: JoinedProgram): Promise<void> {
     const status = ThreadStatus.forRanks(order.peers.length);
-    const carrier = new SocketCarrier({
-      rank: this.rank,
-      profile: program,
-      inbox: this.#inbox,
-      compute: this.#compute,
-      status,
-      afterStep: order.after_step ?? 0,
-    });
-    await carrier.connect(order.peers, order.exchange_timeout_ms);
+    const common = { rank: this.rank, compute: this.#compute, status };
+    const carrier =
+      this.#memory !== undefined && order.memories !== undefined
+        ? new SharedMemoryCarrier({ ...common, fd: this.#memory.fd, program })
+        : new SocketCarrier({
+            ...common,
+            profile: program,
+            inbox: this.#inbox,
+            afterStep: order.after_step ?? 0,
+          });
+    await carrier.connect(order);
     this.#connected = { carrier, status };
   }
 
@@ -242,13 +256,14 @@ export class Rank {
 
   async #run(order: StepOrder, { profile, segments, first }: Part, { carrier }: Connected): Promise<StepResult> {
     const start = performance.now();
-    const { outputs, computeMs, exchangeMs, sentBytes } = await this.#compute.step({
+    const { outputs, computeMs, exchangeMs, sentBytes, trace } = await this.#compute.step({
       id: order.id,
       first,
       count: segments.length,
       microBatches: order.micro_batches,
       inputs: profile.inputs,
       outputs: profile.outputs.map(({ name }) => name),
+      trace: order.trace ?? false,
     });
     carrier.stepEnded();
     for (const tensors of outputs) this.#checkOutputs(profile, tensors);
@@ -258,7 +273,7 @@ export class Rank {
       exchange_ms: exchangeMs,
       sent_bytes: sentBytes,
     };
-    return { outputs, outputs_sha256: digestOf(profile.outputs, outputs), times };
+    return { outputs, outputs_sha256: digestOf(profile.outputs, outputs), times, ...(trace && { trace }) };
   }
 
   #checkOutputs(profile: Profile, outputs: Tensors): void {

@@ -2,7 +2,7 @@
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import type { HostTensor } from '../common/tensor.js';
 import { BufferPool, sharedBuffer } from './buffers.js';
-import type { Carrier } from './carrier.js';
+import type { Carrier, PeersOrder } from './carrier.js';
 import type { ComputePool } from './compute-pool.js';
 import type { Incoming, Outgoing, Tensors } from './compute-protocol.js';
 import { Exchange, type ExchangeOptions } from './exchange.js';
@@ -30,7 +30,7 @@ export class SocketCarrier implements Carrier {
     return this.#options.status.isWaiting ? (this.#exchange?.awaiting ?? []) : [];
   }
 
-  async connect(peers: readonly string[], timeoutMs: number): Promise<void> {
+  async connect({ peers, exchange_timeout_ms: timeoutMs }: PeersOrder): Promise<void> {
     const { compute, status } = this.#options;
     const exchange = this.#exchangeWith(peers, timeoutMs);
     // What is still on its way through the old one belongs to a step that is over.

@@ -45,11 +45,13 @@ class SocketLane implements Lane {
   }
 
   publish(segment: BoundSegment): number {
-    this.#link.send(segment, this.#place(segment.number));
+    const { sends, receives } = segment.entry;
+    if (sends.length + receives.length > 0) this.#link.send(segment, this.#place(segment.number));
     return sentBytes(segment);
   }
 
   hasArrived({ number, entry, receives }: BoundSegment): boolean {
+    if (receives.length === 0) return true;
     const arrived = this.#link.take(this.#place(number));
     if (arrived === undefined) return false;
     for (const [index, tensor] of receives.entries()) copy(arrived[entry.receives[index]?.name ?? ''], tensor);
@@ -91,7 +93,6 @@ export class SocketLink implements Link {
 
   /** What has arrived after a segment, once all of it has. */
   take(place: Place): Tensors | undefined {
-    this.#read();
     const key = keyOf(place);
     const arrived = this.#arrived.get(key);
     this.#arrived.delete(key);
@@ -108,8 +109,8 @@ export class SocketLink implements Link {
     this.#port.close();
   }
 
-  #read(): void {
-    // Before the port: what comes after this look rings again.
+  look(): void {
+    // Before the port is read: what comes after that rings again.
     this.#rings = this.#status.rings;
     for (let next = receiveMessageOnPort(this.#port); next !== undefined; next = receiveMessageOnPort(this.#port))
       this.#note(next.message as Incoming);
@@ -118,6 +119,7 @@ export class SocketLink implements Link {
   #note(incoming: Incoming): void {
     if (incoming.kind === 'failed') throw fromProblem(incoming.problem);
     this.#shared.give(incoming.delivered);
-    this.#arrived.set(keyOf(incoming.place), incoming.tensors);
+    const { place, tensors } = incoming;
+    if (Object.keys(tensors).length > 0) this.#arrived.set(keyOf(place), tensors);
   }
 }

@@ -32,8 +32,10 @@ const PUBLIC: readonly string[] = [
   'shard-worker/processes.ts',
   'shard-worker/progress-sum.ts',
   'shard-worker/protocol.ts',
+  'shard-worker/recorder.ts',
   'shard-worker/registry.ts',
   'shard-worker/seal.ts',
+  'shard-worker/shared-memory/system.ts',
   'shard-worker/transport.ts',
   'shard-worker/wire.ts',
   'coordinator/bench/bench.ts',
@@ -44,6 +46,7 @@ const PUBLIC: readonly string[] = [
   'coordinator/bench/step-chart.ts',
   'coordinator/bench/verdict.ts',
   'coordinator/cli/run.ts',
+  'coordinator/cluster/transport.ts',
   'coordinator/config/bytes.ts',
   'coordinator/config/calibration-file.ts',
   'coordinator/config/measured-rates.ts',
@@ -67,6 +70,7 @@ const PUBLIC: readonly string[] = [
   'coordinator/shards/prepare.ts',
   'coordinator/shards/request.ts',
   'coordinator/start-cluster.ts',
+  'coordinator/trace.ts',
   'coordinator/verify/random-inputs.ts',
   'coordinator/verify/verify.ts',
 ];
@@ -75,6 +79,7 @@ const PUBLIC: readonly string[] = [
 const SEAMS: Readonly<Record<string, string>> = {
   'onnxruntime-node': 'common/onnxruntime.ts',
   zeromq: 'shard-worker/transport.ts',
+  koffi: 'shard-worker/shared-memory/system.ts',
   '@bufbuild': 'partition/onnx/',
 };
 

@@ -5,7 +5,7 @@ import type { PlanReport } from '../../partition/index.js';
 import type { StepTimes } from '../../shard-worker/protocol.js';
 import type { ClusterConfig, ClusterSettings, DeviceConfig } from '../config/index.js';
 import { reportWorkers, type WorkerReport } from '../generate/generate.js';
-import type { Hooks } from '../hooks.js';
+import type { Hooks, StepTrace } from '../hooks.js';
 import { openPlainModel } from '../plain/index.js';
 import type { PreparedShards } from '../shards/prepare.js';
 import type { OpenedModel } from '../shards/request.js';
@@ -70,7 +70,9 @@ export const openCluster = async (
   seed: number,
   hooks: Hooks,
 ): Promise<Contestant> => {
-  const { cluster, loadMs } = await startCluster(ready, run, hooks);
+  const { onStepTrace } = hooks;
+  const told = onStepTrace && { onStepTrace: (step: StepTrace) => onStepTrace({ ...step, group: run.name }) };
+  const { cluster, loadMs } = await startCluster(ready, run, { ...hooks, ...told });
   const microBatches = inputsOf(cluster.inputs, run, seed);
   return {
     name: run.name,

@@ -1,6 +1,7 @@
 /** What every command gets: its way to speak (results, progress, log) and the signal that stops it. */
 import { type Logger, pino } from 'pino';
 import type { Hooks } from '../hooks.js';
+import { Trace } from '../trace.js';
 import type { Progress } from './progress.js';
 import { progressOn } from './progress-stream.js';
 
@@ -17,9 +18,11 @@ export interface ProcessContext {
 export interface CommonOptions {
   readonly json?: boolean;
   readonly verbose?: boolean;
+  /** File for what the ranks did when; commands that step have it. */
+  readonly trace?: string;
 }
 
-export interface CommandContext extends Required<Hooks> {
+export interface CommandContext extends Required<Omit<Hooks, 'onStepTrace'>>, Pick<Hooks, 'onStepTrace'> {
   readonly log: Logger;
   readonly progress: Progress;
   readonly setStatus: (status: number) => void;
@@ -40,6 +43,7 @@ export const withContext = async <T>(
 ): Promise<T> => {
   const log = createLog(options.verbose === true);
   const progress = await progressOn(process.stderr);
+  const trace = options.trace === undefined ? undefined : new Trace(options.trace);
   const context: CommandContext = {
     log,
     progress,
@@ -50,6 +54,7 @@ export const withContext = async <T>(
       log.trace({ stage, done, total }, 'progress');
     },
     onNotice: (notice) => progress.line(notice),
+    ...(trace ? { onStepTrace: trace.add } : {}),
     print: (result, text) => {
       progress.stop();
       writeOut(options.json ? JSON.stringify(result, null, 2) : text());
@@ -61,6 +66,7 @@ export const withContext = async <T>(
     return await work(context);
   } finally {
     progress.stop();
+    await trace?.write();
     log.debug({ ms: Math.round(performance.now() - start) }, 'ended');
   }
 };

@@ -12,7 +12,6 @@ import {
   defaultCalibrationFile,
   defaultShardsDirectory,
   defaultThreads,
-  defaultTransport,
   readUncalibratedConfig,
 } from '../config/index.js';
 import { withCalibration } from '../config/measured-rates.js';
@@ -102,6 +101,9 @@ export const shardsOption = (): Option =>
 
 export const jsonOption = (): Option => new Option('--json', 'print the result as JSON, alone on standard output');
 
+export const traceOption = (): Option =>
+  new Option('--trace <file>', "write what every rank did when, in Chrome's trace format (ui.perfetto.dev opens it)");
+
 export const verboseOption = (): Option => new Option('--verbose', 'log what happens on standard error, as JSON lines');
 
 /** The options that describe devices without a config file. */
@@ -134,7 +136,7 @@ export const uniformCluster = (
   options: Pick<DeviceOptions, 'provider' | 'threads' | 'wireDtype' | 'quantize' | 'split' | 'shards'>,
 ): ClusterSettings => ({
   devices: uniformDevices(worldSize, options.provider, options.threads),
-  wire: { dtype: options.wireDtype, transport: defaultTransport() },
+  wire: { dtype: options.wireDtype, transport: 'auto' },
   quantize: options.quantize,
   shards: options.shards === undefined ? defaultShardsDirectory() : resolve(options.shards),
   split: options.split,

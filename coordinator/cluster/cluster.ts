@@ -3,7 +3,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { TandemError } from '../../common/errors.js';
 import type { HostTensor, TensorSpec } from '../../common/tensor.js';
 import { tensorProblems } from '../../shard-worker/inputs.js';
+import { machineTime } from '../../shard-worker/recorder.js';
 import { type Denoiser, type Network, networkFrom } from '../denoiser.js';
+import type { StepTrace } from '../hooks.js';
 import type { Endpoints } from './endpoints.js';
 import {
   clusterClosed,
@@ -32,6 +34,8 @@ export interface ClusterOptions extends Omit<GroupOptions, 'onIdle' | 'onLost' |
   readonly restart?: RestartPolicy;
   /** Makes damaged shards anew: they are derived data. Absent: damage is a loss like any other. */
   readonly repair?: (signal: AbortSignal) => Promise<void>;
+  /** Told what the ranks did in every step. */
+  readonly onStepTrace?: (step: StepTrace) => void;
 }
 
 type Inputs = Readonly<Record<string, HostTensor>>;
@@ -66,6 +70,8 @@ export class Cluster implements Denoiser {
   #lastStep: readonly RankStep[] = [];
   #launching: Launching | undefined;
   #pending: PendingStep | undefined;
+  /** When the step under way began, in µs of the machine's clock. */
+  #begun = 0;
   #ending: Ending | undefined;
   #torndown: Promise<void> | undefined;
   /** Whether all workers are to be replaced, and what must be done before; the loss of one is no news then. */
@@ -195,7 +201,7 @@ export class Cluster implements Denoiser {
     this.#checkStep(microBatches, network);
     return new Promise((resolve, reject) => {
       this.#pending = { microBatches, network, options, resolve, reject };
-      if (this.#state === 'ready') this.#group.step(microBatches, network, options);
+      if (this.#state === 'ready') this.#begin(this.#pending);
     });
   }
 
@@ -253,8 +259,18 @@ export class Cluster implements Denoiser {
     this.#launching?.resolve();
     this.#launching = undefined;
     if (this.#pending === undefined) return;
-    const { microBatches, network, options } = this.#pending;
-    this.#group.step(microBatches, network, options);
+    this.#begin(this.#pending);
+  }
+
+  #begin({ microBatches, network, options }: PendingStep): void {
+    this.#begun = machineTime();
+    this.#group.step(microBatches, network, { trace: this.#options.onStepTrace !== undefined, ...options });
+  }
+
+  #tellTrace(network: string, results: readonly RankStep[]): void {
+    const ranks = results.map(({ rank, trace = [] }) => ({ rank, events: trace }));
+    const duration = machineTime() - this.#begun;
+    this.#options.onStepTrace?.({ group: 'workers', network, start: this.#begun, duration, ranks });
   }
 
   #finishStep(): void {
@@ -264,6 +280,7 @@ export class Cluster implements Denoiser {
     this.#pending = undefined;
     this.#repaired = false;
     this.#losses.stepped();
+    this.#tellTrace(pending.network.name, results);
     if (pending.network.name === DENOISER) this.#lastStep = results.map(({ outputs: _, ...rest }) => rest);
     pending.resolve({ outputs: (results[0]?.outputs ?? []).map((outputs) => ({ ...outputs })), ranks: results });
   }

@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { makePrivate } from '../../shard-worker/private-files.js';
 
-export type Transport = 'ipc' | 'tcp';
+/** Over which sockets. */
+export type Sockets = 'ipc' | 'tcp';
 
 export interface Endpoints {
   readonly control: string;
@@ -45,13 +46,13 @@ const tcpEndpoints = (worldSize: number): Endpoints => ({
 });
 
 /** Fresh endpoints for a control socket and `worldSize` exchange sockets. */
-export const makeEndpoints = async (transport: Transport, worldSize: number): Promise<Endpoints> => {
-  switch (transport) {
+export const makeEndpoints = async (sockets: Sockets, worldSize: number): Promise<Endpoints> => {
+  switch (sockets) {
     case 'ipc':
       return ipcEndpoints(worldSize);
     case 'tcp':
       return tcpEndpoints(worldSize);
     default:
-      return transport satisfies never;
+      return sockets satisfies never;
   }
 };

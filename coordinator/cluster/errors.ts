@@ -124,7 +124,14 @@ export const clusterInUse = (directory: string, pid: number | undefined): Tandem
 export const detachedTransport = (): TandemError =>
   new TandemError(
     'DETACHED_TRANSPORT',
-    'Workers that outlive their coordinator are found again by their socket files: expected transport "ipc", found "tcp"; set workers.keep_warm_s to 0 for tcp.',
+    'Workers that outlive their coordinator are found again by their socket files, which "tcp" has not; choose another transport, or set workers.keep_warm_s to 0 for tcp.',
+  );
+
+/** @param why as a clause */
+export const sharedMemoryUnavailable = (why: string): TandemError =>
+  new TandemError(
+    'SHARED_MEMORY_UNAVAILABLE',
+    `Expected shared memory between workers, as wire.transport asks for; ${why}. Use "auto", "ipc" or "tcp" here.`,
   );
 
 export const clusterClosed = (): TandemError =>

@@ -119,12 +119,13 @@ export class Group {
     this.#steps += 1;
     this.#results = [];
     const { name, members } = network;
+    const { trace = false } = options;
     const micro_batches = microBatches.map((inputs) => ({ ...inputs }));
     for (const member of this.#members.filter(({ rank }) => members.includes(rank))) {
       const want_outputs = member.rank === members[0] || options.outputs === 'all';
       this.#event(member, { kind: 'step_sent', step: this.#steps });
       member.health = { ...member.health, progressAt: performance.now() };
-      this.#send(member, { kind: 'step', id: this.#steps, network: name, micro_batches, want_outputs });
+      this.#send(member, { kind: 'step', id: this.#steps, network: name, micro_batches, want_outputs, trace });
     }
   }
 
@@ -231,9 +232,10 @@ export class Group {
       this.#options.onProgress(message.phase, done, total);
     }
     if (message.kind === 'step_done' && life.kind === 'stepping' && life.step === message.id) {
-      const { outputs_sha256, times, memory, outputs } = message;
+      const { outputs_sha256, times, memory, outputs, trace } = message;
       member.steps += 1;
-      this.#results.push({ rank, outputs_sha256, times, memory, ...(outputs ? { outputs } : {}) });
+      const asked = { ...(outputs ? { outputs } : {}), ...(trace ? { trace } : {}) };
+      this.#results.push({ rank, outputs_sha256, times, memory, ...asked });
     }
   }
 
@@ -241,6 +243,7 @@ export class Group {
     if (member.life.kind === 'attaching' && member.life.session !== hello.session) return;
     member.endpoint = hello.exchange_endpoint;
     if (member.life.kind === 'starting') this.#prepareSeal(member, hello.challenge);
+    member.memory = hello.exchange_memory;
     member.steps = hello.loaded?.steps ?? 0;
     // A rank that is gone may have begun one step more than those that are left.
     if (hello.last_step !== undefined) this.#steps = Math.max(this.#steps, hello.last_step + 1);
@@ -274,6 +277,7 @@ export class Group {
     const { stepMs, heartbeatMs } = this.#options.timeouts;
     const group = {
       peers: [...order.peers],
+      ...(order.memories.length > 0 ? { memories: [...order.memories] } : {}),
       // Later than the watcher's own limit, which knows which rank is to blame.
       exchange_timeout_ms: Math.min(MAX_TIMER_MS, Math.ceil(stepMs + heartbeatMs + 1000)),
       after_step: this.#steps,
@@ -293,11 +297,11 @@ export class Group {
         );
         return;
       default:
-        order satisfies never;
+        order.kind satisfies never;
     }
   }
 
-  #sendLoad(member: Member, group: { peers: string[]; exchange_timeout_ms: number; after_step: number }): void {
+  #sendLoad(member: Member, group: Omit<Extract<ToWorker, { kind: 'reset' }>, 'kind' | 'generation'>): void {
     const { networks, devices, loader } = this.#options;
     const device = devices[member.rank];
     if (device === undefined) return;

@@ -6,11 +6,13 @@ import { findProfile } from '../../shard-worker/check.js';
 import type { LoaderChoice } from '../../shard-worker/loader.js';
 import { manifestDigest } from '../../shard-worker/manifest-digest.js';
 import { ControlServer } from '../../shard-worker/transport.js';
+import type { StepTrace } from '../hooks.js';
 import { Cluster } from './cluster.js';
-import { type Endpoints, makeEndpoints, type Transport } from './endpoints.js';
+import { type Endpoints, makeEndpoints } from './endpoints.js';
 import { detachedTransport } from './errors.js';
 import type { RestartPolicy } from './restart.js';
 import { type Detached, openRuntime, type Runtime } from './runtime.js';
+import { type Transport, type Ways, waysOf } from './transport.js';
 import { type ClusterNetwork, DENOISER, type WorkerDevice } from './types.js';
 import type { Timeouts } from './watch.js';
 import { WORKER_ENTRY } from './worker-process.js';
@@ -43,7 +45,7 @@ export interface LaunchOptions extends NetworkShards {
   readonly networks?: readonly SideNetwork[];
   /** Index is the rank. */
   readonly devices: readonly WorkerDevice[];
-  /** `ipc`, except on Windows, where it is `tcp`. */
+  /** `auto` where absent: shared memory on Linux, else sockets. */
   readonly transport?: Transport;
   readonly timeouts?: Partial<Timeouts>;
   /** How weights come into memory; `auto` where absent. */
@@ -52,6 +54,8 @@ export interface LaunchOptions extends NetworkShards {
   readonly onProgress?: (stage: string, done: number, total: number) => void;
   /** Told of what was ignored, such as a stranger's message on the control socket. */
   readonly onNotice?: (message: string) => void;
+  /** Told what the ranks did in every step. */
+  readonly onStepTrace?: (step: StepTrace) => void;
   /** Ends the launch; its reason is thrown. */
   readonly signal?: AbortSignal;
   /** Program of the workers, if not Tandem's own. */
@@ -64,7 +68,7 @@ export interface LaunchOptions extends NetworkShards {
   readonly repair?: (signal: AbortSignal) => Promise<void>;
   /**
    * Lets the workers outlive this process when it is killed, and takes over those that an earlier one left behind. `close`
-   * ends them as ever. With `ipc` only.
+   * ends them as ever. Not with `tcp`.
    */
   readonly detached?: Detached;
 }
@@ -90,8 +94,6 @@ const checkNetworks = async (options: LaunchOptions): Promise<readonly ClusterNe
   return Promise.all([denoiser, ...networks].map((network) => checkNetwork(network, devices)));
 };
 
-const defaultTransport = (): Transport => (process.platform === 'win32' ? 'tcp' : 'ipc');
-
 /** Where this cluster's sockets are, and whose they may be. */
 interface Place {
   readonly endpoints: Endpoints;
@@ -106,11 +108,12 @@ const detachedPlace = async (
   detached: Detached,
   networks: readonly ClusterNetwork[],
   workerEntry: string,
+  { sockets, sharesMemory }: Ways,
 ): Promise<Place> => {
-  if ((options.transport ?? defaultTransport()) !== 'ipc') throw detachedTransport();
+  if (sockets !== 'ipc') throw detachedTransport();
   const { devices, onNotice } = options;
   const named = networks.map(({ profile, ...network }) => ({ ...network, profile: profile.name }));
-  const identity = { networks: named, devices, workerEntry };
+  const identity = { networks: named, devices, workerEntry, sharesMemory };
   const runtime = await openRuntime(detached, identity, onNotice ?? (() => undefined));
   return { endpoints: runtime.endpoints, privateSockets: true, runtime, leave: async () => runtime.leave() };
 };
@@ -119,13 +122,14 @@ const placeOf = async (
   options: LaunchOptions,
   networks: readonly ClusterNetwork[],
   workerEntry: string,
+  ways: Ways,
 ): Promise<Place> => {
-  if (options.detached) return detachedPlace(options, options.detached, networks, workerEntry);
+  if (options.detached) return detachedPlace(options, options.detached, networks, workerEntry, ways);
   if (options.endpoints) {
     const endpoints = { ...options.endpoints, restore: async () => false, remove: async () => undefined };
     return { endpoints, privateSockets: false, leave: endpoints.remove };
   }
-  const endpoints = await makeEndpoints(options.transport ?? defaultTransport(), options.devices.length);
+  const endpoints = await makeEndpoints(ways.sockets, options.devices.length);
   return { endpoints, privateSockets: true, leave: endpoints.remove };
 };
 
@@ -141,7 +145,8 @@ const listen = async (place: Place): Promise<ControlServer> => {
 /**
  * Launches the workers of a shard directory. The caller closes the cluster.
  * @throws TandemError `WORKER_START`, `WORKER_DIED`, `WORKER_UNRESPONSIVE`, `WORKER_STALLED`, `WORKER_FAILED` (its cause is the
- *   worker's own error), `SHARD_WORLD_SIZE`, `SHARD_PREPARED`, `SHARD_PROFILE_MISSING`, `ENDPOINT_IN_USE`, `ENDPOINT_TOO_LONG`; with `detached`
+ *   worker's own error), `SHARD_WORLD_SIZE`, `SHARD_PREPARED`, `SHARD_PROFILE_MISSING`, `ENDPOINT_IN_USE`, `ENDPOINT_TOO_LONG`,
+ *   `SHARED_MEMORY_UNAVAILABLE`; with `detached`
  *   also `CLUSTER_IN_USE`, `RUNTIME_DIRECTORY`, `DETACHED_TRANSPORT`. No process is left behind then, but for those that
  *   another coordinator commands
  */
@@ -149,7 +154,9 @@ export const launchCluster = async (options: LaunchOptions): Promise<Cluster> =>
   options.signal?.throwIfAborted();
   const { devices, detached, restart, repair, workerEntry = WORKER_ENTRY } = options;
   const networks = await checkNetworks(options);
-  const place = await placeOf(options, networks, workerEntry);
+  const onNotice = options.onNotice ?? (() => undefined);
+  const ways = waysOf(options.transport ?? 'auto', devices.length, onNotice);
+  const place = await placeOf(options, networks, workerEntry, ways);
   const server = await listen(place);
   const { endpoints, privateSockets, runtime } = place;
   const cluster = new Cluster({
@@ -159,14 +166,16 @@ export const launchCluster = async (options: LaunchOptions): Promise<Cluster> =>
     loader: options.loader ?? 'auto',
     endpoints,
     privateSockets,
+    sharesMemory: ways.sharesMemory,
     control: server.endpoint,
     exchange: endpoints.exchange,
     server,
     workerEntry,
     onProgress: options.onProgress ?? (() => undefined),
-    onNotice: options.onNotice ?? (() => undefined),
+    onNotice,
     ...(restart ? { restart } : {}),
     ...(repair ? { repair } : {}),
+    ...(options.onStepTrace ? { onStepTrace: options.onStepTrace } : {}),
     ...(detached && runtime ? { detached: { runtime, keepWarmMs: detached.keepWarmMs } } : {}),
   });
   await cluster.launched(options.signal);

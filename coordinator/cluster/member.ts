@@ -22,6 +22,8 @@ export interface Member {
   health: Health;
   /** Where its exchange socket listens, once it has said so. */
   endpoint: string | undefined;
+  /** Where its shared memory is, if it has some and has said so. */
+  memory: string | undefined;
   /** Of which generation of the group its peers' addresses are. */
   generation: number | undefined;
   /** Steps finished. */
@@ -36,6 +38,8 @@ export interface MemberOptions {
   readonly control: string;
   /** Index is the rank. */
   readonly exchange: readonly string[];
+  /** Whether workers exchange through shared memory. */
+  readonly sharesMemory: boolean;
   /** Whether only this cluster's workers can have sockets there. */
   readonly privateSockets: boolean;
   /** Where workers that may outlive the coordinator are, and for how long. */
@@ -50,6 +54,7 @@ const memberOf = (rank: number, id: string, process: WorkerHandle, life: WorkerL
   life,
   health: newborn(performance.now()),
   endpoint: undefined,
+  memory: undefined,
   generation: undefined,
   steps: 0,
   seal: undefined,
@@ -57,7 +62,7 @@ const memberOf = (rank: number, id: string, process: WorkerHandle, life: WorkerL
 
 /** Starts a worker for a rank whose last worker, if there was one, has ended. */
 export const startMember = (rank: number, options: MemberOptions): Member => {
-  const { workerEntry: entry, control, detached } = options;
+  const { workerEntry: entry, control, sharesMemory, detached } = options;
   const exchange = options.exchange[rank] ?? '';
   const id = `${rank}-${randomBytes(16).toString('hex')}`;
   const process = new WorkerProcess({
@@ -66,6 +71,7 @@ export const startMember = (rank: number, options: MemberOptions): Member => {
     id,
     control,
     exchange,
+    sharesMemory,
     ...(detached === undefined
       ? {}
       : {
@@ -92,10 +98,11 @@ export const removeSocket = ({ rank, endpoint }: Member, { exchange, privateSock
 };
 
 /** A lost worker's address is nobody's. */
-export const standingOf = ({ rank, life, endpoint, generation }: Member): Standing => ({
+export const standingOf = ({ rank, life, endpoint, memory, generation }: Member): Standing => ({
   rank,
   life,
   endpoint: isOver(life) ? undefined : endpoint,
+  memory: isOver(life) ? undefined : memory,
   generation,
 });
 

@@ -7,14 +7,19 @@ export interface Standing {
   readonly life: WorkerLife;
   /** Its exchange socket; undefined until it is known, and once the worker is lost. */
   readonly endpoint: string | undefined;
+  /** Its shared memory, where the group exchanges through that. */
+  readonly memory: string | undefined;
   /** Of which generation of the group its peers' addresses are; undefined while it has none. */
   readonly generation: number | undefined;
 }
 
-export type Order = { readonly rank: number } & (
-  | { readonly kind: 'load'; readonly peers: readonly string[] }
-  | { readonly kind: 'reset'; readonly peers: readonly string[] }
-);
+export interface Order {
+  readonly kind: 'load' | 'reset';
+  readonly rank: number;
+  readonly peers: readonly string[];
+  /** Empty where the group exchanges over sockets. */
+  readonly memories: readonly string[];
+}
 
 const orderKind = ({ life, generation }: Standing, current: number): Order['kind'] | undefined => {
   switch (life.kind) {
@@ -38,10 +43,11 @@ const orderKind = ({ life, generation }: Standing, current: number): Order['kind
 /** The orders that are due: none before every worker's address is known, as each needs all of them. */
 export const nextOrders = (standings: readonly Standing[], generation: number): readonly Order[] => {
   const peers = standings.flatMap(({ endpoint }) => endpoint ?? []);
+  const memories = standings.flatMap(({ memory }) => memory ?? []);
   if (peers.length < standings.length) return [];
   return standings.flatMap((standing): readonly Order[] => {
     const kind = orderKind(standing, generation);
-    return kind === undefined ? [] : [{ rank: standing.rank, kind, peers }];
+    return kind === undefined ? [] : [{ rank: standing.rank, kind, peers, memories }];
   });
 };
 

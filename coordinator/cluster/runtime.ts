@@ -38,6 +38,7 @@ export interface Identity {
   readonly networks: readonly unknown[];
   readonly devices: readonly unknown[];
   readonly workerEntry: string;
+  readonly sharesMemory: boolean;
 }
 
 /** A directory that this process commands. */

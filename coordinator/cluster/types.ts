@@ -4,6 +4,7 @@ import type { Provider } from '../../common/onnxruntime.js';
 import type { HostTensor } from '../../common/tensor.js';
 import type { Profile } from '../../partition/write/manifest.js';
 import type { Memory, StepTimes } from '../../shard-worker/protocol.js';
+import type { TraceEvent } from '../../shard-worker/recorder.js';
 import type { WorkerLife } from './worker-life.js';
 
 /** A device as its worker uses it. */
@@ -62,6 +63,8 @@ export interface RankStep {
   readonly memory: Memory;
   /** Where they were asked for; index is the micro-batch. */
   readonly outputs?: readonly Readonly<Record<string, HostTensor>>[];
+  /** What went on when, where that was asked for. */
+  readonly trace?: readonly TraceEvent[];
 }
 
 export interface StepAllOptions {
@@ -71,6 +74,8 @@ export interface StepAllOptions {
   readonly outputs?: 'first' | 'all';
   /** Whether ranks may end with different bits, which the caller looks at; otherwise that is an error. */
   readonly mayDisagree?: boolean;
+  /** Whether the ranks tell what they do when. */
+  readonly trace?: boolean;
 }
 
 export interface StepAllResult {

@@ -50,14 +50,24 @@ export interface WorkerProcessOptions {
   readonly id: string;
   readonly control: string;
   readonly exchange: string;
+  /** Whether it exchanges with its peers through shared memory. */
+  readonly sharesMemory: boolean;
   /** Absent for a worker that ends with its coordinator. */
   readonly detached?: DetachedProcess;
 }
 
-const argumentsOf = ({ entry, rank, control, exchange, detached }: WorkerProcessOptions): readonly string[] => [
+const argumentsOf = ({
+  entry,
+  rank,
+  control,
+  exchange,
+  sharesMemory,
+  detached,
+}: WorkerProcessOptions): readonly string[] => [
   ...NODE_FLAGS,
   entry,
   ...['--rank', String(rank), '--control', control, '--exchange', exchange],
+  ...(sharesMemory ? ['--shared-memory'] : []),
   ...(detached === undefined
     ? []
     : ['--detached', detached.directory, '--keep-warm-ms', String(Math.ceil(detached.keepWarmMs))]),

@@ -6,6 +6,7 @@ import { LineCounter, parseDocument } from 'yaml';
 import { TandemError } from '../../common/errors.js';
 import type { Provider } from '../../common/onnxruntime.js';
 import { userCache } from '../../common/remembered.js';
+import { socketsOf } from '../cluster/transport.js';
 import { NETWORK_NAMES } from '../pipeline/index.js';
 import { parseBytes } from './bytes.js';
 import type { ClusterConfig, DeviceConfig, Hosting, ServerConfig } from './cluster-config.js';
@@ -40,9 +41,6 @@ export const defaultThreads = (devices: readonly { readonly provider: Provider }
     ? Math.max(1, Math.floor(availableParallelism() / devices.filter((device) => device.provider === 'cpu').length))
     : 1;
 
-/** ZeroMQ has no `ipc://` on Windows. */
-export const defaultTransport = (): 'ipc' | 'tcp' => (process.platform === 'win32' ? 'tcp' : 'ipc');
-
 const toDevice = (device: ClusterParsed['devices'][number], all: ClusterParsed['devices']): DeviceConfig => {
   const limit = typeof device.memory_limit === 'string' ? parseBytes(device.memory_limit) : device.memory_limit;
   return {
@@ -74,7 +72,7 @@ const toHosting = (placement: ClusterParsed['placement']): Hosting =>
 const DEFAULT_KEEP_WARM_S = { ipc: 600, tcp: 0 } as const;
 
 const toWorkers = ({ workers, wire }: ClusterParsed): ClusterConfig['workers'] => ({
-  keepWarmMs: (workers.keep_warm_s ?? DEFAULT_KEEP_WARM_S[wire.transport ?? defaultTransport()]) * 1000,
+  keepWarmMs: (workers.keep_warm_s ?? DEFAULT_KEEP_WARM_S[socketsOf(wire.transport)]) * 1000,
   maxRestarts: workers.max_restarts,
 });
 
@@ -93,7 +91,7 @@ const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
   file: resolve(file),
   model: resolve(dirname(file), parsed.model),
   devices: parsed.devices.map((device) => toDevice(device, parsed.devices)),
-  wire: { dtype: parsed.wire.dtype, transport: parsed.wire.transport ?? defaultTransport() },
+  wire: { dtype: parsed.wire.dtype, transport: parsed.wire.transport },
   quantize: parsed.quantize,
   split: parsed.parallel === 'batch' ? 'batch' : (parsed.split ?? 'tensor'),
   parallel: parsed.parallel ?? parsed.split ?? 'auto',

@@ -72,7 +72,7 @@ const warmWorkersCanBeFound = (root: unknown): readonly Problem[] => {
     return [{ path: ['workers', 'keep_warm_s'], message: short }];
   }
   if (field(field(root, 'wire'), 'transport') !== 'tcp') return [];
-  const message = `expected 0 with wire.transport "tcp"; found ${seconds} (workers that outlive their coordinator are found by their socket files: use transport ipc)`;
+  const message = `expected 0 with wire.transport "tcp"; found ${seconds} (workers that outlive their coordinator are found by their socket files: use another transport)`;
   return [{ path: ['workers', 'keep_warm_s'], message }];
 };
 

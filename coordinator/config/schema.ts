@@ -6,6 +6,7 @@ import { isIP } from 'node:net';
 import { z } from 'zod';
 import { PROVIDERS, type Provider } from '../../common/onnxruntime.js';
 import { QUANTIZE } from '../../partition/write/manifest.js';
+import { TRANSPORTS } from '../cluster/transport.js';
 import { NETWORK_NAMES, SCHEDULER_NAMES } from '../pipeline/index.js';
 import { BYTES_PATTERN } from './bytes.js';
 
@@ -76,9 +77,11 @@ const wire = z.strictObject({
     .default('fp32')
     .describe('Element type of activations between workers; fp16 halves the bytes and rounds'),
   transport: z
-    .enum(['ipc', 'tcp'])
-    .optional()
-    .describe('ipc: sockets in a private directory. tcp: loopback ports. Default: ipc, on Windows tcp'),
+    .enum(TRANSPORTS)
+    .default('auto')
+    .describe(
+      'shared-memory: no tensor is copied; Linux only. ipc: sockets in a private directory. tcp: loopback ports. auto: shared-memory where it can be had, else ipc, on Windows tcp',
+    ),
 });
 
 const timeouts = z.strictObject({

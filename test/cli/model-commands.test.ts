@@ -164,10 +164,46 @@ describe('tandem verify', () => {
   });
 });
 
+interface TraceBar {
+  readonly name: string;
+  readonly ph: string;
+  readonly pid: number;
+  readonly ts: number;
+  readonly dur: number;
+  readonly args?: { readonly name?: string };
+}
+
+/** A line for every rank and coordinator, and in it what they did, within the steps that the coordinator saw. */
+const expectTrace = (file: string): void => {
+  const { traceEvents } = JSON.parse(readFileSync(file, 'utf8')) as { readonly traceEvents: readonly TraceBar[] };
+  const lines = new Map(traceEvents.filter(({ ph }) => ph === 'M').map(({ pid, args }) => [args?.name, pid]));
+  const barsOf = (name: string): readonly TraceBar[] =>
+    traceEvents.filter(({ ph, pid }) => ph === 'X' && pid === lines.get(name));
+  expect([...lines.keys()]).toEqual(
+    expect.arrayContaining([
+      'tensor-parallel-1 rank 0',
+      'tensor-parallel-2 coordinator',
+      'tensor-parallel-2 rank 0',
+      'tensor-parallel-2 rank 1',
+    ]),
+  );
+  const steps = barsOf('tensor-parallel-2 coordinator');
+  for (const rank of [0, 1]) {
+    const bars = barsOf(`tensor-parallel-2 rank ${rank}`);
+    expect(bars.map(({ name }) => name.split(' ')[0])).toEqual(
+      expect.arrayContaining(['inputs', 'segment', 'send', 'receive', 'outputs']),
+    );
+    const isWithin = ({ ts, dur }: TraceBar): boolean =>
+      steps.some((step) => step.ts <= ts && ts + dur <= step.ts + step.dur);
+    expect(bars.filter((bar) => !isWithin(bar))).toEqual([]);
+  }
+};
+
 describe('tandem bench', () => {
   it('measures one worker, two, and plain ONNX Runtime in turns', async () => {
     const args = ['--tensor-parallel-size', '1,2', '--provider', 'cpu', '--threads', '1', '--steps', '2'];
     const chart = join(scratch.path, 'steps.svg');
+    const trace = join(scratch.path, 'trace.json');
     const { status, stdout } = await run(
       'bench',
       'models/emoji-sd',
@@ -176,8 +212,11 @@ describe('tandem bench', () => {
       '--json',
       '--chart',
       chart,
+      '--trace',
+      trace,
     );
     expect(status).toBe(0);
+    expectTrace(trace);
     const { runs, plain, speedup, verdict, conditions } = JSON.parse(stdout);
     expect(verdict).toMatch(
       /^tensor-parallel-2 (is|takes) .* tensor-parallel-1: a step takes .* ms .* against .* ms .*, as a worker computes .*; its largest worker takes .* of memory against .*\.$/,

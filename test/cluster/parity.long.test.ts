@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { openSession } from '#tandem/common/onnxruntime.js';
 import { errorOf, FIXTURES, floats, isAlive, mlpInput, toFloats, until, withCluster } from './helpers.js';
 
@@ -13,73 +13,98 @@ const wholeModel = async (): Promise<Float32Array> => {
 const largestDifference = (a: Float32Array, b: Float32Array): number =>
   Math.max(...a.map((value, i) => Math.abs(value - (b[i] ?? Number.NaN))));
 
-it.each([
-  ['two ranks', 'mlp-2', 1e-5],
-  ['three ranks', 'mlp-3', 1e-5],
-  ['two ranks with fp16 on the wire', 'mlp-2-fp16', 5e-2],
-])('predicts with %s what the whole model predicts', async (_, name, tolerance) => {
-  const expected = await wholeModel();
-  await withCluster(name, async (cluster) => {
-    const { y } = await cluster.step(mlpInput());
-    expect(y?.shape).toEqual([2, 6]);
-    const difference = largestDifference(expected, toFloats(y));
-    expect(difference).toBeLessThan(tolerance);
+describe.each(['shared-memory', 'ipc'] as const)('over %s', (transport) => {
+  it.each([
+    ['two ranks', 'mlp-2', 1e-5],
+    ['three ranks', 'mlp-3', 1e-5],
+    ['two ranks with fp16 on the wire', 'mlp-2-fp16', 5e-2],
+  ])('predicts with %s what the whole model predicts', async (_, name, tolerance) => {
+    const expected = await wholeModel();
+    await withCluster(
+      name,
+      async (cluster) => {
+        const { y } = await cluster.step(mlpInput());
+        expect(y?.shape).toEqual([2, 6]);
+        const difference = largestDifference(expected, toFloats(y));
+        expect(difference).toBeLessThan(tolerance);
+      },
+      { transport },
+    );
+  });
+
+  it('really rounds to fp16 where the wire is fp16', async () => {
+    const expected = await wholeModel();
+    const actual = await withCluster('mlp-2-fp16', async (cluster) => toFloats((await cluster.step(mlpInput())).y), {
+      transport,
+    });
+    expect(largestDifference(expected, actual)).toBeGreaterThan(1e-6);
+  });
+
+  it('gives every rank the same bits, step after step', async () => {
+    await withCluster(
+      'mlp-3',
+      async (cluster) => {
+        const { ranks } = await cluster.stepAll([mlpInput()], { outputs: 'all' });
+        expect(new Set(ranks.map((rank) => rank.outputs_sha256)).size).toBe(1);
+        expect(new Set(ranks.map((rank) => Buffer.from(rank.outputs?.[0]?.y?.data ?? []).toString('hex'))).size).toBe(
+          1,
+        );
+        const digest = ranks[0]?.outputs_sha256;
+        for (let step = 0; step < 20; step += 1) {
+          const again = await cluster.stepAll([mlpInput()]);
+          expect(again.ranks.map((rank) => rank.outputs_sha256)).toEqual([digest, digest, digest]);
+          expect(again.ranks.map((rank) => rank.outputs !== undefined)).toEqual([true, false, false]);
+        }
+      },
+      { transport },
+    );
+  });
+
+  it('runs micro-batches at once, each with the result that it has alone', async () => {
+    const microBatches = [1, -2, 0.5].map((x) => ({ x: floats([x], [1]) }));
+    await withCluster(
+      'large',
+      async (cluster) => {
+        for (let step = 0; step < 5; step += 1) {
+          const { outputs, ranks } = await cluster.stepAll(microBatches, { outputs: 'all' });
+          expect(outputs.map(({ y }) => [...toFloats(y)])).toEqual([
+            [3, 3],
+            [-6, -6],
+            [1.5, 1.5],
+          ]);
+          expect(ranks[1]?.outputs).toEqual(outputs);
+          expect(ranks.map(({ times }) => times.sent_bytes)).toEqual([3 * ((20 << 20) + 4), 3 * ((20 << 20) + 4)]);
+          expect(new Set(ranks.map(({ outputs_sha256 }) => outputs_sha256)).size).toBe(1);
+        }
+        expect((await errorOf(cluster.stepAll([]))).code).toBe('STEP_INPUTS');
+      },
+      { transport },
+    );
+  });
+
+  it('exchanges tensors of 20 MB, both ways at once', async () => {
+    await withCluster(
+      'large',
+      async (cluster) => {
+        for (const x of [1, 2.5, -3]) {
+          const { outputs, ranks } = await cluster.stepAll([{ x: floats([x], [1]) }]);
+          // Every element is x of rank 0 plus 2x of rank 1.
+          expect([...toFloats(outputs[0]?.y)]).toEqual([3 * x, 3 * x]);
+          expect(ranks.map((rank) => rank.times.sent_bytes)).toEqual([(20 << 20) + 4, (20 << 20) + 4]);
+        }
+      },
+      { transport },
+    );
   });
 });
 
-it('really rounds to fp16 where the wire is fp16', async () => {
-  const expected = await wholeModel();
-  const actual = await withCluster('mlp-2-fp16', async (cluster) => toFloats((await cluster.step(mlpInput())).y));
-  expect(largestDifference(expected, actual)).toBeGreaterThan(1e-6);
-});
-
-it('gives every rank the same bits, step after step', async () => {
-  await withCluster('mlp-3', async (cluster) => {
-    const { ranks } = await cluster.stepAll([mlpInput()], { outputs: 'all' });
-    expect(new Set(ranks.map((rank) => rank.outputs_sha256)).size).toBe(1);
-    expect(new Set(ranks.map((rank) => Buffer.from(rank.outputs?.[0]?.y?.data ?? []).toString('hex'))).size).toBe(1);
-    const digest = ranks[0]?.outputs_sha256;
-    for (let step = 0; step < 20; step += 1) {
-      const again = await cluster.stepAll([mlpInput()]);
-      expect(again.ranks.map((rank) => rank.outputs_sha256)).toEqual([digest, digest, digest]);
-      expect(again.ranks.map((rank) => rank.outputs !== undefined)).toEqual([true, false, false]);
-    }
-  });
-});
-
-it('runs micro-batches at once, each with the result that it has alone', async () => {
-  const microBatches = [1, -2, 0.5].map((x) => ({ x: floats([x], [1]) }));
-  await withCluster('large', async (cluster) => {
-    for (let step = 0; step < 5; step += 1) {
-      const { outputs, ranks } = await cluster.stepAll(microBatches, { outputs: 'all' });
-      expect(outputs.map(({ y }) => [...toFloats(y)])).toEqual([
-        [3, 3],
-        [-6, -6],
-        [1.5, 1.5],
-      ]);
-      expect(ranks[1]?.outputs).toEqual(outputs);
-      expect(ranks.map(({ times }) => times.sent_bytes)).toEqual([3 * ((20 << 20) + 4), 3 * ((20 << 20) + 4)]);
-      expect(new Set(ranks.map(({ outputs_sha256 }) => outputs_sha256)).size).toBe(1);
-    }
-    expect((await errorOf(cluster.stepAll([]))).code).toBe('STEP_INPUTS');
-  });
-});
-
-it('works over tcp on the loopback as over unix sockets', async () => {
-  const overIpc = await withCluster('mlp-2', (cluster) => cluster.stepAll([mlpInput()]));
-  const overTcp = await withCluster('mlp-2', (cluster) => cluster.stepAll([mlpInput()]), { transport: 'tcp' });
-  expect(overTcp.ranks[0]?.outputs_sha256).toBe(overIpc.ranks[0]?.outputs_sha256);
-});
-
-it('exchanges tensors of 20 MB in pieces, both ways at once', async () => {
-  await withCluster('large', async (cluster) => {
-    for (const x of [1, 2.5, -3]) {
-      const { outputs, ranks } = await cluster.stepAll([{ x: floats([x], [1]) }]);
-      // Every element is x of rank 0 plus 2x of rank 1.
-      expect([...toFloats(outputs[0]?.y)]).toEqual([3 * x, 3 * x]);
-      expect(ranks.map((rank) => rank.times.sent_bytes)).toEqual([(20 << 20) + 4, (20 << 20) + 4]);
-    }
-  });
+it('ends with the same bits whatever lies between the ranks', async () => {
+  const digests: (string | undefined)[] = [];
+  for (const transport of ['auto', 'shared-memory', 'ipc', 'tcp'] as const) {
+    const { ranks } = await withCluster('mlp-2', (cluster) => cluster.stepAll([mlpInput()]), { transport });
+    digests.push(...ranks.map(({ outputs_sha256 }) => outputs_sha256));
+  }
+  expect(new Set(digests).size).toBe(1);
 });
 
 it('tells pids, weights, load times, memory and step times of all ranks', async () => {

@@ -79,9 +79,9 @@ it('replaces a worker that is stopped', async () => {
   );
 });
 
-it('survives the loss of all workers at once, over unix sockets and over tcp', async () => {
+it('survives the loss of all workers at once, over shared memory, unix sockets and tcp', async () => {
   const expected = await undisturbed();
-  for (const transport of ['ipc', 'tcp'] as const) {
+  for (const transport of ['shared-memory', 'ipc', 'tcp'] as const) {
     await withCluster(
       'slow',
       async (cluster) => {
@@ -96,38 +96,44 @@ it('survives the loss of all workers at once, over unix sockets and over tcp', a
   }
 });
 
-it('drops what is left of an abandoned exchange, in the middle of 20 MB that go both ways', async () => {
-  await withCluster(
-    'large',
-    async (cluster) => {
-      for (const [index, rank] of [1, 0, 1].entries()) {
-        const striking = delay(20 + 15 * index).then(() => process.kill(pidOf(cluster, rank), 'SIGKILL'));
-        for (const x of [1, 2.5, -3]) {
-          // Every element is x of rank 0 plus 2x of rank 1.
-          expect([...toFloats((await cluster.step({ x: floats([x], [1]) })).y)]).toEqual([3 * x, 3 * x]);
+it.each(['shared-memory', 'ipc'] as const)(
+  'drops what is left of an abandoned exchange, in the middle of 20 MB that go both ways (%s)',
+  async (transport) => {
+    await withCluster(
+      'large',
+      async (cluster) => {
+        for (const [index, rank] of [1, 0, 1].entries()) {
+          const striking = delay(20 + 15 * index).then(() => process.kill(pidOf(cluster, rank), 'SIGKILL'));
+          for (const x of [1, 2.5, -3]) {
+            // Every element is x of rank 0 plus 2x of rank 1.
+            expect([...toFloats((await cluster.step({ x: floats([x], [1]) })).y)]).toEqual([3 * x, 3 * x]);
+          }
+          await striking;
+          await until(() => cluster.restarts === index + 1);
         }
-        await striking;
-        await until(() => cluster.restarts === index + 1);
-      }
-    },
-    { restart },
-  );
-});
+      },
+      { restart, transport },
+    );
+  },
+);
 
-it('frees a worker that waits for a stopped peer, and keeps what it has loaded', async () => {
-  await withCluster(
-    'mlp-3',
-    async (cluster) => {
-      const expected = (await cluster.stepAll([mlpInput()])).ranks.map((rank) => rank.outputs_sha256);
-      const before = pidsOf(cluster);
-      process.kill(before[1] ?? 0, 'SIGSTOP');
-      const { ranks } = await cluster.stepAll([mlpInput()]);
-      expect(ranks.map((rank) => rank.outputs_sha256)).toEqual(expected);
-      expect(pidsOf(cluster).map((pid, rank) => pid === before[rank])).toEqual([true, false, true]);
-    },
-    { restart, timeouts: { heartbeatMs: 600 } },
-  );
-});
+it.each(['shared-memory', 'ipc'] as const)(
+  'frees a worker that waits for a stopped peer, and keeps what it has loaded (%s)',
+  async (transport) => {
+    await withCluster(
+      'mlp-3',
+      async (cluster) => {
+        const expected = (await cluster.stepAll([mlpInput()])).ranks.map((rank) => rank.outputs_sha256);
+        const before = pidsOf(cluster);
+        process.kill(before[1] ?? 0, 'SIGSTOP');
+        const { ranks } = await cluster.stepAll([mlpInput()]);
+        expect(ranks.map((rank) => rank.outputs_sha256)).toEqual(expected);
+        expect(pidsOf(cluster).map((pid, rank) => pid === before[rank])).toEqual([true, false, true]);
+      },
+      { restart, transport, timeouts: { heartbeatMs: 600 } },
+    );
+  },
+);
 
 it('brings back a worker that is lost between steps; a step that comes meanwhile waits', async () => {
   await withCluster(

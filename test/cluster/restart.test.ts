@@ -7,6 +7,7 @@ const standing = (rank: number, over: Partial<Standing>): Standing => ({
   rank,
   life: { kind: 'ready', loaded: LOADED },
   endpoint: `e${rank}`,
+  memory: `m${rank}`,
   generation: 0,
   ...over,
 });
@@ -16,11 +17,14 @@ describe('the orders of a group', () => {
     const loading = [0, 1].map((rank) =>
       standing(rank, { life: { kind: 'loading', since: 0, exchangeEndpoint: '' }, generation: undefined }),
     );
-    const peers = ['e0', 'e1'];
-    expect(nextOrders(loading, 0)).toEqual([0, 1].map((rank) => ({ rank, kind: 'load', peers })));
+    const [peers, memories] = [
+      ['e0', 'e1'],
+      ['m0', 'm1'],
+    ];
+    expect(nextOrders(loading, 0)).toEqual([0, 1].map((rank) => ({ rank, kind: 'load', peers, memories })));
     const [first, second] = loading as [Standing, Standing];
     expect(nextOrders([first, { ...second, endpoint: undefined }], 0)).toEqual([]);
-    expect(nextOrders([{ ...first, generation: 0 }, second], 0)).toEqual([{ rank: 1, kind: 'load', peers }]);
+    expect(nextOrders([{ ...first, generation: 0 }, second], 0)).toEqual([{ rank: 1, kind: 'load', peers, memories }]);
   });
 
   it('loads only the worker that was replaced, and gives its address to the others', () => {

@@ -42,7 +42,7 @@ describe('a cluster config', () => {
       file: file(),
       model: join(directory, 'model.onnx'),
       devices: [{ provider: 'cpu', deviceId: 0, threads: availableParallelism() }],
-      wire: { dtype: 'fp32', transport: process.platform === 'win32' ? 'tcp' : 'ipc' },
+      wire: { dtype: 'fp32', transport: 'auto' },
       quantize: 'none',
       split: 'tensor',
       shards: defaultShardsDirectory(),
@@ -181,7 +181,9 @@ defaults: { num_inference_steps: 4, guidance_scale: 1, width: 64, height: 72, sc
     const [transport, host] = problemsOf(
       'model: model.onnx\nwire: { transport: "tcp://10.0.0.7:5000" }\ndevices: [{ provider: cpu, host: gpu-box }]',
     );
-    expect(transport).toMatch(/^2:20 wire\.transport: expected one of ipc, tcp; found "tcp:.*loopback only/);
+    expect(transport).toMatch(
+      /^2:20 wire\.transport: expected one of auto, shared-memory, ipc, tcp; found "tcp:.*loopback only/,
+    );
     expect(host).toMatch(/^3:28 devices\[0\]\.host: unknown key; every worker runs on this machine/);
   });
 

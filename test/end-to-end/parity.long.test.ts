@@ -26,7 +26,7 @@ interface Case {
   readonly name: string;
   readonly speeds: readonly number[];
   readonly wire?: 'fp32' | 'fp16';
-  readonly transport?: 'ipc' | 'tcp';
+  readonly transport?: 'auto' | 'ipc' | 'tcp';
   readonly dims?: Readonly<Record<string, number>>;
 }
 
@@ -38,7 +38,7 @@ const modelPath = (name: string): Promise<string> => {
   return path;
 };
 
-const request = async ({ name, speeds, wire = 'fp32', transport = 'ipc', dims }: Case): Promise<VerifyRequest> => ({
+const request = async ({ name, speeds, wire = 'fp32', transport = 'auto', dims }: Case): Promise<VerifyRequest> => ({
   model: findDenoiserModel(await modelPath(name)),
   dims: dims ?? (name.endsWith('-sym') ? SYMBOLIC : {}),
   devices: speeds.map((speed) => ({ provider: 'cpu', deviceId: 0, threads: 1, speed })),

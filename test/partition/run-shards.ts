@@ -57,7 +57,7 @@ export const runShards = async (
   const ranks: Rank[] = [];
   try {
     for (const [rank, endpoint] of peers.entries())
-      ranks.push(new Rank(rank, await ExchangeInbox.listen(endpoint), () => undefined));
+      ranks.push(new Rank(rank, { inbox: await ExchangeInbox.listen(endpoint) }, () => undefined));
     const order = loadOrder(directory, manifest, peers);
     await allSettled(ranks.map((rank) => rank.load(order)));
     const step = { kind: 'step' as const, id: 1, network: NETWORK, micro_batches: [{ ...inputs }], want_outputs: true };

@@ -27,6 +27,7 @@ import {
   shardsOption,
   splitOption,
   threadsOption,
+  traceOption,
   uniformCluster,
   usageError,
   verboseOption,
@@ -192,6 +193,7 @@ export const addBench = (program: Command, outer: ProcessContext): void => {
     .addOption(pageCacheOption())
     .addOption(chartOption())
     .option('--no-plain', 'leave out the plain ONNX Runtime session')
+    .addOption(traceOption())
     .addOption(jsonOption())
     .addOption(verboseOption())
     .addHelpText('after', HELP)

@@ -13,6 +13,7 @@ import {
   nonNegativeNumber,
   positiveInteger,
   requireOptions,
+  traceOption,
   verboseOption,
 } from '../options.js';
 import { formatMs, formatTable } from '../table.js';
@@ -101,6 +102,7 @@ export const addGenerate = (program: Command, outer: ProcessContext): void => {
     .addOption(new Option('--scheduler <name>', "instead of the model's own scheduler").choices([...SCHEDULER_NAMES]))
     .addOption(dimOption())
     .option('--out <file>', 'where to write the picture; .png, .jpg or .webp', 'image.png')
+    .addOption(traceOption())
     .addOption(jsonOption())
     .addOption(verboseOption())
     .addHelpText('after', HELP)

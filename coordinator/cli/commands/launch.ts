@@ -8,7 +8,7 @@ import { planDenoiser } from '../../generate/picture.js';
 import type { Ready } from '../../server/index.js';
 import type { Dims } from '../../shards/dims.js';
 import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
-import { dimOption, jsonOption, nonNegativeInteger, verboseOption } from '../options.js';
+import { dimOption, jsonOption, nonNegativeInteger, traceOption, verboseOption } from '../options.js';
 import { formatMs, formatTable } from '../table.js';
 
 interface LaunchOptions extends CommonOptions {
@@ -86,6 +86,7 @@ export const addLaunch = (program: Command, outer: ProcessContext): void => {
     .description('Start the workers of a cluster config and serve pictures over HTTP until stopped.')
     .option('--port <n>', "instead of the config's server.port; 0 takes a free one", portNumber)
     .addOption(dimOption())
+    .addOption(traceOption())
     .addOption(jsonOption())
     .addOption(verboseOption())
     .addHelpText('after', HELP)

@@ -19,6 +19,7 @@ import {
   shardsOption,
   splitOption,
   threadsOption,
+  traceOption,
   verboseOption,
   wireOption,
 } from '../options.js';
@@ -72,6 +73,7 @@ export const addVerify = (program: Command, outer: ProcessContext): void => {
       'greatest max |a-b| / max |b| that passes (default: 1e-4, 1e-2 with an fp16 wire; PSNR instead for int8)',
       nonNegativeNumber,
     )
+    .addOption(traceOption())
     .addOption(jsonOption())
     .addOption(verboseOption())
     .addHelpText('after', HELP)
