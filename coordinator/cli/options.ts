@@ -118,7 +118,7 @@ export const uniformDevices = (worldSize: number, provider: Provider, threads?: 
 /** A cluster with the file that its devices' rates come from. */
 export type CalibratedSettings = ClusterSettings &
   Pick<ClusterConfig, 'calibration'> &
-  Partial<Pick<ClusterConfig, 'placement'>>;
+  Partial<Pick<ClusterConfig, 'placement' | 'defaults'>>;
 
 export const uniformCluster = (
   worldSize: number,

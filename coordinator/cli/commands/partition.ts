@@ -3,9 +3,9 @@ import type { Command } from 'commander';
 import { inspect, type Manifest, partition } from '../../../partition/index.js';
 import { formatBytes } from '../../config/bytes.js';
 import { checkCancelled } from '../../hooks.js';
-import { type Dims, requireDims } from '../../shards/dims.js';
-import { findDenoiserModel } from '../../shards/model.js';
+import type { Dims } from '../../shards/dims.js';
 import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
+import { describeModel, sizesOf } from '../model-argument.js';
 import {
   clusterFromOptions,
   type DeviceOptions,
@@ -39,6 +39,8 @@ With --quantize int8, linear layers and convolutions get 8-bit weights with a sc
 bytes; biases, norms and narrow weights stay as they are. Activations are rounded to 8 bits too, by their range in each step.
 Steps are faster on processors with 8-bit dot products (AVX-512 VNNI and the like). "verify --quantize int8" says how far the
 result is from the model's: 30 dB of PSNR or more passes.
+
+MODEL may be a cluster config, which names its model and devices. Of a model directory the default picture decides the sizes.
 
 Examples:
   $ tandem partition unet.onnx --tensor-parallel-size 2 --out shards/unet-2x
@@ -102,14 +104,15 @@ export const addPartition = (program: Command, outer: ProcessContext): void => {
     .addOption(jsonOption())
     .addOption(verboseOption())
     .addHelpText('after', HELP)
-    .action((model: string, options: PartitionCommandOptions, command: Command) =>
-      withContext(outer, options, async (context) => {
-        const { path } = findDenoiserModel(model);
+    .action((argument: string, given: PartitionCommandOptions, command: Command) =>
+      withContext(outer, given, async (context) => {
+        const { model, options } = await describeModel(argument, given);
+        const { path } = model;
         const cluster = await clusterFromOptions(options, command);
         const { inputs } = await inspect(path);
         const manifest = await partition(path, options.out, {
           devices: cluster.devices,
-          profiles: [requireDims(inputs, options.dim)],
+          profiles: [await sizesOf(model, inputs, options.dim, cluster, context.onNotice)],
           wireDtype: cluster.wire.dtype,
           quantize: cluster.quantize,
           ...(cluster.split ? { split: cluster.split } : {}),
