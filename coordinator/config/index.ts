@@ -82,8 +82,24 @@ export interface ClusterConfig {
     readonly height?: number;
     readonly scheduler?: SchedulerName;
   };
+  /** Prepared ahead by the server. */
+  readonly sizes: readonly PictureSize[];
+  /** Sizes beside the default one that the server keeps loaded. */
+  readonly residentSizes: number;
   readonly server: ServerConfig;
 }
+
+/** pixels */
+export interface PictureSize {
+  readonly width: number;
+  readonly height: number;
+}
+
+/** @param text `512x512` */
+export const parseSize = (text: string): PictureSize => {
+  const [width = 0, height = 0] = text.split('x').map(Number);
+  return { width, height };
+};
 
 /** How `tandem launch` listens. */
 export interface ServerConfig {
@@ -187,6 +203,8 @@ const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
   },
   workers: toWorkers(parsed),
   defaults: toDefaults(parsed.defaults),
+  sizes: parsed.sizes.map(parseSize),
+  residentSizes: parsed.resident_sizes,
   server: toServer(parsed.server, file),
 });
 

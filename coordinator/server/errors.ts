@@ -225,6 +225,8 @@ export const toApiError = (error: unknown): ApiError => {
   if (error instanceof TandemError) {
     if (error.code === 'REQUEST_INVALID')
       return new ApiError(400, 'invalid_request_error', 'invalid_value', error.message, { problems: error.problems });
+    if (error.code === 'SIZE_MEMORY' || error.code === 'PLAN_MEMORY')
+      return new ApiError(400, 'invalid_request_error', 'size_too_large', `size: ${error.message}`, { param: 'size' });
     const [status, type] = UNAVAILABLE.has(error.code)
       ? ([503, 'service_unavailable_error'] as const)
       : ([500, 'server_error'] as const);
