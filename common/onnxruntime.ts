@@ -42,10 +42,16 @@ export interface Session {
   dispose(): Promise<void>;
 }
 
+/** Runs a session on the memory that it is bound to. */
+export type BoundRun = () => Promise<void>;
+
 /** A session in this thread. */
 export interface LocalSession extends Session {
-  /** Runs, and writes the outputs wanted into the tensors given for them, which have the outputs' types and shapes. */
-  runInto(feeds: Readonly<Record<string, HostTensor>>, outputs: Readonly<Record<string, HostTensor>>): Promise<void>;
+  /**
+   * Ties the session to memory, once for many runs: each reads `feeds` as they are then and writes into `outputs`, which have
+   * the types and shapes of the outputs wanted. Nothing is copied, and the memory must not be a `SharedArrayBuffer`.
+   */
+  bind(feeds: Readonly<Record<string, HostTensor>>, outputs: Readonly<Record<string, HostTensor>>): BoundRun;
 }
 
 /** Like `TensorSpec`, but a dim may still be symbolic. */
@@ -87,6 +93,13 @@ const toOrt = (tensor: HostTensor): ort.Tensor => {
   const aligned = tensor.data.byteOffset % bytes === 0 ? tensor.data : tensor.data.slice();
   const view = new CONSTRUCTORS[tensor.dtype](aligned.buffer, aligned.byteOffset, aligned.byteLength / bytes);
   return keepView(new ort.Tensor(tensor.dtype as ort.Tensor.Type, view as never, tensor.shape), view);
+};
+
+/** A tensor that is not aligned would be copied, and what is bound is the memory itself. */
+const checkAligned = ({ dtype, data }: HostTensor): void => {
+  const { bytes } = DTYPES[dtype];
+  if (data.byteOffset % bytes !== 0)
+    throw new RangeError(`Expected ${dtype} memory at a multiple of ${bytes} bytes; found it at ${data.byteOffset}.`);
 };
 
 const allToOrt = (tensors: Readonly<Record<string, HostTensor>>): Record<string, ort.Tensor> =>
@@ -183,8 +196,12 @@ export const openSession = async (model: string | Uint8Array, options: SessionOp
       const results = fetches ? await session.run(allToOrt(feeds), fetches) : await session.run(allToOrt(feeds));
       return Object.fromEntries(Object.entries(results).map(([name, tensor]) => [name, fromOrt(tensor)]));
     },
-    async runInto(feeds, outputs) {
-      await session.run(allToOrt(feeds), allToOrt(outputs));
+    bind(feeds, outputs) {
+      for (const tensor of [...Object.values(feeds), ...Object.values(outputs)]) checkAligned(tensor);
+      const [given, wanted] = [allToOrt(feeds), allToOrt(outputs)];
+      return async () => {
+        await session.run(given, wanted);
+      };
     },
     dispose: () => session.release(),
   };

@@ -27,8 +27,8 @@ export {
 export type { Denoiser } from './denoiser.js';
 export { type GenerateReport, type GenerateRequest, generate } from './generate/generate.js';
 export { cancelled, type Hooks, terminated } from './hooks.js';
+export { dryRunHosting, type NetworkReport } from './hosting/dry-run.js';
 export { type LaunchConfigRequest, type Launched, launch } from './launch.js';
-export { type NetworkReport, planPlacements } from './networks/dry-run.js';
 export { drawPlanPage } from './plan-page/page.js';
 export { type Ready, type ServeRequest, type SwapOutcome, serve } from './server/index.js';
 export { type DenoiserModel, findDenoiserModel } from './shards/model.js';

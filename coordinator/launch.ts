@@ -3,7 +3,7 @@ import type { Cluster } from './cluster/index.js';
 import type { ClusterConfig } from './config/index.js';
 import { type PlannedModel, planModel } from './generate/picture.js';
 import type { Hooks } from './hooks.js';
-import { denoiserRequest, prepareNetworks } from './networks/index.js';
+import { denoiserRequest, prepareNetworks } from './hosting/index.js';
 import type { Dims } from './shards/dims.js';
 import type { DenoiserModel } from './shards/model.js';
 import { type PreparedShards, prepareShards } from './shards/prepare.js';
@@ -32,9 +32,9 @@ export interface Launched {
  */
 export const launch = async (request: LaunchConfigRequest): Promise<Launched> => {
   const { config } = request;
-  const { model, dims, networks: placed } = request.planned ?? (await planModel(config, request.dims));
+  const { model, dims, networks: hosted } = request.planned ?? (await planModel(config, request.dims));
   const shards = await prepareShards({ ...request, ...denoiserRequest(config, { model, dims }) });
-  const { networks } = await prepareNetworks(placed, config.loadParts === 'on-demand', request);
+  const { networks } = await prepareNetworks(hosted, config.loadParts === 'on-demand', request);
   const started = await startCluster(shards, { ...request, ...config, ...residency(config), networks });
   return { model, shards, ...started };
 };

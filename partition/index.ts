@@ -2,7 +2,7 @@
  * The folder's public functions: ONNX file in, plan or shard directory out. In short:
  *
  *     read -> fold (dims, constants, shapes) -> canonicalise -> place -> choose -> cut -> emit (localise, divide, quantize)
- *     -> write (prepare)
+ *     -> write (optimise)
  */
 
 import { basename, posix } from 'node:path';
@@ -12,38 +12,26 @@ import type { TensorSpec } from '../common/tensor.js';
 import { TOOL_VERSION } from '../common/version.js';
 import { canonicalise } from './clean/canonicalise.js';
 import { type Dims, declaredInputs, declaredOutputs, fold } from './clean/fold.js';
+import { findAlternatives, type PlanReport, recommend } from './decide/alternatives.js';
+import { type DecideOptions, decide, type Programs, type Split } from './decide/decide.js';
+import { type Decided, makeReport, sentBytes } from './decide/report.js';
 import type { Graph, Node } from './graph/graph.js';
 import { findScopes } from './graph/scopes.js';
 import { createGraph, createModel } from './onnx/index.js';
-import { findTarget, isPreparable } from './optimise/target.js';
-import { findAlternatives, recommend } from './plan/alternatives.js';
 import type { WireDtype } from './plan/choose.js';
-import { type DecideOptions, decide, type Programs, type Split } from './plan/decide.js';
-import type { RatedDevice } from './plan/rates.js';
-import { type Decided, makeReport, type PlanReport, sentBytes } from './plan/report.js';
+import type { DeviceSpec } from './plan/device.js';
 import { type ReadOptions, readModel, type SourceModel } from './read/index.js';
-import { operatorKey } from './rules/index.js';
+import { findFacts, operatorKey } from './rules/index.js';
 import { divideLargeSegments } from './segments/divide.js';
 import type { EmittedSegment } from './segments/emit.js';
 import { quantizePrograms } from './segments/quantize/index.js';
 import type { RankContent } from './write/index.js';
 import { writeShardDirectory } from './write/index.js';
-import { FORMAT_VERSION, type Manifest, type PreparedFor, type Profile, type Quantize } from './write/manifest.js';
+import { FORMAT_VERSION, type Manifest, type OptimisedFor, type Profile, type Quantize } from './write/manifest.js';
+import { findTarget, isOptimisable } from './write/optimise/target.js';
 
-export { checkPrepared, findPreparedMismatch } from './optimise/target.js';
-export type { Manifest, PlanReport, Quantize, Split };
-
-/** A device of the cluster as the planner sees it; index in the list is the rank. */
-export interface DeviceSpec extends RatedDevice {
-  readonly deviceId: number;
-  /**
-   * Speed relative to the others; a rank of speed 2 gets twice the share of one of speed 1. Where absent: as measured on this
-   * model's operators, or 1 where nothing was measured.
-   */
-  readonly speed?: number;
-  /** Bytes of weights and activations that fit; unlimited where absent. */
-  readonly memoryLimit?: number;
-}
+export { checkOptimised, findOptimisedMismatch } from './write/optimise/target.js';
+export type { DeviceSpec, Manifest, PlanReport, Quantize, Split };
 
 export interface PartitionOptions {
   /** One per rank. */
@@ -53,7 +41,7 @@ export interface PartitionOptions {
   readonly wireDtype: WireDtype;
   /** The outputs that are wanted, by name: what only the others need is left out. All where absent. */
   readonly outputs?: readonly string[];
-  /** What to make of the weights; `none` where absent. `int8` needs devices whose segments are prepared. */
+  /** What to make of the weights; `none` where absent. `int8` needs devices whose segments are optimised. */
   readonly quantize?: Quantize;
   /** `tensor` where absent. */
   readonly split?: Split;
@@ -62,7 +50,7 @@ export interface PartitionOptions {
    * does that at every start, and the shard directory serves other machines too.
    */
   readonly prepare?: boolean;
-  /** Bytes of weights beyond which a segment is divided before it is prepared, which takes three times as much memory. */
+  /** Bytes of weights beyond which a segment is divided before it is optimised, which takes three times as much memory. */
   readonly segmentWeightsLimit?: number;
   /** Called as the stages go on; `done` of `total` in the stage's own unit. */
   readonly onProgress?: (stage: string, done: number, total: number) => void;
@@ -87,7 +75,7 @@ const keepOutputs = (source: SourceModel, outputs: readonly string[]): SourceMod
 };
 
 /** A profile's graph, checked, and how to decide about it. */
-const prepare = async (source: SourceModel, dims: Dims, options: PartitionOptions) => {
+const openProfile = async (source: SourceModel, dims: Dims, options: PartitionOptions) => {
   checkQuantizable(options);
   const { devices, wireDtype, split = 'tensor', quantize, onProgress, signal } = options;
   const enter = (stage: (typeof STAGES)[number]) => {
@@ -100,7 +88,7 @@ const prepare = async (source: SourceModel, dims: Dims, options: PartitionOption
   const graph = canonicalise(folded);
   checkRepeatable(graph, devices.length);
   const divide = (programs: Programs): Programs =>
-    devices.some((device) => isPrepared(device, options))
+    devices.some((device) => isOptimised(device, options))
       ? divideLargeSegments(programs, options.segmentWeightsLimit)
       : programs;
   const finish = (programs: Programs): Programs =>
@@ -111,16 +99,16 @@ const prepare = async (source: SourceModel, dims: Dims, options: PartitionOption
 
 /** Decides everything for one profile. */
 const decideProfile = async (source: SourceModel, dims: Dims, options: PartitionOptions): Promise<Decided> => {
-  const { graph, how } = await prepare(source, dims, options);
+  const { graph, how } = await openProfile(source, dims, options);
   const decided = decide(graph, how);
   options.onProgress?.('plan', STAGES.length, STAGES.length);
   return decided;
 };
 
-/** Int8 weights come into being when segments are prepared; the shape of what runs them fast is that of CPUs. */
+/** Int8 weights come into being when segments are optimised; the shape of what runs them fast is that of CPUs. */
 const checkQuantizable = (options: PartitionOptions): void => {
   if (options.quantize !== 'int8') return;
-  const unfit = options.devices.findIndex((device) => !isPreparable(device.provider));
+  const unfit = options.devices.findIndex((device) => !isOptimisable(device.provider));
   if (unfit >= 0) {
     throw new TandemError(
       'QUANTIZE_PROVIDER',
@@ -148,18 +136,9 @@ const checkStraight = ({ nodes }: Graph): void => {
   );
 };
 
-const RANDOM = new Set([
-  'Bernoulli',
-  'Multinomial',
-  'RandomNormal',
-  'RandomNormalLike',
-  'RandomUniform',
-  'RandomUniformLike',
-]);
-
 /** Ranks that draw their own random numbers would each compute something else. */
 const checkRepeatable = ({ nodes }: Graph, worldSize: number): void => {
-  const random = nodes.filter((node) => RANDOM.has(node.op));
+  const random = nodes.filter((node) => findFacts(node).isRandom);
   if (random.length === 0 || worldSize === 1) return;
   throw new TandemError(
     'MODEL_RANDOM',
@@ -211,7 +190,7 @@ const toProfile = (decided: Decided, dims: Dims, index: number): Profile => ({
 const toRankContent = (
   rank: number,
   programs: readonly (readonly EmittedSegment[])[],
-  prepared: PreparedFor | undefined,
+  prepared: OptimisedFor | undefined,
 ): RankContent => {
   const segments = programs.flatMap((program, profile) =>
     program.map((segment, i) => ({
@@ -238,7 +217,7 @@ const toRankContent = (
  */
 export const plan = async (modelPath: string, options: PartitionOptions): Promise<PlanReport> => {
   const source = await readModel(modelPath, { requireWeights: false });
-  const { graph, how } = await prepare(source, options.profiles[0] ?? {}, options);
+  const { graph, how } = await openProfile(source, options.profiles[0] ?? {}, options);
   const decided = decide(graph, how);
   const alternatives = findAlternatives(decided, { ...how, onStage: () => options.signal?.throwIfAborted() });
   options.onProgress?.('plan', STAGES.length, STAGES.length);
@@ -254,12 +233,14 @@ export const planRanks = async (modelPath: string, options: PartitionOptions): P
   return makeReport(await decideProfile(source, options.profiles[0] ?? {}, options)).ranks;
 };
 
-const isPrepared = ({ provider }: DeviceSpec, { prepare = true }: PartitionOptions): boolean =>
-  prepare && isPreparable(provider);
+const isOptimised = ({ provider }: DeviceSpec, { prepare = true }: PartitionOptions): boolean =>
+  prepare && isOptimisable(provider);
 
-/** What each rank is prepared for. */
-const findTargets = (options: PartitionOptions): Promise<readonly (PreparedFor | undefined)[]> =>
-  Promise.all(options.devices.map((device) => (isPrepared(device, options) ? findTarget(device.provider) : undefined)));
+/** What each rank is optimised for. */
+const findTargets = (options: PartitionOptions): Promise<readonly (OptimisedFor | undefined)[]> =>
+  Promise.all(
+    options.devices.map((device) => (isOptimised(device, options) ? findTarget(device.provider) : undefined)),
+  );
 
 /**
  * Splits a model for its devices and writes the shard directory, beside its place first and renamed when whole.

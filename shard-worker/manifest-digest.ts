@@ -2,7 +2,8 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { MANIFEST_FILE, readManifest } from '../partition/write/manifest.js';
+import { MANIFEST_FILE } from '../partition/write/manifest.js';
+import { readManifest } from '../partition/write/read-manifest.js';
 
 /**
  * sha256 of a shard directory's manifest, in hex.

@@ -1,7 +1,8 @@
 /** One network as a rank has it: its files, and its stretch of the rank's program. */
 import { join } from 'node:path';
 import { TandemError } from '../common/errors.js';
-import { type Manifest, type Profile, readManifest, type SegmentEntry } from '../partition/write/manifest.js';
+import type { Manifest, Profile, SegmentEntry } from '../partition/write/manifest.js';
+import { readManifest } from '../partition/write/read-manifest.js';
 import { checkRankFiles, findProfile } from './check.js';
 import type { ComputePool } from './compute-pool.js';
 import { chooseLoader } from './loader.js';

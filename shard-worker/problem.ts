@@ -7,3 +7,7 @@ export const toProblem = (error: unknown): Problem => {
   if (error instanceof TandemError) return { code: error.code, message: error.message, problems: [...error.problems] };
   return { code: 'INTERNAL', message: error instanceof Error ? error.message : String(error), problems: [] };
 };
+
+/** The error that a problem once was. */
+export const fromProblem = ({ code, message, problems }: Problem): TandemError =>
+  new TandemError(code, message.trim(), { problems });

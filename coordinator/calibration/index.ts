@@ -2,16 +2,22 @@
  * Costs measured on this machine: `calibrate` makes the file, `withCalibration` gives its rates to devices that the planner is
  * to plan for.
  */
+
+import {
+  type CalibratedDevice,
+  type Calibration,
+  readCalibration,
+  writeCalibration,
+} from '../config/calibration-file.js';
 import type { ClusterConfig, DeviceConfig } from '../config/index.js';
 import { checkCancelled, type Hooks } from '../hooks.js';
 import type { Dims } from '../shards/dims.js';
 import type { DenoiserModel } from '../shards/model.js';
 import { measureExchange } from './exchange.js';
-import { type CalibratedDevice, type Calibration, readCalibration, writeCalibration } from './file.js';
 import { measureOperators } from './operators.js';
 
-export { withCalibration } from './apply.js';
-export { readCalibration } from './file.js';
+export { readCalibration } from '../config/calibration-file.js';
+export { withCalibration } from '../config/measured-rates.js';
 
 export interface CalibrateRequest extends Hooks {
   readonly model: DenoiserModel;

@@ -5,7 +5,6 @@ import { TandemError } from '../../common/errors.js';
 import { PROVIDERS, type Provider } from '../../common/onnxruntime.js';
 import type { Split } from '../../partition/index.js';
 import { QUANTIZE, type Quantize } from '../../partition/write/manifest.js';
-import { withCalibration } from '../calibration/apply.js';
 import { DEFAULT_TIMEOUTS } from '../cluster/index.js';
 import {
   type ClusterConfig,
@@ -16,6 +15,7 @@ import {
   defaultTransport,
   readUncalibratedConfig,
 } from '../config/index.js';
+import { withCalibration } from '../config/measured-rates.js';
 import type { Dims } from '../shards/dims.js';
 import type { ClusterSettings } from '../start-cluster.js';
 

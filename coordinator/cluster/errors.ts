@@ -87,17 +87,10 @@ export const restartsExhausted = (rank: number, lost: number, allowed: number, l
   );
 
 /** Two coordinators cannot command the same workers. */
-export const clusterInUse = (directory: string, pid: number): TandemError =>
+export const clusterInUse = (directory: string, pid: number | undefined): TandemError =>
   new TandemError(
     'CLUSTER_IN_USE',
-    `Expected no other coordinator of the workers in "${directory}", but process ${pid} commands them; use it, or stop it first.`,
-  );
-
-/** A directory that others can write to cannot keep a secret. */
-export const runtimeDirectoryUnsafe = (directory: string, found: string): TandemError =>
-  new TandemError(
-    'RUNTIME_DIRECTORY',
-    `Expected "${directory}" to be a directory of this user alone (mode 0700), but ${found}; remove it, or set XDG_RUNTIME_DIR to a private directory.`,
+    `Expected no other coordinator of the workers in "${directory}", but ${pid === undefined ? 'another process' : `process ${pid}`} commands them; use it, or stop it first.`,
   );
 
 /** Only a file's place outlives its coordinator. */

@@ -33,7 +33,7 @@
  * `runtimeDirectory(configFile)` is where the workers of a config belong.
  */
 export type { Cluster } from './cluster.js';
-export { DEFAULT_TIMEOUTS, type LaunchOptions, launchCluster, type SideNetwork } from './launch.js';
+export { DEFAULT_TIMEOUTS, type LaunchOptions, launchCluster, type SideNetwork } from './launch-cluster.js';
 export { DEFAULT_RESTART, type RestartPolicy } from './restart.js';
 export { type Detached, runtimeDirectory } from './runtime.js';
 export {

@@ -6,118 +6,23 @@ import { LineCounter, parseDocument } from 'yaml';
 import { TandemError } from '../../common/errors.js';
 import type { Provider } from '../../common/onnxruntime.js';
 import { userCache } from '../../common/remembered.js';
-import type { Split } from '../../partition/index.js';
-import type { Rates } from '../../partition/plan/rates.js';
-import type { Quantize } from '../../partition/write/manifest.js';
-import type { LoaderChoice } from '../../shard-worker/loader.js';
-import { withCalibration } from '../calibration/apply.js';
-import { NETWORK_NAMES, type NetworkName, type SchedulerName } from '../pipeline/index.js';
+import { NETWORK_NAMES } from '../pipeline/index.js';
 import { parseBytes } from './bytes.js';
+import type { ClusterConfig, DeviceConfig, Hosting, PictureSize, ServerConfig } from './cluster-config.js';
+import { withCalibration } from './measured-rates.js';
 import { describeProblems, problemsOf, type Source } from './problems.js';
 import { checkRules } from './rules.js';
 import { type ClusterParsed, clusterSchema } from './schema.js';
 
+export type { ClusterConfig, DeviceConfig, HostChoice, Hosting, PictureSize, ServerConfig } from './cluster-config.js';
 export { clusterJsonSchema, clusterJsonSchemaText } from './json-schema.js';
 export type { ClusterInput } from './schema.js';
-
-/** A device of the cluster, and how its worker uses it. */
-export interface DeviceConfig {
-  readonly provider: Provider;
-  readonly deviceId: number;
-  readonly threads: number;
-  /** Relative to the other devices; as calibrated, else 1, where absent. */
-  readonly speed?: number;
-  /** bytes; unlimited where absent */
-  readonly memoryLimit?: number;
-  /** Measured on this machine; see `calibration/`. */
-  readonly rates?: Rates;
-}
-
-/** Where a network beside the denoiser is to run; `auto` asks the devices' memory limits. */
-export type PlacementChoice = 'auto' | 'coordinator' | 'shard' | { readonly rank: number };
-
-/** `auto` for those that are not named. */
-export type Placement = Readonly<Partial<Record<NetworkName, PlacementChoice>>>;
-
-/** A checked cluster config: defaults filled in, paths absolute. */
-export interface ClusterConfig {
-  /** The config file, absolute. */
-  readonly file: string;
-  /** Diffusers-layout directory or `.onnx` file, absolute. */
-  readonly model: string;
-  /** Index is the rank. */
-  readonly devices: readonly DeviceConfig[];
-  readonly wire: { readonly dtype: 'fp32' | 'fp16'; readonly transport: 'ipc' | 'tcp' };
-  readonly quantize: Quantize;
-  /** What is divided among the devices; see `partition/plan/decide.ts`. */
-  readonly split: Split;
-  /** Where text encoders and VAE decoder run. */
-  readonly placement: Placement;
-  /** How weights come into memory; `auto` asks the file system. */
-  readonly loader: LoaderChoice;
-  /** Whether `launch` loads text encoder and VAE from the start on, or for the first picture. */
-  readonly loadParts: 'ahead' | 'on-demand';
-  /** Where prepared shard directories are kept, absolute. */
-  readonly shards: string;
-  /** The calibration file, absolute; it may be missing. */
-  readonly calibration: string;
-  /** ms */
-  readonly timeouts: {
-    readonly startMs: number;
-    readonly loadMs: number;
-    readonly stepMs: number;
-    readonly heartbeatMs: number;
-  };
-  /** Of the resident server; one-shot commands start their workers anew and give up when one is lost. */
-  readonly workers: {
-    /** ms; 0: workers end with their coordinator */
-    readonly keepWarmMs: number;
-    readonly maxRestarts: number;
-  };
-  /** What is absent is the model's own. */
-  readonly defaults: {
-    readonly numInferenceSteps?: number;
-    readonly guidanceScale?: number;
-    readonly width?: number;
-    readonly height?: number;
-    readonly scheduler?: SchedulerName;
-  };
-  /** Prepared ahead by the server. */
-  readonly sizes: readonly PictureSize[];
-  /** Sizes beside the default one that the server keeps loaded. */
-  readonly residentSizes: number;
-  readonly server: ServerConfig;
-}
-
-/** pixels */
-export interface PictureSize {
-  readonly width: number;
-  readonly height: number;
-}
 
 /** @param text `512x512` */
 export const parseSize = (text: string): PictureSize => {
   const [width = 0, height = 0] = text.split('x').map(Number);
   return { width, height };
 };
-
-/** How `tandem launch` listens. */
-export interface ServerConfig {
-  readonly host: string;
-  /** 0 takes a free one. */
-  readonly port: number;
-  readonly apiKey?: string;
-  /** Environment variable with the key; it is read when the server starts. */
-  readonly apiKeyVariable?: string;
-  /** Requests that may wait for their turn. */
-  readonly maxQueue: number;
-  /** Directory of the pictures that are asked for by address, absolute. */
-  readonly images: string;
-  /** Proxies whose `X-Forwarded-*` headers are believed. */
-  readonly trustProxy: readonly string[];
-  /** ms */
-  readonly drainMs: number;
-}
 
 /**
  * Where shards go when a config names no place: the user's cache. They are derived data, named by what they were made
@@ -156,7 +61,7 @@ const toDefaults = (defaults: ClusterParsed['defaults']): ClusterConfig['default
   ...(defaults.scheduler === undefined ? {} : { scheduler: defaults.scheduler }),
 });
 
-const toPlacement = (placement: ClusterParsed['placement']): Placement =>
+const toHosting = (placement: ClusterParsed['placement']): Hosting =>
   Object.fromEntries(
     NETWORK_NAMES.flatMap((name) => {
       const choice = placement[name];
@@ -190,7 +95,7 @@ const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
   wire: { dtype: parsed.wire.dtype, transport: parsed.wire.transport ?? defaultTransport() },
   quantize: parsed.quantize,
   split: parsed.split,
-  placement: toPlacement(parsed.placement),
+  placement: toHosting(parsed.placement),
   loader: parsed.loader,
   loadParts: parsed.load_parts,
   shards: parsed.shards === undefined ? defaultShardsDirectory() : resolve(dirname(file), parsed.shards),

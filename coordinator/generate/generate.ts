@@ -5,7 +5,7 @@ import { TandemError } from '../../common/errors.js';
 import type { Cluster } from '../cluster/index.js';
 import type { ClusterConfig } from '../config/index.js';
 import type { Hooks } from '../hooks.js';
-import { denoiserRequest, type PlacedNetwork, planNetworks, prepareNetworks, remotesOf } from '../networks/index.js';
+import { denoiserRequest, type HostedNetwork, planHosting, prepareNetworks, remotesOf } from '../hosting/index.js';
 import {
   createPipeline,
   encodePicture,
@@ -93,16 +93,18 @@ const render = async (
   picture: Picture,
   image: ImageRequest,
   cluster: Cluster,
-  placed: readonly PlacedNetwork[],
+  hosted: readonly HostedNetwork[],
+  { onProgress }: Hooks,
 ): Promise<Rendered> => {
   const pipeline = await createPipeline({
     directory: picture.directory,
     denoiser: cluster,
-    networks: remotesOf(placed, (name) => cluster.network(name)),
+    networks: remotesOf(hosted, (name) => cluster.network(name)),
     size: picture,
     ...(picture.scheduler === undefined ? {} : { scheduler: picture.scheduler }),
   });
   try {
+    onProgress?.('denoise', 0, image.numInferenceSteps);
     return { result: await pipeline.generateImage(image), scheduler: pipeline.scheduler };
   } finally {
     await pipeline.close();
@@ -117,8 +119,7 @@ const toImageRequest = (request: GenerateRequest, picture: Picture): ImageReques
   guidanceScale: picture.guidanceScale,
   width: picture.width,
   height: picture.height,
-  onStep: ({ step, steps, step_ms }) =>
-    request.onProgress?.(`denoise (last step ${Math.round(step_ms)} ms)`, step, steps),
+  onStep: ({ step, steps }) => request.onProgress?.('denoise', step, steps),
   ...(request.signal ? { signal: request.signal } : {}),
 });
 
@@ -147,9 +148,9 @@ export const generate = async (request: GenerateRequest): Promise<GenerateReport
   const file = await checkWritable(request.out);
   const picture = await planPicture(config, request);
   const image = toImageRequest(request, picture);
-  const placed = await planNetworks(config, picture);
+  const hosted = await planHosting(config, picture);
   const shards = await prepareShards({ ...request, ...denoiserRequest(config, picture) });
-  const { networks, partitionMs } = await prepareNetworks(placed, false, request);
+  const { networks, partitionMs } = await prepareNetworks(hosted, false, request);
   const hooks = {
     ...request,
     devices: config.devices,
@@ -159,7 +160,7 @@ export const generate = async (request: GenerateRequest): Promise<GenerateReport
     networks,
   };
   return withCluster(shards, hooks, async ({ cluster, loadMs }) => {
-    const rendered = await render(picture, image, cluster, placed);
+    const rendered = await render(picture, image, cluster, hosted, request);
     const pngMs = await savePicture(file, image, rendered, picture.model.name);
     return {
       file,

@@ -2,7 +2,7 @@
 import { TandemError } from '../../common/errors.js';
 import type { TensorMetadata } from '../../common/onnxruntime.js';
 import type { ClusterConfig } from '../config/index.js';
-import { type PlacedNetwork, planNetworks } from '../networks/index.js';
+import { type HostedNetwork, planHosting } from '../hosting/index.js';
 import {
   type DenoiserSize,
   denoiserSizeFor,
@@ -129,16 +129,16 @@ export interface PlannedModel {
   readonly model: DenoiserModel;
   readonly dims: Dims;
   /** Where the other networks run; none where all stay in the coordinator. */
-  readonly networks: readonly PlacedNetwork[];
+  readonly networks: readonly HostedNetwork[];
 }
 
 /**
  * As `planDenoiser`, with the places of the networks beside the denoiser.
- * @throws TandemError also as `planNetworks` does
+ * @throws TandemError also as `planHosting` does
  */
 export const planModel = async (config: ClusterConfig, dims: Dims = {}): Promise<PlannedModel> => {
   if (findDenoiserModel(config.model).directory === undefined)
     return { ...(await planDenoiser(config, dims)), networks: [] };
   const picture = await planPicture(config, { dims });
-  return { ...picture, networks: await planNetworks(config, picture) };
+  return { ...picture, networks: await planHosting(config, picture) };
 };

@@ -12,11 +12,6 @@
  *     vae-decoder, png, picture-file  latents -> pixels -> file
  */
 export { denoiserSizeFor, fixedSampleShape, type ImageSize, sizeProblems, symbolicSizes } from './denoiser-sizes.js';
-export {
-  createPipeline,
-  type Pipeline,
-  type PipelineOptions,
-} from './generate.js';
 export type { GeneratedImage, ImageRequest, StepProgress, Timings } from './image-request.js';
 export { type DenoiserSize, sampleShape } from './latent-layout.js';
 export { type LocalDenoiser, type LocalDenoiserOptions, openLocalDenoiser } from './local-denoiser.js';
@@ -41,6 +36,12 @@ export {
   PICTURE_FORMATS,
   type PictureFormat,
 } from './picture-file.js';
+export {
+  createPipeline,
+  type Pipeline,
+  type PipelineOptions,
+} from './pipeline.js';
+
 export type { ImageParameters } from './png.js';
 export { SCHEDULER_NAMES, type SchedulerName } from './schedulers/registry.js';
 export type { RgbImage } from './vae-decoder.js';

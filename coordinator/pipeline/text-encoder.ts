@@ -1,7 +1,6 @@
 /** Prompt to embeddings: a tokenizer and a text encoder's session. */
 import type { Session, TensorMetadata } from '../../common/onnxruntime.js';
 import { modelInputsError } from './errors.js';
-import type { EncoderOutputs } from './families/family.js';
 import { toFloat32, toHostTensor } from './host-tensor.js';
 import type { PromptTokenizer, TokenizedPrompt } from './tokenizer.js';
 
@@ -35,6 +34,14 @@ export interface TextEncoder {
   readonly tokenizer: PromptTokenizer;
   /** @throws TandemError `SESSION_FAILED` or `SESSION_TIMEOUT` */
   encode(prompt: string, options: EncodeOptions): Promise<EncodedText>;
+}
+
+/** Which of a text encoder's outputs are used. */
+export interface EncoderOutputs {
+  /** `[sequence, width]` after the last layer and its norm, or before the last layer. */
+  readonly hidden?: 'last' | 'penultimate';
+  /** The whole prompt in one vector, by the output's name. */
+  readonly pooled?: 'text_embeds' | 'pooler_output';
 }
 
 /** What a model declares of itself. */

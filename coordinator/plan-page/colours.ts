@@ -1,5 +1,6 @@
 /** Which colour stands for which placement, and the legend that says so. */
-import type { BlockWork, PlanReport } from '../../partition/plan/report.js';
+import type { PlanReport } from '../../partition/decide/alternatives.js';
+import type { BlockWork } from '../../partition/decide/blocks.js';
 import { div, element, escapeText } from './html.js';
 
 /** Colours that stay apart in print and for the colour-blind (Okabe and Ito, 2008), the most used first. */

@@ -1,5 +1,6 @@
 /** The network from top to bottom: a row for each block, and between them what the ranks send each other. */
-import type { PlanBlock, PlanReport } from '../../partition/plan/report.js';
+import type { PlanReport } from '../../partition/decide/alternatives.js';
+import type { PlanBlock } from '../../partition/decide/blocks.js';
 import { formatBytes } from '../config/bytes.js';
 import { kindOf, type Meaning } from './colours.js';
 import { div, element, escapeText } from './html.js';

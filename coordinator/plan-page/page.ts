@@ -1,5 +1,5 @@
 /** A plan as one HTML file for people who have not seen the code: no script, nothing from the network, light and dark. */
-import type { PlanReport } from '../../partition/plan/report.js';
+import type { PlanReport } from '../../partition/decide/alternatives.js';
 import { formatBytes } from '../config/bytes.js';
 import { drawLegend, findMeanings } from './colours.js';
 import { div, element, escapeText, table } from './html.js';

@@ -18,7 +18,7 @@ import { readPage } from './routes/page.js';
 import type { ServingPlan } from './serving-plan.js';
 import { type Sizes, sizeName } from './sizes.js';
 import { Studio } from './studio.js';
-import type { SwapReport } from './swap.js';
+import type { SwapReport } from './swap-report.js';
 
 export interface Edition {
   readonly config: ClusterConfig;

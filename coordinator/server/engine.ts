@@ -12,7 +12,7 @@ import { TandemError } from '../../common/errors.js';
 import { byteLength, type HostTensor, type TensorSpec } from '../../common/tensor.js';
 import { type Cluster, type ClusterState, DENOISER, type RankStep, type StepAllResult } from '../cluster/index.js';
 import { type Network, networkFrom } from '../denoiser.js';
-import { type PlacedNetwork, remotesOf } from '../networks/index.js';
+import { type HostedNetwork, remotesOf } from '../hosting/index.js';
 import { createPipeline, type Pipeline, type SchedulerName } from '../pipeline/index.js';
 
 export type EngineState =
@@ -49,7 +49,7 @@ export interface PipelineRequest {
   readonly width: number;
   readonly height: number;
   /** Where the networks beside the denoiser run. */
-  readonly networks: readonly PlacedNetwork[];
+  readonly networks: readonly HostedNetwork[];
 }
 
 export interface EngineOptions {

@@ -2,8 +2,8 @@
 import type { Logger } from 'pino';
 import type { ClusterConfig, PictureSize } from '../config/index.js';
 import { checkCancelled, type Hooks } from '../hooks.js';
+import { denoiserRequest, prepareNetworks } from '../hosting/index.js';
 import { type Launched, launch } from '../launch.js';
-import { denoiserRequest, prepareNetworks } from '../networks/index.js';
 import type { Pipeline } from '../pipeline/index.js';
 import { prepareShards } from '../shards/prepare.js';
 import { Engine, type EngineState, type StepListener } from './engine.js';

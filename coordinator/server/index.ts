@@ -12,4 +12,4 @@
  */
 export { createServerLog, type ServerLog } from './log.js';
 export { type Ready, type ServeRequest, serve } from './server.js';
-export type { SwapOutcome } from './swap.js';
+export type { SwapOutcome } from './swap-report.js';

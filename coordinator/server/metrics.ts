@@ -2,7 +2,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { DENOISER, type RankStep } from '../cluster/index.js';
 import type { Sizes } from './sizes.js';
-import type { SwapReport } from './swap.js';
+import type { SwapReport } from './swap-report.js';
 
 /** How a request ended. */
 export type Outcome = 'completed' | 'cancelled' | 'failed' | 'invalid' | 'rejected';

@@ -10,7 +10,7 @@ import type { Metrics } from './metrics.js';
 import type { Requests } from './requests.js';
 import type { Sizes } from './sizes.js';
 import type { Studio } from './studio.js';
-import type { SwapReport } from './swap.js';
+import type { SwapReport } from './swap-report.js';
 
 export interface ServerParts {
   readonly served: Served;

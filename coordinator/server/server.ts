@@ -15,7 +15,8 @@ import { type Edition, Editions } from './editions.js';
 import type { Engine } from './engine.js';
 import { stopped } from './errors.js';
 import { planServing } from './serving-plan.js';
-import { type SwapOutcome, Swapper } from './swap.js';
+import { Swapper } from './swap.js';
+import type { SwapOutcome } from './swap-report.js';
 
 export interface ServeRequest extends Hooks {
   readonly config: ClusterConfig;

@@ -1,7 +1,7 @@
 /** What is served, decided before anything long begins. */
 import type { ClusterConfig, PictureSize } from '../config/index.js';
 import { type PlannedModel, planModel, planPicture } from '../generate/picture.js';
-import { planNetworks } from '../networks/index.js';
+import { planHosting } from '../hosting/index.js';
 import type { Dims } from '../shards/dims.js';
 import { findDenoiserModel } from '../shards/model.js';
 import type { PipelineRequest } from './engine.js';
@@ -36,7 +36,7 @@ export const planServing = async (
   const picture = await planPicture(config, { ...size, ...(dims === undefined ? {} : { dims }) });
   // Better said at the start than when they are asked for.
   for (const prepared of config.sizes) await planPicture(config, prepared);
-  const networks = await planNetworks(config, picture);
+  const networks = await planHosting(config, picture);
   const { model, directory, width, height, scheduler, numInferenceSteps, guidanceScale } = picture;
   const defaults = { numInferenceSteps, guidanceScale };
   const pipeline = { directory, width, height, networks, ...(scheduler === undefined ? {} : { scheduler }) };

@@ -2,7 +2,7 @@
 import { TandemError } from '../../common/errors.js';
 import { formatBytes } from '../config/bytes.js';
 import type { ClusterConfig, DeviceConfig } from '../config/index.js';
-import { rankNeeds, totalOf } from '../networks/index.js';
+import { rankNeeds, totalOf } from '../hosting/index.js';
 import type { ServingPlan } from './serving-plan.js';
 
 export interface Version {

@@ -12,23 +12,7 @@ import type { Dims } from '../shards/dims.js';
 import type { Edition, Editions } from './editions.js';
 import { planServing } from './serving-plan.js';
 import { checkSideBySide } from './side-by-side.js';
-
-export type SwapState =
-  | { readonly kind: 'none' }
-  | { readonly kind: 'loading' }
-  | { readonly kind: 'completed' }
-  | { readonly kind: 'failed'; readonly error: TandemError };
-
-/** How a swap ended. */
-export type SwapOutcome = Exclude<SwapState, { kind: 'none' | 'loading' }>;
-
-/** What is told of swaps. */
-export interface SwapReport {
-  /** Of the last one, or of the one under way. */
-  readonly state: SwapState;
-  readonly completed: number;
-  readonly failed: number;
-}
+import type { SwapOutcome, SwapReport, SwapState } from './swap-report.js';
 
 export interface SwapperOptions {
   readonly editions: Editions;

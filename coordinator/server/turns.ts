@@ -24,7 +24,7 @@ export interface TurnRequest {
   readonly onPosition?: (ahead: number, stepsAhead: readonly number[]) => void;
 }
 
-interface Place {
+interface Waiting {
   readonly request: TurnRequest;
   readonly start: () => void;
   /** Fair queuing: a client's pictures come in rounds of their own, one a round, and the line is in the order of rounds. */
@@ -33,8 +33,8 @@ interface Place {
 }
 
 export class Turns {
-  readonly #line: Place[] = [];
-  #running: Place | undefined;
+  readonly #line: Waiting[] = [];
+  #running: Waiting | undefined;
   /** Of the picture that was made last. */
   #round = 0;
 
@@ -67,7 +67,7 @@ export class Turns {
         request.signal.removeEventListener('abort', leave);
         resolve(this.#turn(place, performance.now() - since));
       };
-      const place: Place = { request, start, round: this.#nextRound(request.client), stepsLeft: request.steps };
+      const place: Waiting = { request, start, round: this.#nextRound(request.client), stepsLeft: request.steps };
       request.signal.addEventListener('abort', leave, { once: true });
       const index = this.#join(place);
       this.#advance();
@@ -84,14 +84,14 @@ export class Turns {
   }
 
   /** @returns its place in line */
-  #join(place: Place): number {
+  #join(place: Waiting): number {
     const later = this.#line.findIndex(({ round }) => round > place.round);
     const index = later < 0 ? this.#line.length : later;
     this.#line.splice(index, 0, place);
     return index;
   }
 
-  #turn(place: Place, waitedMs: number): Turn {
+  #turn(place: Waiting, waitedMs: number): Turn {
     let released = false;
     return {
       waitedMs,
@@ -115,7 +115,7 @@ export class Turns {
     this.#running?.start();
   }
 
-  #remove(place: Place): void {
+  #remove(place: Waiting): void {
     const index = this.#line.indexOf(place);
     if (index < 0) return;
     this.#line.splice(index, 1);
@@ -128,7 +128,7 @@ export class Turns {
     });
   }
 
-  #tell({ request }: Place, index: number): void {
+  #tell({ request }: Waiting, index: number): void {
     const before = this.#running === undefined ? [] : [this.#running];
     const ahead = [...before, ...this.#line.slice(0, index)].map(({ stepsLeft }) => stepsLeft);
     request.onPosition?.(ahead.length, ahead);

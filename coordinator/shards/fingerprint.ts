@@ -8,7 +8,7 @@ import type { Quantize } from '../../partition/write/manifest.js';
 import { FORMAT_VERSION } from '../../partition/write/manifest.js';
 import type { DeviceConfig } from '../config/index.js';
 import type { Dims } from './dims.js';
-import { modelFacts } from './model-facts.js';
+import { modelDigests } from './model-facts.js';
 
 export interface FingerprintRequest {
   /** The denoiser's `.onnx` file. */
@@ -50,11 +50,9 @@ const planned = ({ provider, speed, memoryLimit, rates }: DeviceConfig): readonl
  * were prepared for is in the manifest, which can then say how it differs from this machine.
  */
 export const fingerprint = async (request: FingerprintRequest): Promise<string> => {
-  const { files } = await modelFacts(request.modelPath, request.root);
   const identity = {
     versions: [FORMAT_VERSION, TOOL_VERSION, partitionerDigest()],
-    // Path, size and time of change stand for a file's content: a digest of 3.4 GB would cost seconds at every start.
-    files: files.map(({ path, size, mtimeMs }) => [path, size, mtimeMs]),
+    files: await modelDigests(request.modelPath, request.root),
     devices: request.devices.map(planned),
     dims: Object.entries(request.dims).sort(([a], [b]) => a.localeCompare(b)),
     wire: request.wireDtype,

@@ -4,8 +4,9 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TandemError } from '../../common/errors.js';
 import type { Split } from '../../partition/index.js';
-import { findPreparedMismatch } from '../../partition/optimise/target.js';
-import { type Manifest, type Profile, type Quantize, readManifest } from '../../partition/write/manifest.js';
+import type { Manifest, Profile, Quantize } from '../../partition/write/manifest.js';
+import { findOptimisedMismatch } from '../../partition/write/optimise/target.js';
+import { readManifest } from '../../partition/write/read-manifest.js';
 import type { DeviceConfig } from '../config/index.js';
 import { checkCancelled, type Hooks } from '../hooks.js';
 import type { Dims } from './dims.js';
@@ -50,7 +51,7 @@ const checkReusable = async (
       (file) => statSync(join(directory, file.path), { throwIfNoEntry: false })?.size !== file.bytes,
     );
     if (wrong) return { reason: `${wrong.path} is missing or has another size` };
-    const mismatch = await findPreparedMismatch(manifest, devices);
+    const mismatch = await findOptimisedMismatch(manifest, devices);
     return mismatch === undefined ? manifest : { reason: mismatch };
   } catch (error) {
     if (error instanceof TandemError) return { reason: error.message };

@@ -3,7 +3,8 @@
 import { openSession, type Session, type SessionOptions } from '../../common/onnxruntime.js';
 import type { Graph, Node } from '../graph/graph.js';
 import { classOf, type Load, nodeMs, rateKey, wholeLoad } from '../plan/cost.js';
-import { type OperatorClass, RATES } from '../plan/rates.js';
+import { RATES } from '../plan/rates.js';
+import type { OperatorClass } from '../rules/rule.js';
 import { idleModel, type OperatorModel, operatorModel } from './operator-model.js';
 import { type Sample, sampleOperators, sampleStretches } from './sample.js';
 
@@ -89,7 +90,7 @@ const WITHOUT_PREPACKING = { 'session.disable_prepacking': '1' };
 
 /** As it stands, so that a lonely operator is not optimised away. */
 const AS_IT_STANDS = { optimization: 'disabled', entries: WITHOUT_PREPACKING } as const;
-/** As `partition` prepares segments; equal nodes on equal inputs are not merged, for they are the point here. */
+/** As `partition` optimises segments; equal nodes on equal inputs are not merged, for they are the point here. */
 const OPTIMISED = {
   optimization: 'all',
   entries: WITHOUT_PREPACKING,

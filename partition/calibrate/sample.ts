@@ -2,9 +2,10 @@
 
 import type { Graph, Node } from '../graph/graph.js';
 import { classOf, nodeMs, rateKey, wholeLoad } from '../plan/cost.js';
-import type { OperatorClass, Rates } from '../plan/rates.js';
+import type { Rates } from '../plan/rates.js';
 import { findConstants } from '../plan/states.js';
 import { operatorKey } from '../rules/index.js';
+import type { OperatorClass } from '../rules/rule.js';
 import { isStatic } from '../rules/rule.js';
 
 /** Different shapes measured of each operator. */

@@ -3,6 +3,7 @@
  *
  * - a bias inside Conv or Gemm becomes an Add, so that the product may be partial and the bias is added once, after the sum;
  * - an axis that an operator's older version takes by default is written down, for rules do not know versions;
+ * - a write by constant index becomes slices and a concatenation (`writes.ts`);
  * - a constant among the model's outputs is copied by a node;
  * - in a sum of several terms the products come first, so that products which are partial share one all-reduce (a resnet's
  *   second convolution and its shortcut convolution).
@@ -11,15 +12,9 @@
 import { elementCount } from '../../common/tensor.js';
 import { findUses, floatAttribute, type Graph, type Node, prune, type Uses, type Value } from '../graph/graph.js';
 import { intAttribute } from '../onnx/index.js';
-
-const make = (op: string, name: string, inputs: readonly Value[], output: Value): Node => ({
-  name,
-  op,
-  domain: '',
-  attributes: new Map(),
-  inputs,
-  outputs: [output],
-});
+import { findFacts } from '../rules/index.js';
+import { makeNode } from './tape.js';
+import { unrollWrites } from './writes.js';
 
 /** A Conv's bias `[channels]` as it must lie to be added to `[batch, channels, ...spatial]`. */
 const channelBias = (bias: Value, spatialAxes: number): Value => {
@@ -46,7 +41,7 @@ const splitBias = (node: Node): readonly Node[] => {
   const product: Value = { ...output, name: `${output.name}@product` };
   return [
     { ...node, inputs: node.inputs.slice(0, 2), outputs: [product] },
-    make('Add', `${node.name}@bias`, [product, bias], output),
+    makeNode('Add', `${node.name}@bias`, [product, bias], output),
   ];
 };
 
@@ -75,12 +70,10 @@ const writeDefaultAxis = (graph: Graph): Graph => {
   return isOld ? { ...graph, nodes: graph.nodes.map((node) => (needsAxis(node) ? withAxis(node) : node)) } : graph;
 };
 
-const PRODUCTS = new Set(['MatMul', 'Conv', 'ConvTranspose', 'Gemm', 'FusedMatMul']);
-
 /** Whether the value is a product, perhaps moved about, that a row-parallel split would leave partial. */
 const isProduct = (value: Value, { producer }: Uses): boolean => {
   for (let node = producer.get(value); node; ) {
-    if (PRODUCTS.has(node.op)) return node.inputs.length === 2;
+    if (findFacts(node).isProduct) return node.inputs.length === 2;
     const [input] = node.inputs;
     if (!['Reshape', 'Transpose', 'Squeeze', 'Unsqueeze'].includes(node.op) || !input) return false;
     node = producer.get(input);
@@ -121,7 +114,7 @@ const reorderSum = (root: Node, terms: readonly Value[], uses: Uses): readonly N
   return ordered.slice(1).map((term, i) => {
     const last = i === ordered.length - 2;
     const result: Value = last ? output : { ...output, name: `${output.name}@sum${i}` };
-    const node = make('Add', last ? root.name : `${root.name}@sum${i}`, [sum ?? term, term], result);
+    const node = makeNode('Add', last ? root.name : `${root.name}@sum${i}`, [sum ?? term, term], result);
     sum = result;
     return node;
   });
@@ -150,7 +143,7 @@ const copyConstantOutputs = (graph: Graph): Graph => {
     if (!value?.constant || !outputs.has(value)) return value;
     const name = `${value.name}@constant`;
     const { constant: _, ...result } = value;
-    const node = copies.get(value) ?? make('Identity', name, [{ ...value, name }], result);
+    const node = copies.get(value) ?? makeNode('Identity', name, [{ ...value, name }], result);
     copies.set(value, node);
     return node.inputs[0];
   };
@@ -164,6 +157,6 @@ const copyConstantOutputs = (graph: Graph): Graph => {
 
 /** The same function of the same inputs, up to the rounding of reordered sums. */
 export const canonicalise = (graph: Graph): Graph => {
-  const explicit = writeDefaultAxis(copyConstantOutputs(graph));
+  const explicit = unrollWrites(writeDefaultAxis(copyConstantOutputs(graph)));
   return gatherProducts(prune({ ...explicit, nodes: internBiases(explicit.nodes.flatMap(splitBias)) }));
 };

@@ -4,9 +4,9 @@ import { byteLength, DTYPES, elementCount } from '../../common/tensor.js';
 import type { Conversion } from '../graph/collective.js';
 import type { Node, Value } from '../graph/graph.js';
 import { localElements, type Placement, REPLICATE } from '../graph/placement.js';
-import { findRule, operatorKey } from '../rules/index.js';
-import type { Row } from '../rules/rule.js';
-import type { ClassRates, OperatorClass, Rates } from './rates.js';
+import { findFacts, findRule, operatorKey } from '../rules/index.js';
+import type { OperatorClass, Row } from '../rules/rule.js';
+import type { ClassRates, Rates } from './rates.js';
 
 export const nodeFlops = (node: Node): number => {
   if (node.outputs.some((output) => output && !output.shape)) return 0;
@@ -36,27 +36,6 @@ const localBytes = (value: Value, placement: Placement | undefined, rank: number
 export const heldBytes = (value: Value, placement: Placement, worldSize: number): number =>
   Math.max(...Array.from({ length: worldSize }, (_, rank) => localBytes(value, placement, rank)));
 
-const PRODUCT = new Set(['MatMul', 'Gemm', 'FusedMatMul', 'Einsum']);
-const CONV = new Set(['Conv', 'ConvTranspose']);
-const NORM = new Set(
-  'LayerNormalization SimplifiedLayerNormalization RMSNormalization InstanceNormalization GroupNormalization GroupNorm SkipLayerNormalization SkipSimplifiedLayerNormalization SkipGroupNorm BatchNormalization LpNormalization'.split(
-    ' ',
-  ),
-);
-const MOVE = new Set(
-  'Transpose Concat Split Slice Gather GatherElements GatherND Expand Tile Pad Resize Upsample DepthToSpace SpaceToDepth ScatterND'.split(
-    ' ',
-  ),
-);
-/** Only the shape changes: ONNX Runtime hands the same memory on. */
-const VIEW = new Set(['Reshape', 'Flatten', 'Squeeze', 'Unsqueeze', 'Identity', 'Dropout']);
-const QUANTISED = /Integer|QLinear|Quantize|NBits|QGemm/;
-const ATTENTION = /Attention/;
-/** An operator that nobody listed and that does more per element than this multiplies matrices. */
-const FLOPS_PER_ELEMENT = 16;
-
-const isTensor = (value: Value | undefined): boolean => value !== undefined && value.constant === undefined;
-
 /** A plan asks for the class of every node in every row; a node never changes. */
 const classes = new WeakMap<Node, { readonly kind: OperatorClass | undefined }>();
 
@@ -68,22 +47,14 @@ export const classOf = (node: Node): OperatorClass | undefined => {
 };
 
 const findClass = (node: Node): OperatorClass | undefined => {
-  const { op } = node;
-  if (VIEW.has(op)) return undefined;
-  if (CONV.has(op)) return 'conv';
-  if (QUANTISED.test(op)) return 'quantised';
-  if (ATTENTION.test(op)) return 'attention';
-  if (op.endsWith('Softmax')) return 'softmax';
-  if (NORM.has(op)) return 'norm';
-  if (MOVE.has(op)) return 'move';
-  const elements = elementCount(node.outputs[0]?.shape ?? []);
-  if (!PRODUCT.has(op) && nodeFlops(node) <= FLOPS_PER_ELEMENT * elements) return 'elementwise';
-  return isTensor(node.inputs[0]) && isTensor(node.inputs[1]) ? 'attention' : 'matmul';
+  const { cost } = findFacts(node);
+  if (cost === 'view') return undefined;
+  return typeof cost === 'function' ? cost(node) : cost;
 };
 
 /** Operators with the same rates: by operator, but a product with weights is another thing than one of two activations. */
 export const rateKey = (node: Node): string => {
-  const isAttention = PRODUCT.has(node.op) && classOf(node) === 'attention';
+  const isAttention = findFacts(node).isProduct && classOf(node) === 'attention';
   return isAttention ? `${operatorKey(node)} of activations` : operatorKey(node);
 };
 

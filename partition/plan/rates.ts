@@ -1,18 +1,8 @@
 /** How fast a device computes, by class of operator, and how fast the ranks talk: measured (`calibrate/`), or typical. */
 import type { Provider } from '../../common/onnxruntime.js';
+import type { OperatorClass } from '../rules/rule.js';
 
-/** Operators that a device runs at about the same rates. */
-export const OPERATOR_CLASSES = [
-  'conv',
-  'matmul',
-  'attention',
-  'quantised',
-  'softmax',
-  'norm',
-  'elementwise',
-  'move',
-] as const;
-export type OperatorClass = (typeof OPERATOR_CLASSES)[number];
+export { OPERATOR_CLASSES } from '../rules/rule.js';
 
 /** Time of an operator: `overheadMs + flops / flopsPerMs + bytes read / readBytesPerMs + bytes written / writeBytesPerMs`. */
 export interface ClassRates {

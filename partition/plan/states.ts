@@ -10,9 +10,11 @@ import { TandemError } from '../../common/errors.js';
 import { elementCount } from '../../common/tensor.js';
 import { findUses, type Graph, type Node, type Value } from '../graph/graph.js';
 import { apportion, PARTIAL, type Placement, placementKey, REPLICATE, type Shard } from '../graph/placement.js';
-import { findRule, operatorKey } from '../rules/index.js';
+import { findRule, operatorKey, whyNoRule } from '../rules/index.js';
+import { findQuirk } from '../rules/quirks.js';
 import type { Operand, PlaceContext, Row } from '../rules/rule.js';
 import { isStatic } from '../rules/rule.js';
+import { refine } from '../rules/signature.js';
 
 /** Splitting a smaller constant is not worth a search of its own. */
 const SEED_ELEMENTS = 256;
@@ -176,9 +178,26 @@ class Search {
 
   #tryShard(node: Node, operand: Operand, shard: Shard): void {
     const match = findRule(node)?.match(node, operand, shard, this.#context);
-    if (match?.kind === 'row') this.#addRow(node, match.row);
+    if (match?.kind === 'row' && !this.#keepsClear(node, match.row)) this.#addRow(node, match.row);
     const value = node[operand.side][operand.index];
     if (match?.kind === 'wants' && value) this.#suggest(value, match.shard);
+  }
+
+  /** Where a rank's device gets this row wrong, and would not at other bounds: tries those instead. */
+  #keepsClear(node: Node, row: Row): boolean {
+    const { providers = [] } = this.#context;
+    for (const [rank, provider] of providers.entries()) {
+      const quirk = findQuirk(node, row, rank, provider);
+      for (const [input, axis] of Object.entries(quirk?.axis ?? {})) {
+        const [value, placement] = [node.inputs[Number(input)], row.inputs[Number(input)]];
+        if (placement?.kind !== 'shard' || placement.axis !== axis || value === undefined) continue;
+        const clear = refine(placement, quirk?.multipleOf ?? 1, this.#context);
+        if (clear === undefined) continue;
+        this.#suggest(value, clear);
+        return true;
+      }
+    }
+    return false;
   }
 
   #tryPartial(node: Node, index: number): void {
@@ -212,7 +231,7 @@ class Search {
 
 /** Why a node can only run whole. */
 export const whyWhole = (node: Node, rows: readonly Row[]): string => {
-  if (!findRule(node)) return `no rule for operator ${operatorKey(node)}`;
+  if (!findRule(node)) return `no rule for operator ${operatorKey(node)}: ${whyNoRule(node)}`;
   if (!isStatic(node)) return 'its sizes depend on data';
   return rows.length > 1 ? 'splitting it would cost more than it saves' : 'no split of its neighbours reaches it';
 };

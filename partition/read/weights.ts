@@ -76,6 +76,11 @@ const constantWeight = (node: NodeProto): TensorProto | undefined => {
   return Object.assign(value, { name: node.output[0] ?? '' });
 };
 
+/** Whole numbers are indices and sizes, which the planner has to know, and no weights. */
+const INDICES_LIMIT_BYTES = 1 << 20;
+const inlineLimit = (dtype: DType): number =>
+  dtype === 'int64' || dtype === 'int32' ? INDICES_LIMIT_BYTES : INLINE_LIMIT_BYTES;
+
 class WeightCollector {
   readonly weights = new Map<string, WeightSource>();
   readonly #path: string;
@@ -101,7 +106,7 @@ class WeightCollector {
     const extent = this.#extent(tensor, byteLength(spec));
     if (!extent) return;
     const { present, ...place } = extent;
-    if (present && place.bytes <= INLINE_LIMIT_BYTES) return this.#load(tensor, place);
+    if (present && place.bytes <= inlineLimit(spec.dtype)) return this.#load(tensor, place);
     clearData(tensor);
     this.weights.set(name, { name, ...spec, ...place });
   }

@@ -2,6 +2,7 @@
 
 import { elementCount } from '../../common/tensor.js';
 import { intAttribute, type Node } from '../graph/graph.js';
+import type { Table } from './registry.js';
 import { type LocalEdit, type LocalShapes, shapeOf } from './rule.js';
 import { type Factors, rule, type Signature } from './signature.js';
 
@@ -75,13 +76,15 @@ const multiHead = (node: Node): Signature | undefined => {
 
 export const ATTENTION = {
   Attention: rule({
+    cost: 'attention',
     signature: onnxAttention,
     flops: attentionFlops,
     localise: headCounts({ q_num_heads: 0, kv_num_heads: 1 }),
   }),
   'com.microsoft::MultiHeadAttention': rule({
+    cost: 'attention',
     signature: multiHead,
     flops: attentionFlops,
     localise: headCounts({ num_heads: 0 }),
   }),
-};
+} satisfies Table;

@@ -1,7 +1,8 @@
 /** Operators that multiply and sum: the bulk of the work, and the ones whose weights are split. */
 
 import { elementCount } from '../../common/tensor.js';
-import { intAttribute, type Node, stringAttribute } from '../graph/graph.js';
+import { intAttribute, type Node, stringAttribute, type Value } from '../graph/graph.js';
+import type { Table } from './registry.js';
 import { type LocalEdit, type LocalShapes, shapeOf } from './rule.js';
 import { broadcastFactors, numbered, rule, type Signature } from './signature.js';
 
@@ -135,15 +136,21 @@ const eitherInput = () => [[0], [1]];
 const eachInput = (node: Node) => node.inputs.map((_, i) => [i]);
 const withoutAddend = (node: Node) => (node.inputs[2] ? [] : [[0], [1]]);
 
+const isTensor = (value: Value | undefined): boolean => value !== undefined && value.constant === undefined;
+
+/** A product with weights is another thing than one of two activations. */
+const PRODUCT = {
+  cost: ({ inputs }: Node) => (isTensor(inputs[0]) && isTensor(inputs[1]) ? 'attention' : 'matmul'),
+  isProduct: true,
+  flops: matMulFlops,
+} as const;
+const CONVOLUTION = { cost: 'conv', isProduct: true, linear: withoutAddend } as const;
+
 export const CONTRACTION = {
-  MatMul: rule({ signature: (node) => matMul(node), linear: eitherInput, flops: matMulFlops }),
-  'com.microsoft::FusedMatMul': rule({
-    signature: fusedMatMul,
-    linear: eitherInput,
-    flops: matMulFlops,
-  }),
-  Gemm: rule({ signature: gemm, linear: withoutAddend, flops: matMulFlops }),
-  Conv: rule({ signature: conv, linear: withoutAddend, flops: convFlops, localise: localGroups }),
-  ConvTranspose: rule({ signature: convTranspose, linear: withoutAddend, flops: convTransposeFlops }),
-  Einsum: rule({ signature: einsum, linear: eachInput, flops: einsumFlops }),
-};
+  MatMul: rule({ ...PRODUCT, signature: (node) => matMul(node), linear: eitherInput }),
+  'com.microsoft::FusedMatMul': rule({ ...PRODUCT, signature: fusedMatMul, linear: eitherInput }),
+  Gemm: rule({ ...PRODUCT, signature: gemm, linear: withoutAddend }),
+  Conv: rule({ ...CONVOLUTION, signature: conv, flops: convFlops, localise: localGroups }),
+  ConvTranspose: rule({ ...CONVOLUTION, signature: convTranspose, flops: convTransposeFlops }),
+  Einsum: rule({ ...PRODUCT, signature: einsum, linear: eachInput, flops: einsumFlops }),
+} satisfies Table;

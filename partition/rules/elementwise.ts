@@ -1,5 +1,6 @@
 /** Operators that work on each element by itself, with broadcasting. */
 import type { Node } from '../graph/graph.js';
+import { each, join } from './registry.js';
 import { shapeOf } from './rule.js';
 import { broadcastFactors, numbered, rule, type Signature } from './signature.js';
 
@@ -28,17 +29,16 @@ const NONLINEAR = [
   'com.microsoft::FastGelu', 'com.microsoft::Gelu', 'com.microsoft::QuickGelu',
 ] as const;
 
-export const ELEMENTWISE = {
-  ...Object.fromEntries(NONLINEAR.map((op) => [op, rule({ signature: pointwise })])),
+export const ELEMENTWISE = join(each(NONLINEAR, rule({ signature: pointwise })), {
   Add: rule({ signature: pointwise, linear: allInputs }),
   Sub: rule({ signature: pointwise, linear: allInputs }),
   Sum: rule({ signature: pointwise, linear: allInputs }),
   Mul: rule({ signature: pointwise, linear: () => [[0], [1]] }),
   Div: rule({ signature: pointwise, linear: firstInput }),
   Neg: rule({ signature: pointwise, linear: firstInput }),
-  Identity: rule({ signature: pointwise, linear: firstInput, flops: noFlops }),
-  Dropout: rule({ signature: pointwise, linear: withoutMask, flops: noFlops }),
+  Identity: rule({ cost: 'view', signature: pointwise, linear: firstInput, flops: noFlops }),
+  Dropout: rule({ cost: 'view', signature: pointwise, linear: withoutMask, flops: noFlops }),
   Where: rule({ signature: pointwise, linear: () => [[1, 2]] }),
   Cast: rule({ signature: pointwise, linear: (node) => (isFloat(node) ? [[0]] : []), flops: noFlops }),
   CastLike: rule({ signature: pointwise, flops: noFlops }),
-};
+});

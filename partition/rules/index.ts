@@ -1,22 +1,45 @@
-/** The registry: every operator that the planner knows how to split. An operator that is not here runs whole on every rank. */
+/** The registry: what the planner knows of every operator. One that is not here, of another domain, runs whole on every rank. */
 
 import type { Node } from '../graph/graph.js';
 import { ATTENTION } from './attention.js';
 import { CONTRACTION } from './contraction.js';
 import { ELEMENTWISE } from './elementwise.js';
 import { LAYOUT } from './layout.js';
+import type { OperatorName } from './names.js';
 import { REDUCTION } from './reduction.js';
+import { join } from './registry.js';
 import { RESHAPE } from './reshape.js';
-import type { Rule } from './rule.js';
+import type { Facts, Operator, Rule } from './rule.js';
+import { WHOLE } from './whole.js';
 
-const RULES: ReadonlyMap<string, Rule> = new Map<string, Rule>(
-  Object.entries({ ...ELEMENTWISE, ...CONTRACTION, ...RESHAPE, ...LAYOUT, ...REDUCTION, ...ATTENTION }),
+const REGISTRY: Readonly<Record<OperatorName, Operator>> = join(
+  join(join(ELEMENTWISE, CONTRACTION), join(RESHAPE, LAYOUT)),
+  join(join(REDUCTION, ATTENTION), WHOLE),
 );
+
+/** Every operator that is known, by key. */
+export const OPERATORS: ReadonlyMap<string, Operator> = new Map(Object.entries(REGISTRY));
 
 /** Key of an operator: `Conv`, or `com.microsoft::FastGelu`. */
 export const operatorKey = (node: Node): string => (node.domain === '' ? node.op : `${node.domain}::${node.op}`);
 
-export const findRule = (node: Node): Rule | undefined => RULES.get(operatorKey(node));
+const UNKNOWN: Facts = { cost: 'elementwise' };
+
+export const findFacts = (node: Node): Facts => OPERATORS.get(operatorKey(node)) ?? UNKNOWN;
+
+const isRule = (operator: Operator | undefined): operator is Rule => operator !== undefined && 'match' in operator;
+
+export const findRule = (node: Node): Rule | undefined => {
+  const operator = OPERATORS.get(operatorKey(node));
+  return isRule(operator) ? operator : undefined;
+};
+
+/** Why an operator has no rule. */
+export const whyNoRule = (node: Node): string => {
+  const operator = OPERATORS.get(operatorKey(node));
+  return operator && 'whole' in operator ? operator.whole : 'it is not an operator of ONNX';
+};
 
 /** Every operator with a rule, by key. */
-export const knownOperators = (): readonly string[] => [...RULES.keys()];
+export const knownOperators = (): readonly string[] =>
+  [...OPERATORS].flatMap(([key, operator]) => (isRule(operator) ? [key] : []));

@@ -17,6 +17,7 @@ import {
   type Shard,
   shardExtent,
 } from '../graph/placement.js';
+import type { Table } from './registry.js';
 import {
   ILLEGAL,
   isStatic,
@@ -189,6 +190,7 @@ const otherAxes = (node: Node, shard: Shard): Match => ({
 });
 
 const concatRule: Rule = {
+  cost: 'move',
   match(node, operand, shard, context) {
     if (!isStatic(node)) return ILLEGAL;
     const axis = normaliseAxis(intAttribute(node, 'axis', 0), shapeOf(node.outputs[0]).length);
@@ -208,6 +210,7 @@ const concatRule: Rule = {
 const dataOnly = (node: Node, data: Shard) => node.inputs.map((_, i) => (i === 0 ? data : REPLICATE));
 
 const splitRule: Rule = {
+  cost: 'move',
   match(node, operand, shard, context) {
     if (!isStatic(node) || (operand.index > 0 && operand.side === 'inputs')) return ILLEGAL;
     const axis = normaliseAxis(intAttribute(node, 'axis', 0), shapeOf(node.inputs[0]).length);
@@ -285,6 +288,7 @@ const sliceParts = (slice: SliceAxis, size: number) => {
 };
 
 const sliceRule: Rule = {
+  cost: 'move',
   match(node, operand, shard, context) {
     const slices = isStatic(node) ? readSlices(node) : undefined;
     if (!slices || (operand.side === 'inputs' && operand.index > 0)) return ILLEGAL;
@@ -341,14 +345,14 @@ const localExpand = (_: Node, local: LocalShapes): LocalEdit => ({ constants: { 
 const resizeLinear = (node: Node) => (node.attributes.has('extrapolation_value') ? [] : [[0]]);
 
 export const LAYOUT = {
-  Transpose: rule({ signature: transpose, linear: firstInput, flops: noFlops }),
-  Expand: rule({ signature: expand, linear: firstInput, flops: noFlops, localise: localExpand }),
-  Tile: rule({ signature: tile, linear: firstInput, flops: noFlops }),
-  Pad: rule({ signature: pad, flops: noFlops }),
-  Resize: rule({ signature: resize, linear: resizeLinear, localise: localResize }),
-  Upsample: rule({ signature: upsample, linear: firstInput }),
-  Gather: rule({ signature: gather, linear: firstInput, flops: noFlops }),
+  Transpose: rule({ cost: 'move', signature: transpose, linear: firstInput, flops: noFlops }),
+  Expand: rule({ cost: 'move', signature: expand, linear: firstInput, flops: noFlops, localise: localExpand }),
+  Tile: rule({ cost: 'move', signature: tile, linear: firstInput, flops: noFlops }),
+  Pad: rule({ cost: 'move', signature: pad, flops: noFlops }),
+  Resize: rule({ cost: 'move', signature: resize, linear: resizeLinear, localise: localResize }),
+  Upsample: rule({ cost: 'move', signature: upsample, linear: firstInput }),
+  Gather: rule({ cost: 'move', signature: gather, linear: firstInput, flops: noFlops }),
   Concat: concatRule,
   Split: splitRule,
   Slice: sliceRule,
-};
+} satisfies Table;

@@ -2,7 +2,8 @@
 
 import { elementCount } from '../../common/tensor.js';
 import { constantInts, intAttribute, intsAttribute, type Node, normaliseAxis } from '../graph/graph.js';
-import { type LocalEdit, type LocalShapes, shapeOf } from './rule.js';
+import type { Table } from './registry.js';
+import { type LocalEdit, type LocalShapes, type OperatorClass, shapeOf } from './rule.js';
 import { type Factors, numbered, rule, type Signature } from './signature.js';
 
 const inputFlops = (perElement: number) => (node: Node) => perElement * elementCount(shapeOf(node.inputs[0]));
@@ -76,8 +77,20 @@ const reduceSignature =
     };
   };
 
+/** What a device does for many elements each is more than it reads. */
+const FLOPS_PER_ELEMENT = 16;
+const summing = (node: Node): OperatorClass => {
+  const [input, output] = [elementCount(shapeOf(node.inputs[0])), elementCount(shapeOf(node.outputs[0]))];
+  return input > FLOPS_PER_ELEMENT * output ? 'matmul' : 'elementwise';
+};
+
 const reduce = (summed: boolean, linear: boolean) =>
-  rule({ signature: reduceSignature(summed), flops: inputFlops(1), linear: () => (linear ? [[0]] : []) });
+  rule({
+    cost: summing,
+    signature: reduceSignature(summed),
+    flops: inputFlops(1),
+    linear: () => (linear ? [[0]] : []),
+  });
 
 /** Pooling: images and channels by themselves. Indices of the maxima count through the whole tensor, so they must be whole. */
 const pooling = (node: Node): Signature | undefined => {
@@ -86,19 +99,19 @@ const pooling = (node: Node): Signature | undefined => {
   return { inputs: [factors], outputs: node.outputs.map(() => factors) };
 };
 
-const trailing = rule({ signature: trailingNorm, flops: inputFlops(5) });
+const trailing = rule({ cost: 'norm', signature: trailingNorm, flops: inputFlops(5) });
 
 export const REDUCTION = {
-  Softmax: rule({ signature: alongAxis, flops: inputFlops(3) }),
-  LogSoftmax: rule({ signature: alongAxis, flops: inputFlops(3) }),
+  Softmax: rule({ cost: 'softmax', signature: alongAxis, flops: inputFlops(3) }),
+  LogSoftmax: rule({ cost: 'softmax', signature: alongAxis, flops: inputFlops(3) }),
   CumSum: rule({ signature: (node) => cumSum(node), linear: () => [[0]] }),
-  LpNormalization: rule({ signature: alongAxis, flops: inputFlops(3) }),
+  LpNormalization: rule({ cost: 'norm', signature: alongAxis, flops: inputFlops(3) }),
   LayerNormalization: trailing,
   SimplifiedLayerNormalization: trailing,
   RMSNormalization: trailing,
-  InstanceNormalization: rule({ signature: channelNorm, flops: inputFlops(5) }),
-  GroupNormalization: rule({ signature: groupNorm, flops: inputFlops(5), localise: localGroupNorm }),
-  BatchNormalization: rule({ signature: channelNorm, flops: inputFlops(2) }),
+  InstanceNormalization: rule({ cost: 'norm', signature: channelNorm, flops: inputFlops(5) }),
+  GroupNormalization: rule({ cost: 'norm', signature: groupNorm, flops: inputFlops(5), localise: localGroupNorm }),
+  BatchNormalization: rule({ cost: 'norm', signature: channelNorm, flops: inputFlops(2) }),
   ReduceSum: reduce(true, true),
   ReduceMean: reduce(false, true),
   ReduceMax: reduce(false, false),
@@ -109,9 +122,9 @@ export const REDUCTION = {
   ReduceSumSquare: reduce(true, false),
   AveragePool: rule({ signature: pooling, linear: () => [[0]] }),
   MaxPool: rule({ signature: pooling }),
-  GlobalAveragePool: rule({ signature: pooling, linear: () => [[0]], flops: inputFlops(1) }),
-  GlobalMaxPool: rule({ signature: pooling, flops: inputFlops(1) }),
-};
+  GlobalAveragePool: rule({ cost: summing, signature: pooling, linear: () => [[0]], flops: inputFlops(1) }),
+  GlobalMaxPool: rule({ cost: summing, signature: pooling, flops: inputFlops(1) }),
+} satisfies Table;
 
 function cumSum(node: Node): Signature | undefined {
   const axis = constantInts(node.inputs[1])?.[0];

@@ -4,6 +4,7 @@
  */
 import type { Node } from '../graph/graph.js';
 import { isAligned, type Piece, REPLICATE, rankSize, type Shard } from '../graph/placement.js';
+import type { Table } from './registry.js';
 import { ILLEGAL, isStatic, type Match, type PlaceContext, type Rule, shapeOf } from './rule.js';
 import { refine } from './signature.js';
 
@@ -116,6 +117,7 @@ const matchReshape = (node: Node, side: 'inputs' | 'outputs', shard: Shard, cont
 };
 
 const reshapeRule = (localise?: Rule['localise']): Rule => ({
+  cost: 'view',
   match: (node, { side, index }, shard, context) =>
     index === 0 && isStatic(node) ? matchReshape(node, side, shard, context) : ILLEGAL,
   seeds: () => [],
@@ -141,4 +143,4 @@ export const RESHAPE = {
   Flatten: reshapeRule(),
   Squeeze: squeezeRule,
   Unsqueeze: reshapeRule(),
-};
+} satisfies Table;

@@ -3,6 +3,7 @@
  * Rules know nothing of costs or of the graph around the node; rows are found by asking "if this operand lies so, how must
  * the others lie?" along the graph (`place.ts`), so that only splits that can arise are ever looked at.
  */
+import type { Provider } from '../../common/onnxruntime.js';
 import type { Node, Value } from '../graph/graph.js';
 import type { Placement, Shard } from '../graph/placement.js';
 
@@ -35,6 +36,8 @@ export const ILLEGAL: Match = { kind: 'illegal' };
 export interface PlaceContext {
   /** Relative speed per rank; its length is the world size. */
   readonly speeds: readonly number[];
+  /** Per rank, for what each gets wrong (`quirks.ts`); nothing where absent. */
+  readonly providers?: readonly Provider[];
 }
 
 /** What changes in a node when it runs on a rank's part: attributes by name, and integer constants by input index. */
@@ -51,7 +54,36 @@ export interface LocalShapes {
   readonly outputs: readonly (readonly number[] | undefined)[];
 }
 
-export interface Rule {
+/** Operators that a device runs at about the same rates. */
+export const OPERATOR_CLASSES = [
+  'conv',
+  'matmul',
+  'attention',
+  'quantised',
+  'softmax',
+  'norm',
+  'elementwise',
+  'move',
+] as const;
+export type OperatorClass = (typeof OPERATOR_CLASSES)[number];
+
+/** What is known of an operator whether or not it can be split. */
+export interface Facts {
+  /** What it costs like. A `view` costs nothing: only the shape changes, and ONNX Runtime hands the same memory on. */
+  readonly cost: OperatorClass | 'view' | ((node: Node) => OperatorClass);
+  /** It multiplies its first two inputs and sums, so that a split of what is summed leaves it partial. */
+  readonly isProduct?: true;
+  /** It gives something else at each call, and so on each rank. */
+  readonly isRandom?: true;
+}
+
+/** An operator that every rank runs whole. */
+export interface Whole extends Facts {
+  /** Why, and what would help. */
+  readonly whole: string;
+}
+
+export interface Rule extends Facts {
   /** The row in which `operand` lies as `shard` says. */
   match(node: Node, operand: Operand, shard: Shard, context: PlaceContext): Match;
   /** Factors that are worth splitting for the node's own sake, each with the inputs' axes that carry it. */
@@ -62,6 +94,8 @@ export interface Rule {
   flops(node: Node): number;
   localise?(node: Node, local: LocalShapes): LocalEdit;
 }
+
+export type Operator = Rule | Whole;
 
 export const shapeOf = (value: Value | undefined): readonly number[] => value?.shape ?? [];
 

@@ -18,6 +18,7 @@ import {
   type Shard,
 } from '../graph/placement.js';
 import {
+  type Facts,
   ILLEGAL,
   isStatic,
   type LocalEdit,
@@ -45,7 +46,7 @@ export interface Signature {
 }
 
 /** The data of a rule; what is left out has the default of an operator with one flop per output element. */
-export interface RuleData {
+export interface RuleData extends Partial<Facts> {
   readonly signature: (node: Node) => Signature | undefined;
   readonly linear?: (node: Node) => readonly (readonly number[])[];
   readonly flops?: (node: Node) => number;
@@ -124,17 +125,18 @@ const findSeeds = (signature: Signature | undefined): readonly (readonly Seed[])
 export const elementwiseFlops = (node: Node): number => elementCount(shapeOf(node.outputs[0]));
 
 /** A rule from its data. */
-export const rule = (data: RuleData): Rule => {
-  const signature = (node: Node) => (isStatic(node) ? data.signature(node) : undefined);
+export const rule = ({ signature: read, ...data }: RuleData): Rule => {
+  const signature = (node: Node) => (isStatic(node) ? read(node) : undefined);
   return {
+    cost: 'elementwise',
+    linear: () => [],
+    flops: elementwiseFlops,
+    ...data,
     match: (node, operand, shard, context) => {
       const found = signature(node);
       return found ? matchSignature(node, found, operand, shard, context) : ILLEGAL;
     },
     seeds: (node) => findSeeds(signature(node)),
-    linear: data.linear ?? (() => []),
-    flops: data.flops ?? elementwiseFlops,
-    ...(data.localise ? { localise: data.localise } : {}),
   };
 };
 

@@ -1,5 +1,5 @@
 /**
- * Divides segments with many weights into several, so that preparing one takes little memory: optimising a graph takes a few
+ * Divides segments with many weights into several, so that optimising one takes little memory: optimising a graph takes a few
  * times the memory of its weights, and a model on a single rank would be one segment. A further segment costs a fraction
  * of a millisecond a step.
  *
@@ -15,7 +15,7 @@ import { nodeReads } from '../onnx/reads.js';
 import type { Receive, Send } from '../write/manifest.js';
 import type { EmittedSegment } from './emit.js';
 
-/** Bytes of weights beyond which a segment is divided: preparing one took three times as much memory. */
+/** Bytes of weights beyond which a segment is divided: optimising one took three times as much memory. */
 export const SEGMENT_WEIGHTS_LIMIT = 128 * 1024 * 1024;
 
 type Program = readonly EmittedSegment[];

@@ -5,7 +5,7 @@
  *     rank-0/weights.bin    the rank's slices, each once, on 4096-byte boundaries
  *     rank-0/*.onnx         segments, which refer to weights.bin as external data
  *
- * For a rank that is to be prepared, both are what ONNX Runtime made of the segments and slices (`prepare/`).
+ * For a rank whose segments are to be optimised, both are what ONNX Runtime made of the segments and slices (`optimise/`).
  *
  * The manifest is written last, into a directory that is renamed into its place when it is whole.
  */
@@ -13,8 +13,9 @@ import { mkdir } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { TandemError } from '../../common/errors.js';
 import { writeError } from './errors.js';
-import { MANIFEST_FILE, type Manifest, parseManifest } from './manifest.js';
+import { MANIFEST_FILE, type Manifest } from './manifest.js';
 import { layOutRank, type RankContent, type RankLayout, type SegmentContent } from './rank-layout.js';
+import { parseManifest } from './read-manifest.js';
 import { encodeSegment, writeFileSynced } from './segments.js';
 import { stage, syncDirectory } from './staging.js';
 import { type RankWork, type RawSegment, WEIGHTS_FILE } from './tasks.js';
@@ -85,12 +86,12 @@ const writeFiles = async (
 const toWork = (rank: RankContent, layout: RankLayout | undefined): RankWork => {
   if (!layout) throw new RangeError(`${rank.folder} has no layout.`);
   const { prepared } = rank;
-  if (prepared) return { kind: 'prepare', prepared, segments: rank.segments.map((segment) => toRaw(rank, segment)) };
+  if (prepared) return { kind: 'optimise', prepared, segments: rank.segments.map((segment) => toRaw(rank, segment)) };
   const segments = rank.segments.map((segment) => encodeSegment(segment, layout.placed));
   return { kind: 'copy', slices: layout.stored, segments };
 };
 
-/** The segment by itself, so that no more than one is unprepared on the disk, or in memory, at a time. */
+/** The segment by itself, so that no more than one is as it was on the disk, or in memory, at a time. */
 const toRaw = (rank: RankContent, segment: SegmentContent): RawSegment => {
   const { placed, stored } = layOutRank({ ...rank, segments: [segment] });
   return { ...encodeSegment(segment, placed), slices: stored };

@@ -6,7 +6,7 @@ import { gather, type SliceLayout, sliceLayout, sliceShape, type WeightSlice } f
 import type { ModelProto, TensorProto } from '../onnx/index.js';
 import { INLINE_LIMIT_BYTES } from '../read/skeleton.js';
 import { heldBytes, toDType, toShape } from '../read/tensor-bytes.js';
-import type { PreparedFor } from './manifest.js';
+import type { OptimisedFor } from './manifest.js';
 import { SliceCopier, type SliceOrigin } from './slice-copy.js';
 import { ALIGNMENT_BYTES, type StoredSlice } from './tasks.js';
 
@@ -25,7 +25,7 @@ export interface RankContent {
   /** Bytes that slices have in the end where the segments make int8 weights of them, by name. */
   readonly quantized?: ReadonlyMap<string, number>;
   /** Optimise the segments for this; they are written as they are where absent. */
-  readonly prepared?: PreparedFor;
+  readonly prepared?: OptimisedFor;
 }
 
 /** Where an initializer's bytes are. */

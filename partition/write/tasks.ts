@@ -1,7 +1,7 @@
 /** What the writing thread and its parent say to each other: one task is one rank. */
 
 import type { SliceLayout } from '../graph/slice.js';
-import type { FileEntry, PreparedFor } from './manifest.js';
+import type { FileEntry, OptimisedFor } from './manifest.js';
 import type { SliceOrigin } from './slice-copy.js';
 
 /** ONNX Runtime maps weights that start on a page; 4096 bytes also suits direct reads. */
@@ -24,7 +24,7 @@ export interface EncodedSegment {
   readonly graph: Uint8Array;
 }
 
-/** A segment with its own weights, which exist only while it is prepared. */
+/** A segment with its own weights, which exist only while it is optimised. */
 export interface RawSegment extends EncodedSegment {
   readonly slices: readonly StoredSlice[];
 }
@@ -37,13 +37,13 @@ export interface CopyRank {
 }
 
 /** Writes a rank's segments as ONNX Runtime optimises them; its weights are what is left then. */
-export interface PrepareRank {
-  readonly kind: 'prepare';
-  readonly prepared: PreparedFor;
+export interface OptimiseRank {
+  readonly kind: 'optimise';
+  readonly prepared: OptimisedFor;
   readonly segments: readonly RawSegment[];
 }
 
-export type RankWork = CopyRank | PrepareRank;
+export type RankWork = CopyRank | OptimiseRank;
 
 export interface RankPlace {
   /** The shard directory, absolute. */

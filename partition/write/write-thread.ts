@@ -1,9 +1,9 @@
 /** The inside of a writing thread: writes one rank's files. */
 import { join, posix } from 'node:path';
 import { TandemError } from '../../common/errors.js';
-import { prepareRank } from '../optimise/optimise-rank.js';
 import { HashedFile } from './hashed-file.js';
 import type { FileEntry } from './manifest.js';
+import { optimiseRank } from './optimise/optimise-rank.js';
 import { writeSegments } from './segments.js';
 import { SliceCopier } from './slice-copy.js';
 import { type CopyRank, type RankPlace, WEIGHTS_FILE, type WriteResult, type WriteTask } from './tasks.js';
@@ -30,8 +30,8 @@ const writeRank = async ({ work, progress, ...place }: WriteTask): Promise<reado
   switch (work.kind) {
     case 'copy':
       return [copyWeights(place, work.slices, onBytes), ...(await writeSegments(place.directory, work.segments))];
-    case 'prepare':
-      return prepareRank(place, work, onBytes);
+    case 'optimise':
+      return optimiseRank(place, work, onBytes);
     default:
       return work satisfies never;
   }

@@ -24,7 +24,7 @@ describe('a start', () => {
     'that finds its workers and shards as they were loads nothing of the partitioner: %s',
     (entry) => {
       const modules = loaded(entry);
-      expect([...modules]).toContain('coordinator/cluster/launch.js');
+      expect([...modules]).toContain('coordinator/cluster/launch-cluster.js');
       expect(
         [...modules].filter((name) => name === 'partition/index.js' || name.startsWith('partition/onnx/')),
       ).toEqual([]);

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { TandemError } from '#tandem/common/errors.js';
 import type { HostTensor } from '#tandem/common/tensor.js';
 import { type Cluster, type LaunchOptions, launchCluster } from '#tandem/coordinator/cluster/index.js';
-import { readManifest } from '#tandem/partition/write/manifest.js';
+import { readManifest } from '#tandem/partition/write/read-manifest.js';
 import { processStart } from '#tandem/shard-worker/processes.js';
 
 export const FIXTURES = join(dirname(fileURLToPath(import.meta.url)), '..', 'fixtures', 'exchange');

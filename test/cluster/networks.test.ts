@@ -1,7 +1,7 @@
 /** Workers that run other networks beside the denoiser. */
 import { expect, it } from 'vitest';
 import type { Cluster, SideNetwork } from '#tandem/coordinator/cluster/index.js';
-import { readManifest } from '#tandem/partition/write/manifest.js';
+import { readManifest } from '#tandem/partition/write/read-manifest.js';
 import { errorOf, fixture, iterations, launchFixture, mlpInput, until, withCluster } from './helpers.js';
 
 const side = async (name: string, shards: string, rest: Partial<SideNetwork> = {}): Promise<SideNetwork> => {

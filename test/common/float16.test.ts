@@ -45,7 +45,7 @@ describe('float16 tensors', () => {
       const feeds = feedsOf(session);
       const given = await session.run(feeds);
       const outputs = emptyOutputs(session);
-      await session.runInto(feeds, outputs);
+      await session.bind(feeds, outputs)();
       for (const { name } of session.outputs) {
         const [expected, found] = [given[name], outputs[name]];
         if (!expected || !found) throw new Error(`Expected the output "${name}".`);

@@ -129,7 +129,7 @@ it('gives a node without a rule one row, and says that it has no rule', async ()
   const hardmax = find(graph, 'Hardmax');
   const rows = place(graph, EVEN).rows.get(hardmax) ?? [];
   expect(rows).toHaveLength(1);
-  expect(whyWhole(hardmax, rows)).toBe('no rule for operator Hardmax');
+  expect(whyWhole(hardmax, rows)).toMatch(/^no rule for operator Hardmax: ./);
 });
 
 it.each(TINY_EXPORTS)(

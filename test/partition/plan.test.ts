@@ -99,7 +99,7 @@ it('says of every node that stays whole why it does', async () => {
   expect(replicated.length).toBeGreaterThan(0);
   for (const { node, op, reason } of replicated) {
     expect(node).not.toBe('');
-    expect(knownOperators().includes(op) || reason === `no rule for operator ${op}`).toBe(true);
+    expect(knownOperators().includes(op) || reason.startsWith(`no rule for operator ${op}: `)).toBe(true);
     expect(reason).not.toBe('');
   }
 });
@@ -143,7 +143,11 @@ it('keeps an operator that it does not know whole, says so, and is still right',
     await insertHardmax(modelPath);
     const { replicated, sharded_weight_fraction } = await planOf(modelPath, cpus([1, 1]));
     expect(replicated).toContainEqual(
-      expect.objectContaining({ node: 'hardmax', op: 'Hardmax', reason: 'no rule for operator Hardmax' }),
+      expect.objectContaining({
+        node: 'hardmax',
+        op: 'Hardmax',
+        reason: expect.stringMatching(/^no rule for operator Hardmax: ./),
+      }),
     );
     expect(sharded_weight_fraction).toBeGreaterThan(0.9);
     const { error } = await runSplit(modelPath, `${directory}/shards`, [1, 1]);

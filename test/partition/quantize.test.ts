@@ -7,12 +7,12 @@ import { compareOutputs } from '#tandem/coordinator/verify/compare.js';
 import { randomInputs } from '#tandem/coordinator/verify/random-inputs.js';
 import { type Manifest, type PartitionOptions, partition, plan } from '#tandem/partition/index.js';
 import { DataType, decodeModel, intAttribute, intsAttribute, type TensorProto } from '#tandem/partition/onnx/index.js';
-import { sumsAreExact } from '#tandem/partition/optimise/integer-sums.js';
-import { openPrepared } from '#tandem/partition/optimise/open.js';
-import { saveOptimised } from '#tandem/partition/optimise/save.js';
-import { parseManifest } from '#tandem/partition/write/manifest.js';
+import { sumsAreExact } from '#tandem/partition/write/optimise/integer-sums.js';
+import { openOptimised } from '#tandem/partition/write/optimise/open.js';
+import { saveOptimised } from '#tandem/partition/write/optimise/save.js';
+import { parseManifest } from '#tandem/partition/write/read-manifest.js';
 import { errorOf, flipByte } from '../cluster/helpers.js';
-import { cpus, launch, shard } from './prepare-models.js';
+import { cpus, launch, shard } from './optimise-models.js';
 import { runShards } from './run-shards.js';
 import { node, type SmallModel, writeSmallModel } from './small-model.js';
 import { inDirectory } from './stages.js';
@@ -186,8 +186,8 @@ test('where sums of int8 products clamp, weights become uint8 and mean the same'
     expect(types).not.toContain(DataType.INT8);
     const { inputs } = await runWhole(path, manifest);
     const [signedSession, session] = [
-      await openPrepared(file, { provider: 'cpu' }),
-      await openPrepared(unsigned, { provider: 'cpu' }),
+      await openOptimised(file, { provider: 'cpu' }),
+      await openOptimised(unsigned, { provider: 'cpu' }),
     ];
     const found = await session.run(inputs);
     if (await sumsAreExact()) expect(found).toEqual(await signedSession.run(inputs));

@@ -87,7 +87,10 @@ it('runs an operator without a rule whole, and says so', async () => {
     outputs: ['y'],
   };
   const { replicated } = await planSmall(model);
-  expect(replicated.map(({ op, reason }) => [op, reason])).toContainEqual(['Hardmax', 'no rule for operator Hardmax']);
+  expect(replicated.map(({ op, reason }) => [op, reason])).toContainEqual([
+    'Hardmax',
+    expect.stringMatching(/^no rule for operator Hardmax: ./),
+  ]);
   expect((await runSmallModel(model, [1, 1])).error).toBeLessThan(1e-5);
 });
 

@@ -3,8 +3,8 @@ import { dirname, join } from 'node:path';
 import { expect, it } from 'vitest';
 import { z } from 'zod';
 import { recall, remember } from '#tandem/common/remembered.js';
-import { findLayout } from '#tandem/partition/optimise/known-layout.js';
-import { probeLayout } from '#tandem/partition/optimise/layout.js';
+import { findLayout } from '#tandem/partition/write/optimise/known-layout.js';
+import { probeLayout } from '#tandem/partition/write/optimise/layout.js';
 import { temporaryFolder } from './read-models.js';
 
 const schema = z.object({ size: z.number() });

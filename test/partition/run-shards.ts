@@ -5,8 +5,8 @@
 import { join } from 'node:path';
 import { openSession } from '#tandem/common/onnxruntime.js';
 import type { HostTensor } from '#tandem/common/tensor.js';
-import { openPrepared } from '#tandem/partition/optimise/open.js';
 import type { Manifest, Profile, SegmentEntry } from '#tandem/partition/write/manifest.js';
+import { openOptimised } from '#tandem/partition/write/optimise/open.js';
 
 type Tensors = Readonly<Record<string, HostTensor>>;
 
@@ -24,7 +24,7 @@ const runSegment = async (
   isPrepared: boolean,
 ): Promise<void> => {
   const session = isPrepared
-    ? await openPrepared(path, { provider: 'cpu' })
+    ? await openOptimised(path, { provider: 'cpu' })
     : await openSession(path, { provider: 'cpu', optimization: 'all' });
   try {
     const feeds = Object.fromEntries(segment.inputs.map((name) => [name, required(held, name, rank)]));

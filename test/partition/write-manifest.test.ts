@@ -2,7 +2,8 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { writeShardDirectory } from '#tandem/partition/write/index.js';
-import { MANIFEST_FILE, type Manifest, readManifest } from '#tandem/partition/write/manifest.js';
+import { MANIFEST_FILE, type Manifest } from '#tandem/partition/write/manifest.js';
+import { readManifest } from '#tandem/partition/write/read-manifest.js';
 import { temporaryFolder } from './read-models.js';
 import { twoRankContent } from './write-content.js';
 

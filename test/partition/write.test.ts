@@ -6,7 +6,7 @@ import { openSession } from '#tandem/common/onnxruntime.js';
 import type { HostTensor } from '#tandem/common/tensor.js';
 import { decodeModel, type ModelProto } from '#tandem/partition/onnx/index.js';
 import { type ShardContent, writeShardDirectory } from '#tandem/partition/write/index.js';
-import { readManifest } from '#tandem/partition/write/manifest.js';
+import { readManifest } from '#tandem/partition/write/read-manifest.js';
 import { temporaryFolder } from './read-models.js';
 import { FEATURES, SCALE, segmentModel, twoRankContent, W1, W2, wholeNumbers } from './write-content.js';
 

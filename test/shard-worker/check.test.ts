@@ -1,8 +1,9 @@
 import { readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { type Manifest, readManifest } from '#tandem/partition/write/manifest.js';
+import type { Manifest } from '#tandem/partition/write/manifest.js';
 import { manifestProblems } from '#tandem/partition/write/manifest-rules.js';
+import { readManifest } from '#tandem/partition/write/read-manifest.js';
 import { checkRankFiles, findProfile, rankFiles } from '#tandem/shard-worker/check.js';
 import { errorOf, fixture, flipByte, withCopy, withDirectory } from '../cluster/helpers.js';
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { checksumOf } from '#tandem/common/checksum.js';
-import { readManifest } from '#tandem/partition/write/manifest.js';
+import { readManifest } from '#tandem/partition/write/read-manifest.js';
 import { readThrough } from '#tandem/shard-worker/check.js';
 import { chooseLoader, loaderFor } from '#tandem/shard-worker/loader.js';
 import { proveWeights } from '#tandem/shard-worker/weights-proof.js';

@@ -2,7 +2,7 @@ import { readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it } from 'vitest';
-import { readManifest } from '#tandem/partition/write/manifest.js';
+import { readManifest } from '#tandem/partition/write/read-manifest.js';
 import { proveWeights } from '#tandem/shard-worker/weights-proof.js';
 import { errorOf, flipByte, withCopy } from '../cluster/helpers.js';
 

@@ -1,11 +1,11 @@
-import { cp, mkdtemp, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rename, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { uniformDevices } from '#tandem/coordinator/cli/options.js';
 import { findDenoiserModel } from '#tandem/coordinator/shards/model.js';
 import { prepareShards, type ShardRequest } from '#tandem/coordinator/shards/prepare.js';
-import { MANIFEST_FILE } from '#tandem/partition/write/manifest.js';
+import { MANIFEST_FILE, readManifest } from '#tandem/partition/write/manifest.js';
 
 const DIMS = { batch_size: 1, height: 16, width: 16, sequence_length: 77 };
 let scratch = '';
@@ -80,10 +80,30 @@ describe('prepared shards', () => {
     expect((await prepare()).notice).toBe(`Reusing the shards in ${directory}.`);
   });
 
-  it('are others when the model file changes', async () => {
+  it('are others when another model of the same path, size and time has taken the place of this one', async () => {
+    const then = new Date(Date.now() - 60_000);
+    await utimes(model, then, then);
+    const { directory } = await prepare();
+    await prepare();
+    const bytes = await readFile(model);
+    // A bit of a weight: of a file in its place, and of the same file.
+    bytes.writeUInt8(bytes.readUInt8(bytes.length >> 1) ^ 1, bytes.length >> 1);
+    await writeFile(`${model}.new`, bytes);
+    await rename(`${model}.new`, model);
+    await utimes(model, then, then);
+    const other = await prepare();
+    expect(other.directory).not.toBe(directory);
+    expect(other.manifest.model.sha256).not.toBe((await readManifest(directory)).model.sha256);
+    bytes.writeUInt8(bytes.readUInt8(bytes.length >> 1) ^ 1, bytes.length >> 1);
+    await writeFile(model, bytes);
+    await utimes(model, then, then);
+    expect((await prepare()).directory).toBe(directory);
+  });
+
+  it('are the same when the model was only touched', async () => {
     const { directory } = await prepare();
     await utimes(model, new Date(), new Date(Date.now() + 5_000));
-    expect((await prepare()).directory).not.toBe(directory);
+    expect((await prepare()).directory).toBe(directory);
   });
 
   it('are not begun when the caller has cancelled', async () => {

@@ -17,7 +17,7 @@ interface LaunchOptions extends CommonOptions {
 const HELP = `
 The workers load the config's default picture size. The server answers at http://127.0.0.1:8080 unless the config's
 "server:" says otherwise: a page at /, POST /v1/images/generations as the OpenAI API has it, /ready, /health, /metrics;
-/openapi.json describes all. Its log goes to standard error, a JSON object a line.
+/openapi.json describes all. Once it is ready, its log goes to standard error, a JSON object a line.
 
 SIGHUP reads the config again and serves what it says now, another version of the model for instance, without failing a
 request: it is loaded beside the old one, which stays where loading fails. /health and the log tell what came of it.
@@ -94,7 +94,8 @@ export const addLaunch = (program: Command, outer: ProcessContext): void => {
         const read = async () => withPort(await readClusterConfig(file), options.port);
         const config = await read();
         outer.allowStop(config.server.drainMs);
-        const { log, dropped } = createServerLog(process.stderr, options.verbose ? 'debug' : 'info');
+        const { log, dropped, release } = createServerLog(process.stderr, options.verbose ? 'debug' : 'info');
+        if (options.verbose) release();
         let swap = (): void => log.warn('SIGHUP came before the first version was ready');
         const stopListening = onHangUp(() => swap());
         try {
@@ -106,6 +107,7 @@ export const addLaunch = (program: Command, outer: ProcessContext): void => {
             droppedLogLines: dropped,
             onReady: (ready) => {
               swap = () => void ready.swap(read);
+              release();
               context.print(readyReport(ready), () => launchText(ready));
             },
           });

@@ -5,7 +5,7 @@ import { TandemError } from '../../../common/errors.js';
 import { inspect, type PlanReport, plan } from '../../../partition/index.js';
 import { calibrate, withCalibration } from '../../calibration/index.js';
 import { formatBytes } from '../../config/bytes.js';
-import { type NetworkReport, planPlacements } from '../../networks/dry-run.js';
+import { dryRunHosting, type NetworkReport } from '../../hosting/dry-run.js';
 import { drawPlanPage } from '../../plan-page/page.js';
 import type { Dims } from '../../shards/dims.js';
 import type { DenoiserModel } from '../../shards/model.js';
@@ -226,7 +226,7 @@ export const addPlan = (program: Command, outer: ProcessContext): void => {
           ...(cluster.split ? { split: cluster.split } : {}),
           onProgress: context.onProgress,
         });
-        const networks = await planPlacements({
+        const networks = await dryRunHosting({
           model,
           dims,
           settings: cluster,

@@ -5,19 +5,11 @@
 import type { InputRole, InputValues } from '../denoiser-inputs.js';
 import type { LatentLayout } from '../latent-layout.js';
 import type { ScheduleRequest } from '../schedulers/scheduler.js';
-import type { TextEncoder } from '../text-encoder.js';
+import type { EncoderOutputs, TextEncoder } from '../text-encoder.js';
 
 /** The text encoders that a pipeline may have, by their folders. */
 export const ENCODER_FOLDERS = ['text_encoder', 'text_encoder_2', 'text_encoder_3'] as const;
 export type EncoderFolder = (typeof ENCODER_FOLDERS)[number];
-
-/** Which of a text encoder's outputs are used. */
-export interface EncoderOutputs {
-  /** `[sequence, width]` after the last layer and its norm, or before the last layer. */
-  readonly hidden?: 'last' | 'penultimate';
-  /** The whole prompt in one vector, by the output's name. */
-  readonly pooled?: 'text_embeds' | 'pooler_output';
-}
 
 /** A text encoder with its tokenizer, by their folders. */
 export interface EncoderPart {

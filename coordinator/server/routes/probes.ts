@@ -3,7 +3,7 @@ import { z } from 'zod';
 import type { EngineState } from '../engine.js';
 import type { ServerParts, TypedApp } from '../parts.js';
 import type { LoadedSize } from '../sizes.js';
-import type { SwapReport } from '../swap.js';
+import type { SwapReport } from '../swap-report.js';
 
 const rank = z.object({
   rank: z.number().int(),

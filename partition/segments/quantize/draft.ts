@@ -1,4 +1,4 @@
-/** The nodes that stand for int8 products. Everything that depends on weights alone is folded when the segment is prepared. */
+/** The nodes that stand for int8 products. Everything that depends on weights alone is folded when the segment is optimised. */
 
 import { byteLength, DTYPES, elementCount } from '../../../common/tensor.js';
 import {

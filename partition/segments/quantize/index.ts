@@ -5,7 +5,7 @@
  * four times as fast as float32 at the shapes of a Stable Diffusion UNet. Biases, norms and narrow weights stay float32.
  *
  * Only graphs are rewritten here: they compute the int8 weights from the float32 ones, and ONNX Runtime, which folds what
- * depends on constants alone, does that when it prepares the segment. What no node then reads is not written.
+ * depends on constants alone, does that when it optimises the segment. What no node then reads is not written.
  *
  * Segments have their rank's parts already. Ranks that hold the same activation quantise it to the same bits; where each
  * holds a part, each has the range of its part, which is at most as wide.

@@ -1,0 +1,169 @@
+/** Starts a worker per device, all at once, or takes over those that are there; waits until every one is ready. */
+import { TandemError } from '../../common/errors.js';
+import type { Manifest } from '../../partition/write/manifest.js';
+import { checkOptimised } from '../../partition/write/optimise/target.js';
+import { findProfile } from '../../shard-worker/check.js';
+import type { LoaderChoice } from '../../shard-worker/loader.js';
+import { manifestDigest } from '../../shard-worker/manifest-digest.js';
+import { ControlServer } from '../../shard-worker/transport.js';
+import { Cluster } from './cluster.js';
+import { type Endpoints, makeEndpoints, type Transport } from './endpoints.js';
+import { detachedTransport } from './errors.js';
+import type { RestartPolicy } from './restart.js';
+import { type Detached, openRuntime, type Runtime } from './runtime.js';
+import { type ClusterNetwork, DENOISER, type WorkerDevice } from './types.js';
+import type { Timeouts } from './watch.js';
+import { WORKER_ENTRY } from './worker-process.js';
+
+export const DEFAULT_TIMEOUTS: Timeouts = { startMs: 30_000, loadMs: 600_000, stepMs: 600_000, heartbeatMs: 3_000 };
+
+/** The shards of a network. */
+export interface NetworkShards {
+  /** Absolute path. */
+  readonly shardDirectory: string;
+  readonly manifest: Manifest;
+  /** Name of the profile to run. */
+  readonly profile: string;
+}
+
+/** A network beside the denoiser, and the workers that run it. */
+export interface SideNetwork extends NetworkShards {
+  readonly name: string;
+  /** Ranks of the workers; the place in the list is the rank in the shard directory. */
+  readonly members: readonly number[];
+  /** Opened for its first step instead of at the start. */
+  readonly onDemand?: boolean;
+}
+
+/** The denoiser's shards, and how its workers are started. */
+export interface LaunchOptions extends NetworkShards {
+  /** Other networks of the pipeline that the workers run. */
+  readonly networks?: readonly SideNetwork[];
+  /** Index is the rank. */
+  readonly devices: readonly WorkerDevice[];
+  /** `ipc`, except on Windows, where it is `tcp`. */
+  readonly transport?: Transport;
+  readonly timeouts?: Partial<Timeouts>;
+  /** How weights come into memory; `auto` where absent. */
+  readonly loader?: LoaderChoice;
+  /** Stages `check` (bytes) and `load` (segments), summed over the ranks. */
+  readonly onProgress?: (stage: string, done: number, total: number) => void;
+  /** Told of what was ignored, such as a stranger's message on the control socket. */
+  readonly onNotice?: (message: string) => void;
+  /** Ends the launch; its reason is thrown. */
+  readonly signal?: AbortSignal;
+  /** Program of the workers, if not Tandem's own. */
+  readonly workerEntry?: string;
+  /** Fixed endpoints instead of fresh ones; the exchange endpoints are indexed by rank. */
+  readonly endpoints?: { readonly control: string; readonly exchange: readonly string[] };
+  /** Starts lost workers again; absent: the loss of one ends the cluster. */
+  readonly restart?: RestartPolicy;
+  /**
+   * Lets the workers outlive this process when it is killed, and takes over those that an earlier one left behind. `close`
+   * ends them as ever. With `ipc` only.
+   */
+  readonly detached?: Detached;
+}
+
+/** @throws TandemError `SHARD_WORLD_SIZE`, `SHARD_PREPARED`, `SHARD_PROFILE_MISSING` */
+const checkNetwork = async (network: SideNetwork, devices: readonly WorkerDevice[]): Promise<ClusterNetwork> => {
+  const { name, manifest, shardDirectory, members, onDemand = false } = network;
+  const own = members.flatMap((member) => devices[member] ?? []);
+  if (own.length !== manifest.world_size)
+    throw new TandemError(
+      'SHARD_WORLD_SIZE',
+      `The shard directory was made for ${manifest.world_size} ranks, but ${own.length} devices were given; partition again for ${own.length}.`,
+    );
+  await checkOptimised(manifest, own);
+  const profile = findProfile(manifest, network.profile);
+  return { name, shardDirectory, manifestSha256: await manifestDigest(shardDirectory), profile, members, onDemand };
+};
+
+/** The denoiser, on all workers, and the others. */
+const checkNetworks = async (options: LaunchOptions): Promise<readonly ClusterNetwork[]> => {
+  const { devices, networks = [] } = options;
+  const denoiser = { ...options, name: DENOISER, members: devices.map((_, rank) => rank) };
+  return Promise.all([denoiser, ...networks].map((network) => checkNetwork(network, devices)));
+};
+
+const defaultTransport = (): Transport => (process.platform === 'win32' ? 'tcp' : 'ipc');
+
+/** Where this cluster's sockets are, and whose they may be. */
+interface Place {
+  readonly endpoints: Endpoints;
+  readonly privateSockets: boolean;
+  readonly runtime?: Runtime;
+  /** Undoes `placeOf` when there will be no cluster. */
+  leave(): Promise<void>;
+}
+
+const detachedPlace = async (
+  options: LaunchOptions,
+  detached: Detached,
+  networks: readonly ClusterNetwork[],
+  workerEntry: string,
+): Promise<Place> => {
+  if ((options.transport ?? defaultTransport()) !== 'ipc') throw detachedTransport();
+  const { devices, onNotice } = options;
+  const named = networks.map(({ profile, ...network }) => ({ ...network, profile: profile.name }));
+  const identity = { networks: named, devices, workerEntry };
+  const runtime = await openRuntime(detached, identity, onNotice ?? (() => undefined));
+  return { endpoints: runtime.endpoints, privateSockets: true, runtime, leave: async () => runtime.leave() };
+};
+
+const placeOf = async (
+  options: LaunchOptions,
+  networks: readonly ClusterNetwork[],
+  workerEntry: string,
+): Promise<Place> => {
+  if (options.detached) return detachedPlace(options, options.detached, networks, workerEntry);
+  if (options.endpoints) {
+    const endpoints = { ...options.endpoints, remove: async () => undefined };
+    return { endpoints, privateSockets: false, leave: endpoints.remove };
+  }
+  const endpoints = await makeEndpoints(options.transport ?? defaultTransport(), options.devices.length);
+  return { endpoints, privateSockets: true, leave: endpoints.remove };
+};
+
+const listen = async (place: Place): Promise<ControlServer> => {
+  try {
+    return await ControlServer.listen(place.endpoints.control);
+  } catch (error) {
+    await place.leave();
+    throw error;
+  }
+};
+
+/**
+ * Launches the workers of a shard directory. The caller closes the cluster.
+ * @throws TandemError `WORKER_START`, `WORKER_DIED`, `WORKER_UNRESPONSIVE`, `WORKER_STALLED`, `WORKER_FAILED` (its cause is the
+ *   worker's own error), `SHARD_WORLD_SIZE`, `SHARD_PREPARED`, `SHARD_PROFILE_MISSING`, `ENDPOINT_IN_USE`, `ENDPOINT_TOO_LONG`; with `detached`
+ *   also `CLUSTER_IN_USE`, `RUNTIME_DIRECTORY`, `DETACHED_TRANSPORT`. No process is left behind then, but for those that
+ *   another coordinator commands
+ */
+export const launchCluster = async (options: LaunchOptions): Promise<Cluster> => {
+  options.signal?.throwIfAborted();
+  const { devices, detached, restart, workerEntry = WORKER_ENTRY } = options;
+  const networks = await checkNetworks(options);
+  const place = await placeOf(options, networks, workerEntry);
+  const server = await listen(place);
+  const { endpoints, privateSockets, runtime } = place;
+  const cluster = new Cluster({
+    networks,
+    devices,
+    timeouts: { ...DEFAULT_TIMEOUTS, ...options.timeouts },
+    loader: options.loader ?? 'auto',
+    endpoints,
+    privateSockets,
+    control: server.endpoint,
+    exchange: endpoints.exchange,
+    server,
+    workerEntry,
+    onProgress: options.onProgress ?? (() => undefined),
+    onNotice: options.onNotice ?? (() => undefined),
+    ...(restart ? { restart } : {}),
+    ...(detached && runtime ? { detached: { runtime, keepWarmMs: detached.keepWarmMs } } : {}),
+  });
+  await cluster.launched(options.signal);
+  return cluster;
+};

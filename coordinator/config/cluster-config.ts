@@ -1,0 +1,100 @@
+/** What a checked cluster config says: every default filled in and every path absolute. */
+import type { Provider } from '../../common/onnxruntime.js';
+import type { Split } from '../../partition/index.js';
+import type { Rates } from '../../partition/plan/rates.js';
+import type { Quantize } from '../../partition/write/manifest.js';
+import type { LoaderChoice } from '../../shard-worker/loader.js';
+import type { NetworkName, SchedulerName } from '../pipeline/index.js';
+
+/** A device of the cluster, and how its worker uses it. */
+export interface DeviceConfig {
+  readonly provider: Provider;
+  readonly deviceId: number;
+  readonly threads: number;
+  /** Relative to the other devices; as calibrated, else 1, where absent. */
+  readonly speed?: number;
+  /** bytes; unlimited where absent */
+  readonly memoryLimit?: number;
+  /** Measured on this machine; see `calibration/`. */
+  readonly rates?: Rates;
+}
+
+/** Where a network beside the denoiser is to run; `auto` asks the devices' memory limits. */
+export type HostChoice = 'auto' | 'coordinator' | 'shard' | { readonly rank: number };
+
+/** `auto` for those that are not named. */
+export type Hosting = Readonly<Partial<Record<NetworkName, HostChoice>>>;
+
+/** A checked cluster config: defaults filled in, paths absolute. */
+export interface ClusterConfig {
+  /** The config file, absolute. */
+  readonly file: string;
+  /** Diffusers-layout directory or `.onnx` file, absolute. */
+  readonly model: string;
+  /** Index is the rank. */
+  readonly devices: readonly DeviceConfig[];
+  readonly wire: { readonly dtype: 'fp32' | 'fp16'; readonly transport: 'ipc' | 'tcp' };
+  readonly quantize: Quantize;
+  /** What is divided among the devices; see `partition/plan/decide.ts`. */
+  readonly split: Split;
+  /** Where text encoders and VAE decoder run. */
+  readonly placement: Hosting;
+  /** How weights come into memory; `auto` asks the file system. */
+  readonly loader: LoaderChoice;
+  /** Whether `launch` loads text encoder and VAE from the start on, or for the first picture. */
+  readonly loadParts: 'ahead' | 'on-demand';
+  /** Where prepared shard directories are kept, absolute. */
+  readonly shards: string;
+  /** The calibration file, absolute; it may be missing. */
+  readonly calibration: string;
+  /** ms */
+  readonly timeouts: {
+    readonly startMs: number;
+    readonly loadMs: number;
+    readonly stepMs: number;
+    readonly heartbeatMs: number;
+  };
+  /** Of the resident server; one-shot commands start their workers anew and give up when one is lost. */
+  readonly workers: {
+    /** ms; 0: workers end with their coordinator */
+    readonly keepWarmMs: number;
+    readonly maxRestarts: number;
+  };
+  /** What is absent is the model's own. */
+  readonly defaults: {
+    readonly numInferenceSteps?: number;
+    readonly guidanceScale?: number;
+    readonly width?: number;
+    readonly height?: number;
+    readonly scheduler?: SchedulerName;
+  };
+  /** Prepared ahead by the server. */
+  readonly sizes: readonly PictureSize[];
+  /** Sizes beside the default one that the server keeps loaded. */
+  readonly residentSizes: number;
+  readonly server: ServerConfig;
+}
+
+/** pixels */
+export interface PictureSize {
+  readonly width: number;
+  readonly height: number;
+}
+
+/** How `tandem launch` listens. */
+export interface ServerConfig {
+  readonly host: string;
+  /** 0 takes a free one. */
+  readonly port: number;
+  readonly apiKey?: string;
+  /** Environment variable with the key; it is read when the server starts. */
+  readonly apiKeyVariable?: string;
+  /** Requests that may wait for their turn. */
+  readonly maxQueue: number;
+  /** Directory of the pictures that are asked for by address, absolute. */
+  readonly images: string;
+  /** Proxies whose `X-Forwarded-*` headers are believed. */
+  readonly trustProxy: readonly string[];
+  /** ms */
+  readonly drainMs: number;
+}

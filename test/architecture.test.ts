@@ -1,0 +1,180 @@
+/**
+ * What may import what. Imports run one way, coordinator -> shard-worker -> partition -> common; no file and no room imports
+ * itself by way of others, types included; a room is entered by its public files alone; and each library that is a seam has one
+ * file that imports it. A room is a folder of the four, or a folder in one of them.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join, posix } from 'node:path';
+import { describe, expect, it } from 'vitest';
+
+/** In the order of the imports, the lowest first. */
+const FLOORS = ['common', 'partition', 'shard-worker', 'coordinator'] as const;
+
+/** Files that other rooms may import, beside each room's index.ts. All of common/ is public. */
+const PUBLIC: readonly string[] = [
+  'partition/calibrate/fit.ts',
+  'partition/calibrate/probe.ts',
+  'partition/decide/alternatives.ts',
+  'partition/decide/blocks.ts',
+  'partition/plan/rates.ts',
+  'partition/write/manifest.ts',
+  'partition/write/optimise/open.ts',
+  'partition/write/optimise/target.ts',
+  'partition/write/read-manifest.ts',
+  'shard-worker/check.ts',
+  'shard-worker/endpoints.ts',
+  'shard-worker/inputs.ts',
+  'shard-worker/loader.ts',
+  'shard-worker/manifest-digest.ts',
+  'shard-worker/memory.ts',
+  'shard-worker/processes.ts',
+  'shard-worker/progress-sum.ts',
+  'shard-worker/protocol.ts',
+  'shard-worker/registry.ts',
+  'shard-worker/transport.ts',
+  'shard-worker/wire.ts',
+  'coordinator/bench/bench.ts',
+  'coordinator/bench/cold-chart.ts',
+  'coordinator/bench/cold-contestant.ts',
+  'coordinator/bench/cold-report.ts',
+  'coordinator/bench/cold.ts',
+  'coordinator/cli/run.ts',
+  'coordinator/config/bytes.ts',
+  'coordinator/config/calibration-file.ts',
+  'coordinator/config/measured-rates.ts',
+  'coordinator/config/nearest.ts',
+  'coordinator/denoiser.ts',
+  'coordinator/generate/generate.ts',
+  'coordinator/generate/picture.ts',
+  'coordinator/hooks.ts',
+  'coordinator/hosting/dry-run.ts',
+  'coordinator/launch.ts',
+  'coordinator/pipeline/png.ts',
+  'coordinator/pipeline/random.ts',
+  'coordinator/plan-page/page.ts',
+  'coordinator/shards/dims.ts',
+  'coordinator/shards/fingerprint.ts',
+  'coordinator/shards/model-facts.ts',
+  'coordinator/shards/model.ts',
+  'coordinator/shards/prepare.ts',
+  'coordinator/start-cluster.ts',
+  'coordinator/verify/random-inputs.ts',
+  'coordinator/verify/verify.ts',
+];
+
+/** Libraries behind a seam: where each may be imported. */
+const SEAMS: Readonly<Record<string, string>> = {
+  'onnxruntime-node': 'common/onnxruntime.ts',
+  zeromq: 'shard-worker/transport.ts',
+  '@bufbuild': 'partition/onnx/',
+};
+
+const IMPORT = /(?:\bfrom\s*|\bimport\s*\(?\s*)'([^']+)'/g;
+
+const FILES = FLOORS.flatMap((folder) =>
+  readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter((file) => file.endsWith('.ts'))
+    .map((file) => posix.join(folder, file.replaceAll('\\', '/'))),
+);
+
+const specifiersOf = (file: string): readonly string[] =>
+  [...readFileSync(join('.', file), 'utf8').matchAll(IMPORT)].map(([, from = '']) => from);
+
+/** Each file with the files that it imports. */
+const IMPORTS: ReadonlyMap<string, readonly string[]> = new Map(
+  FILES.map((file) => [
+    file,
+    specifiersOf(file)
+      .filter((from) => from.startsWith('.'))
+      .map((from) => posix.join(posix.dirname(file), from).replace(/\.js$/, '.ts')),
+  ]),
+);
+
+const EDGES = [...IMPORTS].flatMap(([from, all]) => all.map((to) => [from, to] as const));
+
+const floorOf = (file: string): number => FLOORS.findIndex((floor) => file.startsWith(`${floor}/`));
+
+/** `coordinator/cli/table.ts` is of `coordinator/cli`; a file at the top of a floor is a room by itself. */
+const roomOf = (file: string): string => file.split('/').slice(0, 2).join('/');
+
+/** A way from a node back to itself, if there is one. */
+const findCircle = (graph: ReadonlyMap<string, readonly string[]>): readonly string[] | undefined => {
+  const done = new Set<string>();
+  const visit = (node: string, path: readonly string[]): readonly string[] | undefined => {
+    if (path.includes(node)) return [...path.slice(path.indexOf(node)), node];
+    if (done.has(node)) return undefined;
+    for (const next of graph.get(node) ?? []) {
+      const circle = visit(next, [...path, node]);
+      if (circle) return circle;
+    }
+    done.add(node);
+    return undefined;
+  };
+  for (const node of graph.keys()) {
+    const circle = visit(node, []);
+    if (circle) return circle;
+  }
+  return undefined;
+};
+
+const roomGraph = (): ReadonlyMap<string, readonly string[]> => {
+  const rooms = new Map<string, string[]>();
+  for (const [from, to] of EDGES) {
+    if (roomOf(from) !== roomOf(to)) rooms.set(roomOf(from), [...(rooms.get(roomOf(from)) ?? []), roomOf(to)]);
+  }
+  return rooms;
+};
+
+/** Stages of the partitioner see each other's files; the four folders and the coordinator's rooms do not. */
+const isInside = (from: string, to: string): boolean =>
+  floorOf(from) === floorOf(to) && (roomOf(from) === roomOf(to) || !to.startsWith('coordinator/'));
+
+const isPublic = (file: string): boolean =>
+  file.startsWith('common/') || file.endsWith('/index.ts') || PUBLIC.includes(file);
+
+describe('imports', () => {
+  it('are all found: every imported file is there', () => {
+    expect(EDGES.length).toBeGreaterThan(FILES.length);
+    expect(EDGES.filter(([, to]) => !IMPORTS.has(to))).toEqual([]);
+  });
+
+  it('run one way: coordinator, shard-worker, partition, common', () => {
+    expect(EDGES.filter(([from, to]) => floorOf(to) > floorOf(from))).toEqual([]);
+  });
+
+  it('of files run in no circle', () => {
+    expect(findCircle(IMPORTS)).toBeUndefined();
+  });
+
+  it('of rooms run in no circle', () => {
+    expect(findCircle(roomGraph())).toBeUndefined();
+  });
+
+  it('enter a room by its public files', () => {
+    const secret = EDGES.filter(([from, to]) => !isInside(from, to) && !isPublic(to));
+    expect(secret.map(([from, to]) => `${from} imports ${to}: name it in PUBLIC, or use a public file`)).toEqual([]);
+  });
+
+  it('use all that is public', () => {
+    const used = new Set(EDGES.flatMap(([from, to]) => (isInside(from, to) ? [] : [to])));
+    expect(PUBLIC.filter((file) => !used.has(file))).toEqual([]);
+  });
+
+  it.each(Object.entries(SEAMS))('of %s stand in %s alone', (library, place) => {
+    const importers = FILES.filter((file) =>
+      specifiersOf(file).some((from) => from === library || from.startsWith(`${library}/`)),
+    );
+    expect(importers.length).toBeGreaterThan(0);
+    expect(importers.filter((file) => !file.startsWith(place))).toEqual([]);
+  });
+});
+
+it('finds circles where there are some', () => {
+  const graph = new Map([
+    ['a', ['b']],
+    ['b', ['c', 'd']],
+    ['c', []],
+    ['d', ['b']],
+  ]);
+  expect(findCircle(graph)).toEqual(['b', 'd', 'b']);
+});
