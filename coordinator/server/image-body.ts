@@ -17,6 +17,8 @@ export interface Served {
   readonly otherSizes: boolean;
   /** Those that the config names: `512x512`. */
   readonly preparedSizes: readonly string[];
+  /** Prompts to begin with. */
+  readonly examples: readonly string[];
   readonly defaults: { readonly numInferenceSteps: number; readonly guidanceScale: number };
 }
 

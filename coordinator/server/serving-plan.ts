@@ -5,6 +5,7 @@ import { planHosting } from '../hosting/index.js';
 import type { Dims } from '../shards/dims.js';
 import { findDenoiserModel } from '../shards/model.js';
 import type { PipelineRequest } from './engine.js';
+import { readExamples } from './examples.js';
 import type { Served } from './image-body.js';
 
 export interface ServingPlan {
@@ -30,7 +31,16 @@ export const planServing = async (
     const { name } = planned.model;
     return {
       planned,
-      served: { model: name, width: 0, height: 0, sizeMultiple: 1, otherSizes: false, preparedSizes: [], defaults },
+      served: {
+        model: name,
+        width: 0,
+        height: 0,
+        sizeMultiple: 1,
+        otherSizes: false,
+        preparedSizes: [],
+        examples: [],
+        defaults,
+      },
     };
   }
   const picture = await planPicture(config, { ...size, ...(dims === undefined ? {} : { dims }) });
@@ -48,6 +58,7 @@ export const planServing = async (
     // Dims that were fixed by hand fit one size.
     otherSizes: config.residentSizes > 0 && Object.keys(dims ?? {}).length === 0,
     preparedSizes: config.sizes.map((prepared) => `${prepared.width}x${prepared.height}`),
+    examples: await readExamples(directory),
     defaults,
   };
   return { planned: { ...picture, networks }, served, pipeline };

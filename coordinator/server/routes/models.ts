@@ -14,6 +14,7 @@ const model = z.object({
   size_multiple: z.number().int().describe('Pixels of which the sides of other sizes must be multiples'),
   sizes: z.array(z.string()).describe('Loaded or prepared'),
   other_sizes: z.boolean().describe('Whether others can be asked for; the first picture of one takes a while'),
+  examples: z.array(z.string()).describe("Prompts that the model draws well, from its directory's prompts.json"),
   num_inference_steps: z.number().int(),
   guidance_scale: z.number(),
 });
@@ -29,6 +30,7 @@ export const addModelRoutes = (app: TypedApp, { served, size, sizes, startedAt, 
     size_multiple: served.sizeMultiple,
     other_sizes: served.otherSizes,
     sizes: [...new Set([...sizes.loaded.map((loaded) => loaded.size), ...served.preparedSizes])],
+    examples: [...served.examples],
     num_inference_steps: served.defaults.numInferenceSteps,
     guidance_scale: served.defaults.guidanceScale,
   });
