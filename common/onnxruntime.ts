@@ -1,6 +1,7 @@
 /** The one place that imports `onnxruntime-node`. */
 import * as ort from 'onnxruntime-node';
 import { TandemError } from './errors.js';
+import { plainMessage } from './plain-message.js';
 import { DTYPES, type DType, type HostTensor } from './tensor.js';
 
 // Since 1.30 ONNX Runtime reports usage to its makers and leaves logs in the temporary directory, unless told not to before
@@ -142,7 +143,7 @@ const PROVIDER_ADVICE: Readonly<Record<Provider, string>> = {
 export const providerUnavailable = (provider: Provider, found: string, cause?: unknown): TandemError =>
   new TandemError(
     'PROVIDER_UNAVAILABLE',
-    `Provider "${provider}" cannot run on this machine: ${found}. ${PROVIDER_ADVICE[provider]}`,
+    `Provider "${provider}" cannot run on this machine: ${found.replace(/\.$/, '')}. ${PROVIDER_ADVICE[provider]}`,
     {
       cause,
     },
@@ -174,12 +175,21 @@ const extraEntries = ({ alone, entries, disabledOptimizers }: SessionOptions): R
   ...(disabledOptimizers?.length ? { 'optimization.disable_specified_optimizers': disabledOptimizers.join(';') } : {}),
 });
 
+/** What ONNX Runtime does, with its failures in words for people. */
+const plainly = async <T>(work: Promise<T>): Promise<T> => {
+  try {
+    return await work;
+  } catch (cause) {
+    throw new Error(plainMessage(cause instanceof Error ? cause.message : String(cause)), { cause });
+  }
+};
+
 /**
  * Opens a graph from a file or from its bytes.
  * @throws whatever ONNX Runtime says of the graph, as an `Error`
  */
 export const openSession = async (model: string | Uint8Array, options: SessionOptions): Promise<LocalSession> => {
-  const session = await ort.InferenceSession.create(model as string, {
+  const opening = ort.InferenceSession.create(model as string, {
     executionProviders: [executionProvider(options)],
     graphOptimizationLevel: options.optimization,
     enableCpuMemArena: options.alone ?? false,
@@ -189,18 +199,19 @@ export const openSession = async (model: string | Uint8Array, options: SessionOp
     ...(options.optimizedModelPath === undefined ? {} : { optimizedModelFilePath: options.optimizedModelPath }),
     extra: extraEntries(options),
   });
+  const session = await plainly(opening);
   return {
     inputs: session.inputMetadata.map(toMetadata),
     outputs: session.outputMetadata.map(toMetadata),
     async run(feeds, fetches) {
-      const results = fetches ? await session.run(allToOrt(feeds), fetches) : await session.run(allToOrt(feeds));
+      const results = await plainly(fetches ? session.run(allToOrt(feeds), fetches) : session.run(allToOrt(feeds)));
       return Object.fromEntries(Object.entries(results).map(([name, tensor]) => [name, fromOrt(tensor)]));
     },
     bind(feeds, outputs) {
       for (const tensor of [...Object.values(feeds), ...Object.values(outputs)]) checkAligned(tensor);
       const [given, wanted] = [allToOrt(feeds), allToOrt(outputs)];
       return async () => {
-        await session.run(given, wanted);
+        await plainly(session.run(given, wanted));
       };
     },
     dispose: () => session.release(),

@@ -5,7 +5,7 @@
  */
 import { cpSync, existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { dirname, join, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -16,6 +16,9 @@ const findRuntime = () => {
   return paths.map((path) => join(path, 'onnxruntime-node')).find((path) => existsSync(join(path, 'package.json')));
 };
 
-const runtime = findRuntime();
+/** In a clone, package.json's `overrides` has done it. */
+const isInstalled = here.split(sep).includes('node_modules');
+
+const runtime = isInstalled ? findRuntime() : undefined;
 const target = runtime && join(runtime, 'node_modules', 'global-agent');
 if (target && !existsSync(target)) cpSync(join(here, 'global-agent'), target, { recursive: true });

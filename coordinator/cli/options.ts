@@ -21,6 +21,21 @@ import type { ClusterSettings } from '../start-cluster.js';
 
 export const usageError = (message: string): TandemError => new TandemError('USAGE', message);
 
+/**
+ * Checks that options were given, before the command's action. Commander's own check comes before it looks for unknown options, so that
+ * it would answer `--promt` with "required option" instead of "did you mean --prompt".
+ * @param names as in `options.config`
+ */
+export const requireOptions =
+  (...names: readonly string[]) =>
+  (command: Command): void => {
+    const missing = command.options.find(
+      (option) =>
+        names.includes(option.attributeName()) && command.getOptionValue(option.attributeName()) === undefined,
+    );
+    if (missing) command.error(`error: required option '${missing.flags}' not specified`);
+  };
+
 const wholeNumber =
   (least: number) =>
   (text: string): number => {

@@ -6,6 +6,7 @@ import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Provider } from '../../common/onnxruntime.js';
 import { NETWORK_NAMES, type NetworkName } from '../pipeline/index.js';
+import { exportAdvice } from '../shards/model.js';
 import type { Problem } from './problems.js';
 
 const field = (value: unknown, key: string): unknown =>
@@ -73,7 +74,12 @@ const modelExists = (root: unknown, directory: string): readonly Problem[] => {
   if (typeof model !== 'string' || model === '') return [];
   const path = resolve(directory, model);
   if (existsSync(path)) return [];
-  return [{ path: ['model'], message: `expected a model directory or .onnx file; found nothing at ${path}` }];
+  return [
+    {
+      path: ['model'],
+      message: `expected a model directory or .onnx file; found nothing at ${path}${exportAdvice(model)}`,
+    },
+  ];
 };
 
 const rankProblem = (name: NetworkName, choice: unknown, devices: unknown): readonly Problem[] => {

@@ -75,6 +75,12 @@ const checkWritable = async (out: string): Promise<string> => {
   );
 };
 
+/** As the server has it: a prompt without a word asks for no picture in particular. */
+const checkPrompt = (prompt: string): void => {
+  if (prompt.trim() !== '') return;
+  throw new TandemError('REQUEST_INVALID', 'Expected a prompt that says what the picture should show; found none.');
+};
+
 export const reportWorkers = (cluster: Cluster): readonly WorkerReport[] =>
   cluster.workers.map(({ rank, pid, weight_bytes, memory }) => ({
     rank,
@@ -145,6 +151,7 @@ const savePicture = async (
 export const generate = async (request: GenerateRequest): Promise<GenerateReport> => {
   const start = performance.now();
   const { config } = request;
+  checkPrompt(request.prompt);
   const file = await checkWritable(request.out);
   const picture = await planPicture(config, request);
   const image = toImageRequest(request, picture);

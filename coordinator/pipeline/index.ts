@@ -13,6 +13,7 @@
  */
 export { denoiserSizeFor, fixedSampleShape, type ImageSize, sizeProblems, symbolicSizes } from './denoiser-sizes.js';
 export type { GeneratedImage, ImageRequest, StepProgress, Timings } from './image-request.js';
+export { type KnownWords, readKnownWords } from './known-words.js';
 export { type DenoiserSize, sampleShape } from './latent-layout.js';
 export { type LocalDenoiser, type LocalDenoiserOptions, openLocalDenoiser } from './local-denoiser.js';
 export { type ModelDirectory, readModelDirectory } from './model-directory.js';

@@ -9,6 +9,7 @@ import { denoise, loopWarnings, timed } from './denoising-loop.js';
 import { modelInputsError, requestError } from './errors.js';
 import type { EncodeContext, EncoderFolder } from './families/family.js';
 import { checkAborted, type GeneratedImage, type ImageRequest } from './image-request.js';
+import { type KnownWords, readKnownWords } from './known-words.js';
 import { type ModelDirectory, readModelDirectory } from './model-directory.js';
 import { latentsFor, type NetworkName, openSessions, type RemoteNetwork, type Sessions } from './networks.js';
 import { createRandomStream } from './random.js';
@@ -61,6 +62,7 @@ export interface Pipeline {
 
 interface Parts {
   readonly model: ModelDirectory;
+  readonly known: KnownWords | undefined;
   readonly binding: DenoiserBinding;
   readonly context: EncodeContext;
   readonly vaeDecoder: VaeDecoder;
@@ -103,6 +105,11 @@ const createScheduler = ({ numInferenceSteps }: ImageRequest, { model, binding }
   return model.scheduler.create(model.family.schedule({ numInferenceSteps, imageTokens }));
 };
 
+const hints = ({ known }: Parts, prompt: string): readonly string[] => {
+  const hint = known?.hint(prompt);
+  return hint === undefined ? [] : [hint];
+};
+
 const generate = async (parts: Parts, request: ImageRequest): Promise<GeneratedImage> => {
   checkRequest(request, parts);
   const { model, binding } = parts;
@@ -119,7 +126,11 @@ const generate = async (parts: Parts, request: ImageRequest): Promise<GeneratedI
     latents: { data: loop.latents, shape: binding.latentShape },
     image,
     timings: { text_encode_ms, denoise_ms, step_ms: loop.stepTimes, vae_decode_ms },
-    warnings: [...conditioning.warnings, ...loopWarnings(scheduler, binding, conditioning)],
+    warnings: [
+      ...hints(parts, request.prompt),
+      ...conditioning.warnings,
+      ...loopWarnings(scheduler, binding, conditioning),
+    ],
   };
 };
 
@@ -185,6 +196,7 @@ const pipelineOf = (parts: Parts, close: () => Promise<void>): Pipeline => ({
  */
 export const createPipeline = async (options: PipelineOptions): Promise<Pipeline> => {
   const model = await readModelDirectory(options.directory, options.scheduler);
+  const known = await readKnownWords(options.directory);
   const thread = createSessionThread(options);
   const sessions = openSessions(thread, model, options.networks);
   try {
@@ -193,7 +205,7 @@ export const createPipeline = async (options: PipelineOptions): Promise<Pipeline
     const binding = await openBinding(model, options.denoiser, options.size);
     const { embeddingShape } = binding;
     const context = { encoders, embeddingShape, zeroUnconditional: model.zeroUnconditional };
-    return pipelineOf({ model, binding, context, vaeDecoder }, () => thread.close());
+    return pipelineOf({ model, known, binding, context, vaeDecoder }, () => thread.close());
   } catch (error) {
     await sessions.settled();
     await thread.close();

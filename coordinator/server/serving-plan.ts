@@ -2,10 +2,10 @@
 import type { ClusterConfig, PictureSize } from '../config/index.js';
 import { type PlannedModel, planModel, planPicture } from '../generate/picture.js';
 import { planHosting } from '../hosting/index.js';
+import { readKnownWords } from '../pipeline/index.js';
 import type { Dims } from '../shards/dims.js';
 import { findDenoiserModel } from '../shards/model.js';
 import type { PipelineRequest } from './engine.js';
-import { readExamples } from './examples.js';
 import type { Served } from './image-body.js';
 
 export interface ServingPlan {
@@ -14,6 +14,15 @@ export interface ServingPlan {
   /** Absent for a bare `.onnx` file. */
   readonly pipeline?: PipelineRequest;
 }
+
+const MAX_EXAMPLES = 8;
+
+/** Some from all over what the model knows, where it has a list of that. */
+const examplesOf = async (directory: string): Promise<readonly string[]> => {
+  const { examples } = (await readKnownWords(directory)) ?? { examples: [] };
+  const every = Math.ceil(examples.length / MAX_EXAMPLES);
+  return examples.filter((_, index) => index % every === 0);
+};
 
 /**
  * @param size of the pictures; the config's default where absent
@@ -58,7 +67,7 @@ export const planServing = async (
     // Dims that were fixed by hand fit one size.
     otherSizes: config.residentSizes > 0 && Object.keys(dims ?? {}).length === 0,
     preparedSizes: config.sizes.map((prepared) => `${prepared.width}x${prepared.height}`),
-    examples: await readExamples(directory),
+    examples: await examplesOf(directory),
     defaults,
   };
   return { planned: { ...picture, networks }, served, pipeline };

@@ -9,6 +9,7 @@ import { findOptimisedMismatch } from '../../partition/write/optimise/target.js'
 import { readManifest } from '../../partition/write/read-manifest.js';
 import type { DeviceConfig } from '../config/index.js';
 import { checkCancelled, type Hooks } from '../hooks.js';
+import { checkProviders } from '../providers/index.js';
 import type { Dims } from './dims.js';
 import { fingerprint } from './fingerprint.js';
 import type { DenoiserModel } from './model.js';
@@ -89,7 +90,7 @@ const makeShards = async (request: ShardRequest, directory: string): Promise<Man
 /**
  * Finds or makes the shard directory of a model for these devices, dims, wire type and kind of weights.
  * It is named by what it was made from, so one that was made from anything else is never reused.
- * @throws TandemError as `partition` and `readManifest` do
+ * @throws TandemError as `checkProviders`, `partition` and `readManifest` do
  */
 export const prepareShards = async (request: ShardRequest): Promise<PreparedShards> => {
   checkCancelled(request.signal);
@@ -100,6 +101,7 @@ export const prepareShards = async (request: ShardRequest): Promise<PreparedShar
     request.onNotice?.(`Reusing the shards in ${directory}.`);
     return { directory, manifest: found, profile: profileFor(found, request.dims), partitionMs: 0 };
   }
+  await checkProviders(request.devices);
   request.onNotice?.(`Partitioning ${request.model.name} into ${directory} (${found.reason}).`);
   await mkdir(request.root, { recursive: true });
   const start = performance.now();

@@ -5,7 +5,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { uniformDevices } from '#tandem/coordinator/cli/options.js';
 import { findDenoiserModel } from '#tandem/coordinator/shards/model.js';
 import { prepareShards, type ShardRequest } from '#tandem/coordinator/shards/prepare.js';
-import { MANIFEST_FILE, readManifest } from '#tandem/partition/write/manifest.js';
+import { MANIFEST_FILE } from '#tandem/partition/write/manifest.js';
+import { readManifest } from '#tandem/partition/write/read-manifest.js';
 
 const DIMS = { batch_size: 1, height: 16, width: 16, sequence_length: 77 };
 let scratch = '';

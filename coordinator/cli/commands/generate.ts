@@ -12,6 +12,7 @@ import {
   nonNegativeInteger,
   nonNegativeNumber,
   positiveInteger,
+  requireOptions,
   verboseOption,
 } from '../options.js';
 import { formatMs, formatTable } from '../table.js';
@@ -83,8 +84,8 @@ export const addGenerate = (program: Command, outer: ProcessContext): void => {
   program
     .command('generate')
     .description("Make a picture with all of the config's workers together.")
-    .requiredOption('--config <file>', 'cluster config')
-    .requiredOption('--prompt <text>', 'what the picture should show')
+    .option('--config <file>', 'cluster config')
+    .option('--prompt <text>', 'what the picture should show')
     .option('--negative-prompt <text>', 'what it should not show; needs a guidance scale above 1')
     .option('--seed <n>', 'seed of the initial noise', nonNegativeInteger, 0)
     .option('--num-inference-steps <n>', 'denoising steps', positiveInteger)
@@ -97,6 +98,7 @@ export const addGenerate = (program: Command, outer: ProcessContext): void => {
     .addOption(jsonOption())
     .addOption(verboseOption())
     .addHelpText('after', HELP)
+    .hook('preAction', requireOptions('config', 'prompt'))
     .action((options: GenerateOptions) =>
       withContext(outer, options, async (context) => {
         const { config, prompt, seed, out, dim } = options;

@@ -14,6 +14,7 @@ import {
   positiveInteger,
   providerOption,
   quantizeOption,
+  requireOptions,
   splitOption,
   threadsOption,
   verboseOption,
@@ -92,7 +93,7 @@ export const addPartition = (program: Command, outer: ProcessContext): void => {
     .command('partition <MODEL>')
     .description("Split a model and write each rank's weights and segment graphs.")
     .option('--tensor-parallel-size <n>', 'ranks to split over', positiveInteger)
-    .requiredOption('--out <dir>', 'where to write the shard directory')
+    .option('--out <dir>', 'where to write the shard directory')
     .option('--config <file>', 'cluster config whose devices, speeds and memory limits to split for')
     .option('--no-prepare', 'leave the segments as they are: slower starts, on any machine')
     .addOption(dimOption())
@@ -104,6 +105,7 @@ export const addPartition = (program: Command, outer: ProcessContext): void => {
     .addOption(jsonOption())
     .addOption(verboseOption())
     .addHelpText('after', HELP)
+    .hook('preAction', requireOptions('out'))
     .action((argument: string, given: PartitionCommandOptions, command: Command) =>
       withContext(outer, given, async (context) => {
         const { model, options } = await describeModel(argument, given);

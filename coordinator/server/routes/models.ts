@@ -14,7 +14,9 @@ const model = z.object({
   size_multiple: z.number().int().describe('Pixels of which the sides of other sizes must be multiples'),
   sizes: z.array(z.string()).describe('Loaded or prepared'),
   other_sizes: z.boolean().describe('Whether others can be asked for; the first picture of one takes a while'),
-  examples: z.array(z.string()).describe("Prompts that the model draws well, from its directory's prompts.json"),
+  examples: z
+    .array(z.string())
+    .describe('Prompts that the model draws well, where its directory has a list of what it knows'),
   num_inference_steps: z.number().int(),
   guidance_scale: z.number(),
 });
