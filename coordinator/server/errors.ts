@@ -216,6 +216,11 @@ const fromFramework = (error: Error): ApiError | undefined => {
   });
 };
 
+const sizeTooLarge = (error: TandemError): ApiError => {
+  const message = ['size:', error.message, ...error.problems].join(' ');
+  return new ApiError(400, 'invalid_request_error', 'size_too_large', message, { param: 'size' });
+};
+
 /** Errors of the workers after which another try, or another server, may do. */
 const UNAVAILABLE: ReadonlySet<string> = new Set(['RANKS_DISAGREE']);
 
@@ -225,8 +230,8 @@ export const toApiError = (error: unknown): ApiError => {
   if (error instanceof TandemError) {
     if (error.code === 'REQUEST_INVALID')
       return new ApiError(400, 'invalid_request_error', 'invalid_value', error.message, { problems: error.problems });
-    if (error.code === 'SIZE_MEMORY' || error.code === 'PLAN_MEMORY')
-      return new ApiError(400, 'invalid_request_error', 'size_too_large', `size: ${error.message}`, { param: 'size' });
+    // Of the default size the start would have failed: it is the size that was asked for which does not fit.
+    if (error.code.endsWith('_MEMORY')) return sizeTooLarge(error);
     const [status, type] = UNAVAILABLE.has(error.code)
       ? ([503, 'service_unavailable_error'] as const)
       : ([500, 'server_error'] as const);

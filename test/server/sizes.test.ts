@@ -123,14 +123,18 @@ describe('a request for another size', () => {
 describe('where memory is limited', () => {
   it('a size that does not fit beside the default one is refused with the figures, and the default one is made', async () => {
     const config = await testConfig();
-    const devices = config.devices.map((device) => ({ ...device, memoryLimit: 48 * 2 ** 20 }));
+    const devices = config.devices.map((device) => ({ ...device, memoryLimit: 32 * 2 ** 20 }));
     const limited = start({ ...config, devices });
     try {
       await limited.ready;
-      const refused = await post(limited.url, { ...BODY, size: '512x512' });
+      const refused = await post(limited.url, { ...BODY, size: '256x256' });
       expect(refused.status).toBe(400);
       const { error } = await json<ApiError>(refused);
-      expect(error).toMatchObject({ param: 'size', code: 'size_too_large', message: expect.stringMatching(/MiB/) });
+      expect(error).toMatchObject({
+        param: 'size',
+        code: 'size_too_large',
+        message: expect.stringMatching(/memory_limit is 32.0 MiB/),
+      });
       expect((await post(limited.url, BODY)).status).toBe(200);
     } finally {
       await limited.stop();
