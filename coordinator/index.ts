@@ -13,6 +13,7 @@ export {
   plan,
   type Quantize,
   type Split,
+  type SplitRequest,
 } from '../partition/index.js';
 export { type BenchReport, type BenchRequest, type BenchRun, type BenchRunReport, bench } from './bench/bench.js';
 export { type CalibrateRequest, calibrate, withCalibration } from './calibration/index.js';

@@ -4,28 +4,18 @@
  * share buffers, one following another as soon as it is released.
  */
 import { TandemError } from '../common/errors.js';
-import type { BoundRun, LocalSession } from '../common/onnxruntime.js';
+import type { LocalSession } from '../common/onnxruntime.js';
 import type { HostTensor, TensorSpec } from '../common/tensor.js';
 import type { SegmentEntry } from '../partition/write/manifest.js';
 import type { BufferPool } from './buffers.js';
 import type { Tensors } from './compute-protocol.js';
-import { type Lane, tensorIn } from './link.js';
+import { type BoundSegment, type Lane, tensorIn } from './link.js';
+
+export type { BoundSegment };
 
 export interface LoadedSegment {
   readonly session: LocalSession;
   readonly entry: SegmentEntry;
-}
-
-/** A segment that can run. */
-export interface BoundSegment {
-  /** In the rank's program. */
-  readonly number: number;
-  readonly entry: SegmentEntry;
-  readonly run: BoundRun;
-  /** By their places in the entry's `sends`. */
-  readonly sends: readonly HostTensor[];
-  /** By their places in the entry's `receives`. */
-  readonly receives: readonly HostTensor[];
 }
 
 export interface BoundProgram {

@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
+import { toErrorCode } from '../common/error-codes.js';
 import { TandemError } from '../common/errors.js';
 import { providerUnavailable } from '../common/onnxruntime.js';
 import type { Answer, ConnectTask, OpenTask, StepDone, StepTask } from './compute-protocol.js';
@@ -10,7 +11,7 @@ import { fromProblem } from './problem.js';
 import type { Problem } from './protocol.js';
 
 const fail = (what: string, problem: Problem): TandemError =>
-  new TandemError(problem.code, `${what}: ${problem.message.trim()}`, { problems: problem.problems });
+  new TandemError(toErrorCode(problem.code), `${what}: ${problem.message.trim()}`, { problems: problem.problems });
 
 /** The thread in which sessions live. */
 export class ComputePool {

@@ -3,7 +3,7 @@
  * name. ONNX Runtime blocks this thread while a segment runs, and waiting for peers does; the main thread stays free to
  * answer pings.
  */
-import { TandemError } from '../common/errors.js';
+import { type ErrorCode, TandemError } from '../common/errors.js';
 import {
   type LocalSession,
   ONNXRUNTIME_VERSION,
@@ -32,7 +32,7 @@ const memories = new Map<number, BufferPool>();
 let connection: { readonly link: Link; readonly status: ThreadStatus } | undefined;
 
 /** Turns what `work` returns or throws into an answer; `code` is for errors that are not Tandem's own. */
-const answer = async <T>(code: string, work: () => Promise<T>): Promise<Answer<T>> => {
+const answer = async <T>(code: ErrorCode, work: () => Promise<T>): Promise<Answer<T>> => {
   try {
     return { kind: 'done', value: await work() };
   } catch (error) {

@@ -3,14 +3,27 @@
  * the segment made for others, and begins the next one as soon as all that it needs has come. What lies between two ranks,
  * sockets or shared memory, is a link's own affair.
  */
+import type { BoundRun } from '../common/onnxruntime.js';
 import type { HostTensor } from '../common/tensor.js';
-import type { BoundSegment } from './bound-program.js';
+import type { SegmentEntry } from '../partition/write/manifest.js';
 
 /**
  * As many micro-batches of a step are under way at once; those behind them follow when one has ended. More than two hide no
  * more of the exchange.
  */
 export const LANES = 2;
+
+/** A segment that can run. */
+export interface BoundSegment {
+  /** In the rank's program. */
+  readonly number: number;
+  readonly entry: SegmentEntry;
+  readonly run: BoundRun;
+  /** By their places in the entry's `sends`. */
+  readonly sends: readonly HostTensor[];
+  /** By their places in the entry's `receives`. */
+  readonly receives: readonly HostTensor[];
+}
 
 /** The way of one micro-batch after another through the rank's program. Steps end for all ranks before the next one begins. */
 export interface Lane {

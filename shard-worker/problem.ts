@@ -1,4 +1,5 @@
 /** Errors as data. Apart from the messages' schemas, which the compute thread does without: it is sooner ready. */
+import { toErrorCode } from '../common/error-codes.js';
 import { TandemError } from '../common/errors.js';
 import type { Problem } from './protocol.js';
 
@@ -10,4 +11,4 @@ export const toProblem = (error: unknown): Problem => {
 
 /** The error that a problem once was. */
 export const fromProblem = ({ code, message, problems }: Problem): TandemError =>
-  new TandemError(code, message.trim(), { problems });
+  new TandemError(toErrorCode(code), message.trim(), { problems });

@@ -4,11 +4,11 @@
  * file needs a `--dim` for each symbolic dim.
  */
 import type { TensorMetadata } from '../../common/onnxruntime.js';
-import { readUncalibratedConfig } from '../config/index.js';
+import { type ClusterSettings, readUncalibratedConfig } from '../config/index.js';
 import { pictureDims } from '../generate/picture.js';
 import { type Dims, requireDims, symbolicNames } from '../shards/dims.js';
 import { type DenoiserModel, findDenoiserModel } from '../shards/model.js';
-import { type CalibratedSettings, type DeviceOptions, usageError } from './options.js';
+import { type DeviceOptions, usageError } from './options.js';
 
 const CONFIG_FILE = /\.ya?ml$/i;
 
@@ -34,7 +34,7 @@ export const sizesOf = async (
   model: DenoiserModel,
   inputs: readonly TensorMetadata[],
   given: Dims,
-  { defaults = {} }: CalibratedSettings,
+  { defaults = {} }: ClusterSettings,
   onNotice: (message: string) => void,
 ): Promise<Dims> => {
   const open = symbolicNames(inputs).filter((name) => given[name] === undefined);

@@ -1,6 +1,18 @@
 /** What can go wrong with a worker, as the coordinator tells it. Every message names the rank. */
+import { toErrorCode } from '../../common/error-codes.js';
 import { TandemError } from '../../common/errors.js';
 import type { Problem } from '../../shard-worker/protocol.js';
+
+/** How many different outputs the ranks of a step ended with. */
+export const differentOutputs = (ranks: readonly { readonly outputs_sha256: string }[]): number =>
+  new Set(ranks.map(({ outputs_sha256 }) => outputs_sha256)).size;
+
+/** Replicas that have drifted apart: the picture would be wrong. */
+export const ranksDisagree = (ranks: readonly { readonly outputs_sha256: string }[]): TandemError =>
+  new TandemError(
+    'RANKS_DISAGREE',
+    `Expected the same outputs from all ${ranks.length} ranks after a step; found ${differentOutputs(ranks)} different ones, twice. Weights or a device's memory have changed: start the workers again, which checks the weights.`,
+  );
 
 /** How a process ended; both are null when it could not be started. */
 export interface Exit {
@@ -60,7 +72,7 @@ export const workerStalled = (rank: number, doing: string, stalledMs: number, re
 
 /** The worker said what went wrong; its own error is the cause. */
 export const workerFailed = (rank: number, problem: Problem): TandemError => {
-  const cause = new TandemError(problem.code, problem.message, { problems: problem.problems });
+  const cause = new TandemError(toErrorCode(problem.code), problem.message, { problems: problem.problems });
   return new TandemError('WORKER_FAILED', `The worker of rank ${rank} failed (${problem.code}): ${problem.message}`, {
     problems: problem.problems,
     cause,

@@ -81,6 +81,13 @@ export interface PictureSize {
   readonly height: number;
 }
 
+/** A cluster by itself: what runs a model, be it named by a config or by a command's options. */
+export type ClusterSettings = Omit<
+  ClusterConfig,
+  'file' | 'model' | 'loadParts' | 'workers' | 'defaults' | 'sizes' | 'residentSizes' | 'server'
+> &
+  Partial<Pick<ClusterConfig, 'defaults'>>;
+
 /** How `tandem launch` listens. */
 export interface ServerConfig {
   readonly host: string;

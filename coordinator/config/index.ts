@@ -14,7 +14,15 @@ import { describeProblems, problemsOf, type Source } from './problems.js';
 import { checkRules } from './rules.js';
 import { type ClusterParsed, clusterSchema } from './schema.js';
 
-export type { ClusterConfig, DeviceConfig, HostChoice, Hosting, PictureSize, ServerConfig } from './cluster-config.js';
+export type {
+  ClusterConfig,
+  ClusterSettings,
+  DeviceConfig,
+  HostChoice,
+  Hosting,
+  PictureSize,
+  ServerConfig,
+} from './cluster-config.js';
 export { clusterJsonSchema, clusterJsonSchemaText } from './json-schema.js';
 export type { ClusterInput } from './schema.js';
 

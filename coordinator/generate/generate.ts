@@ -5,7 +5,7 @@ import { TandemError } from '../../common/errors.js';
 import type { Cluster } from '../cluster/index.js';
 import type { ClusterConfig } from '../config/index.js';
 import type { Hooks } from '../hooks.js';
-import { denoiserRequest, type HostedNetwork, planHosting, prepareNetworks, remotesOf } from '../hosting/index.js';
+import { type HostedNetwork, planHosting, remotesOf } from '../hosting/index.js';
 import {
   createPipeline,
   encodePicture,
@@ -14,8 +14,7 @@ import {
   type ImageRequest,
   type Timings,
 } from '../pipeline/index.js';
-import { prepareShards } from '../shards/prepare.js';
-import { withCluster } from '../start-cluster.js';
+import { prepareModel, withCluster } from '../start-cluster.js';
 import { type Picture, type PictureOptions, planPicture } from './picture.js';
 
 export interface GenerateRequest extends Hooks, PictureOptions {
@@ -156,17 +155,8 @@ export const generate = async (request: GenerateRequest): Promise<GenerateReport
   const picture = await planPicture(config, request);
   const image = toImageRequest(request, picture);
   const hosted = await planHosting(config, picture);
-  const shards = await prepareShards({ ...request, ...denoiserRequest(config, picture) });
-  const { networks, partitionMs } = await prepareNetworks(hosted, false, request);
-  const hooks = {
-    ...request,
-    devices: config.devices,
-    wire: config.wire,
-    loader: config.loader,
-    timeouts: config.timeouts,
-    networks,
-  };
-  return withCluster(shards, hooks, async ({ cluster, loadMs }) => {
+  const ready = await prepareModel(config, { ...picture, networks: hosted }, request);
+  return withCluster(ready, config, request, async ({ cluster, loadMs }) => {
     const rendered = await render(picture, image, cluster, hosted, request);
     const pngMs = await savePicture(file, image, rendered, picture.model.name);
     return {
@@ -181,7 +171,7 @@ export const generate = async (request: GenerateRequest): Promise<GenerateReport
       scheduler: rendered.scheduler,
       world_size: config.devices.length,
       timings: {
-        partition_ms: shards.partitionMs + partitionMs,
+        partition_ms: ready.partitionMs,
         load_ms: loadMs,
         ...rendered.result.timings,
         png_ms: pngMs,

@@ -39,6 +39,8 @@ export interface Pipeline {
   readonly scheduler: SchedulerName;
   /** Pixels of the images, for which the denoiser was opened. */
   readonly size: { readonly width: number; readonly height: number };
+  /** Calls of the denoiser that an image of so many steps takes: some schedulers make two a step. */
+  modelCalls(numInferenceSteps: number): number;
   /**
    * @throws TandemError `REQUEST_INVALID` for a request that cannot be met, `REQUEST_ABORTED` when the signal fires, and
    * whatever the denoiser throws when a step fails
@@ -99,7 +101,10 @@ const checkRequest = (request: ImageRequest, { binding, model }: Parts): void =>
   if (problems.length > 0) throw requestError(problems.join(' '), problems);
 };
 
-const createScheduler = ({ numInferenceSteps }: ImageRequest, { model, binding }: Parts): Scheduler => {
+const createScheduler = (
+  { numInferenceSteps }: Pick<ImageRequest, 'numInferenceSteps'>,
+  { model, binding }: Parts,
+): Scheduler => {
   const [, height, width] = binding.latentShape;
   const imageTokens = Math.floor(height / 2) * Math.floor(width / 2);
   return model.scheduler.create(model.family.schedule({ numInferenceSteps, imageTokens }));
@@ -180,6 +185,7 @@ const pipelineOf = (parts: Parts, close: () => Promise<void>): Pipeline => ({
   model: parts.model,
   scheduler: parts.model.scheduler.name,
   size: sizeOf(parts),
+  modelCalls: (numInferenceSteps) => createScheduler({ numInferenceSteps }, parts).timesteps.length,
   generateImage: (request) => generate(parts, request),
   decode: (latents) => parts.vaeDecoder.decode(latents, parts.binding.latentShape),
   resized: async (denoiser, size) => {

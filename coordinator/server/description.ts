@@ -4,9 +4,9 @@
  */
 import swagger from '@fastify/swagger';
 import { jsonSchemaTransform } from '@fastify/type-provider-zod';
+import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { TOOL_VERSION } from '../../common/version.js';
-import type { App } from './app.js';
 import { errorDetail } from './errors.js';
 import { streamEvent } from './routes/image-answer.js';
 
@@ -121,7 +121,7 @@ const describe = (own: Json, guarded: boolean): Json => {
 };
 
 /** @param guarded whether an API key is asked for */
-export const addDescription = async (app: App, guarded: boolean): Promise<void> => {
+export const addDescription = async (app: FastifyInstance, guarded: boolean): Promise<void> => {
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',

@@ -75,16 +75,6 @@ const zeros = (specs: readonly TensorSpec[]): Record<string, HostTensor> =>
 /** How long ranks that disagree are left alone before the next canary step; ms. */
 const PROOF_INTERVAL_MS = 5_000;
 
-const differentOutputs = (ranks: readonly RankStep[]): number =>
-  new Set(ranks.map(({ outputs_sha256 }) => outputs_sha256)).size;
-
-/** Replicas that have drifted apart: the picture would be wrong. */
-const ranksDisagree = (ranks: readonly RankStep[]): TandemError =>
-  new TandemError(
-    'RANKS_DISAGREE',
-    `Expected the same outputs from all ${ranks.length} ranks after a step; found ${differentOutputs(ranks)} different ones, twice. Weights or a device's memory have changed: start the workers again, which checks the weights.`,
-  );
-
 const notOpened = (): TandemError => new TandemError('NOT_OPENED', 'Expected running workers; open the engine first.');
 
 const proofFailed = (cause: unknown): TandemError =>
@@ -275,16 +265,15 @@ export class Engine {
     return step;
   }
 
-  /** A step that disagrees is run once more, as a passing fault costs nobody a picture then. */
+  /** Before the first proof it is the start that ranks which disagree fail; afterwards they are asked again until they agree. */
   async #agreed(cluster: Cluster, microBatches: readonly Inputs[], network: string): Promise<StepAllResult> {
-    const first = await cluster.stepAll(microBatches, { network });
-    if (differentOutputs(first.ranks) <= 1) return first;
-    const second = await cluster.stepAll(microBatches, { network });
-    if (differentOutputs(second.ranks) <= 1) return second;
-    const error = ranksDisagree(second.ranks);
-    // Before the first proof it is the start that fails.
-    if (this.#state.kind !== 'warming') this.#proveLater(error);
-    throw error;
+    try {
+      return await cluster.stepAll(microBatches, { network });
+    } catch (error) {
+      const isDisagreement = error instanceof TandemError && error.code === 'RANKS_DISAGREE';
+      if (isDisagreement && this.#state.kind !== 'warming') this.#proveLater(error);
+      throw error;
+    }
   }
 
   #proveLater(error: TandemError): void {

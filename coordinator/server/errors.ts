@@ -1,6 +1,7 @@
 /** The server's error catalogue: every answer that is not a success, in the shape that OpenAI's clients read. */
 import { z } from 'zod';
-import { TandemError } from '../../common/errors.js';
+import { statusOf } from '../../common/error-codes.js';
+import { type ErrorCode, TandemError } from '../../common/errors.js';
 
 const ERROR_TYPES = [
   'invalid_request_error',
@@ -39,7 +40,7 @@ export class ApiError extends TandemError {
   readonly retryAfterS: number | undefined;
   readonly allow: readonly string[];
 
-  constructor(status: number, type: ErrorType, code: string, message: string, options: ApiErrorOptions = {}) {
+  constructor(status: number, type: ErrorType, code: ErrorCode, message: string, options: ApiErrorOptions = {}) {
     super(code, message, options);
     this.status = status;
     this.type = type;
@@ -187,7 +188,7 @@ export const imageGone = (lifetimeS: number): ApiError =>
     `There is no picture under this address; one holds for ${lifetimeS} s, and less when many are made. Ask for b64_json to keep it.`,
   );
 
-const CLIENT_ERROR_CODES: Readonly<Record<number, string>> = {
+const CLIENT_ERROR_CODES: Readonly<Record<number, ErrorCode>> = {
   413: 'body_too_large',
   415: 'unsupported_media_type',
 };
@@ -221,9 +222,6 @@ const sizeTooLarge = (error: TandemError): ApiError => {
   return new ApiError(400, 'invalid_request_error', 'size_too_large', message, { param: 'size' });
 };
 
-/** Errors of the workers after which another try, or another server, may do. */
-const UNAVAILABLE: ReadonlySet<string> = new Set(['RANKS_DISAGREE']);
-
 /** Any error as one that can be sent; what is unforeseen says nothing of its inside. */
 export const toApiError = (error: unknown): ApiError => {
   if (error instanceof ApiError) return error;
@@ -232,9 +230,8 @@ export const toApiError = (error: unknown): ApiError => {
       return new ApiError(400, 'invalid_request_error', 'invalid_value', error.message, { problems: error.problems });
     // Of the default size the start would have failed: it is the size that was asked for which does not fit.
     if (error.code.endsWith('_MEMORY')) return sizeTooLarge(error);
-    const [status, type] = UNAVAILABLE.has(error.code)
-      ? ([503, 'service_unavailable_error'] as const)
-      : ([500, 'server_error'] as const);
+    const status = statusOf(error.code);
+    const type = status === 503 ? 'service_unavailable_error' : 'server_error';
     return new ApiError(status, type, error.code, error.message, { cause: error });
   }
   const known = error instanceof Error ? fromFramework(error) : undefined;

@@ -85,6 +85,8 @@ const seconds = (ms: number): number => Math.round(ms / 100) / 10;
 export class Studio {
   readonly #options: StudioOptions;
   readonly #turns = new Turns();
+  /** Denoiser calls of so many steps, which the scheduler says; one a step until the first picture has loaded it. */
+  #calls: Pipeline['modelCalls'] = (steps) => steps;
   /** Requests that were let in, by client. */
   readonly #admitted = new Map<string, number>();
   #draining = false;
@@ -225,7 +227,7 @@ export class Studio {
     const weight = this.#weight(body);
     const turn = await this.#turns.take({
       client,
-      steps: body.num_inference_steps * weight,
+      steps: this.#calls(body.num_inference_steps) * weight,
       signal,
       onPosition: (ahead, stepsAhead) => {
         const wait_s = seconds(stepsAhead.reduce((sum, steps) => sum + pace.pictureMs(steps), 0));
@@ -235,6 +237,7 @@ export class Studio {
     try {
       metrics.waited(turn.waitedMs);
       const pipeline = await engine.loadPipeline();
+      this.#calls = pipeline.modelCalls;
       await this.#makeOne({ ...work, weight, pipeline, turn });
     } finally {
       turn.release();
@@ -265,7 +268,7 @@ export class Studio {
       partials.offer(progress);
     };
     try {
-      turn.progress(body.num_inference_steps * weight);
+      turn.progress(pipeline.modelCalls(body.num_inference_steps) * weight);
       const made = await pipeline.generateImage({ ...image, onStep, signal });
       await partials.settled();
       const file = await encode(made.image);

@@ -3,8 +3,7 @@ import { statSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TandemError } from '../../common/errors.js';
-import type { Split } from '../../partition/index.js';
-import type { Manifest, Profile, Quantize } from '../../partition/write/manifest.js';
+import type { Manifest, Profile } from '../../partition/write/manifest.js';
 import { findOptimisedMismatch } from '../../partition/write/optimise/target.js';
 import { readManifest } from '../../partition/write/read-manifest.js';
 import type { DeviceConfig } from '../config/index.js';
@@ -12,23 +11,7 @@ import { checkCancelled, type Hooks } from '../hooks.js';
 import { checkProviders } from '../providers/index.js';
 import type { Dims } from './dims.js';
 import { fingerprint } from './fingerprint.js';
-import type { DenoiserModel } from './model.js';
-
-export interface ShardRequest extends Hooks {
-  readonly model: DenoiserModel;
-  /** Index is the rank. */
-  readonly devices: readonly DeviceConfig[];
-  /** A size for every symbolic dim. */
-  readonly dims: Dims;
-  readonly wireDtype: 'fp32' | 'fp16';
-  readonly quantize: Quantize;
-  /** `tensor` where absent. */
-  readonly split?: Split;
-  /** The outputs that are used, by name; all where absent. */
-  readonly outputs?: readonly string[];
-  /** Where shard directories are kept; made where it is missing. */
-  readonly root: string;
-}
+import type { ShardRequest } from './request.js';
 
 export interface PreparedShards {
   readonly directory: string;
@@ -73,18 +56,9 @@ const profileFor = (manifest: Manifest, dims: Dims): Profile => {
 };
 
 /** The partitioner is loaded only where there is something to partition. */
-const makeShards = async (request: ShardRequest, directory: string): Promise<Manifest> => {
+const makeShards = async (request: ShardRequest, directory: string, hooks: Hooks): Promise<Manifest> => {
   const { partition } = await import('../../partition/index.js');
-  return partition(request.model.path, directory, {
-    devices: request.devices,
-    profiles: [request.dims],
-    wireDtype: request.wireDtype,
-    quantize: request.quantize,
-    ...(request.split ? { split: request.split } : {}),
-    ...(request.outputs ? { outputs: request.outputs } : {}),
-    ...(request.onProgress ? { onProgress: request.onProgress } : {}),
-    ...(request.signal ? { signal: request.signal } : {}),
-  });
+  return partition(request, directory, hooks);
 };
 
 /**
@@ -92,20 +66,20 @@ const makeShards = async (request: ShardRequest, directory: string): Promise<Man
  * It is named by what it was made from, so one that was made from anything else is never reused.
  * @throws TandemError as `checkProviders`, `partition` and `readManifest` do
  */
-export const prepareShards = async (request: ShardRequest): Promise<PreparedShards> => {
-  checkCancelled(request.signal);
-  const key = await fingerprint({ ...request, modelPath: request.model.path });
+export const prepareShards = async (request: ShardRequest, hooks: Hooks = {}): Promise<PreparedShards> => {
+  checkCancelled(hooks.signal);
+  const key = await fingerprint(request, request.root);
   const directory = join(request.root, `${request.model.name}-${request.devices.length}x-${key}`);
   const found = await checkReusable(directory, request.devices);
   if (!('reason' in found)) {
-    request.onNotice?.(`Reusing the shards in ${directory}.`);
+    hooks.onNotice?.(`Reusing the shards in ${directory}.`);
     return { directory, manifest: found, profile: profileFor(found, request.dims), partitionMs: 0 };
   }
   await checkProviders(request.devices);
-  request.onNotice?.(`Partitioning ${request.model.name} into ${directory} (${found.reason}).`);
+  hooks.onNotice?.(`Partitioning ${request.model.name} into ${directory} (${found.reason}).`);
   await mkdir(request.root, { recursive: true });
   const start = performance.now();
-  const manifest = await makeShards(request, directory);
-  checkCancelled(request.signal);
+  const manifest = await makeShards(request, directory, hooks);
+  checkCancelled(hooks.signal);
   return { directory, manifest, profile: profileFor(manifest, request.dims), partitionMs: performance.now() - start };
 };

@@ -3,8 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { uniformDevices } from '#tandem/coordinator/cli/options.js';
+import type { Hooks } from '#tandem/coordinator/hooks.js';
 import { findDenoiserModel } from '#tandem/coordinator/shards/model.js';
-import { prepareShards, type ShardRequest } from '#tandem/coordinator/shards/prepare.js';
+import { prepareShards } from '#tandem/coordinator/shards/prepare.js';
+import type { ShardRequest } from '#tandem/coordinator/shards/request.js';
 import { MANIFEST_FILE } from '#tandem/partition/write/manifest.js';
 import { readManifest } from '#tandem/partition/write/read-manifest.js';
 
@@ -20,18 +22,17 @@ beforeAll(async () => {
 
 afterAll(() => rm(scratch, { recursive: true }));
 
-const prepare = async (changes: Partial<ShardRequest> = {}) => {
+const prepare = async (changes: Partial<ShardRequest> = {}, hooks: Hooks = {}) => {
   const notices: string[] = [];
-  const shards = await prepareShards({
+  const request: ShardRequest = {
     model: findDenoiserModel(model),
     devices: uniformDevices(2, 'cpu', 1),
     dims: DIMS,
-    wireDtype: 'fp32',
-    quantize: 'none',
+    wire: 'fp32',
     root: join(scratch, 'shards'),
-    onNotice: (notice) => notices.push(notice),
     ...changes,
-  });
+  };
+  const shards = await prepareShards(request, { ...hooks, onNotice: (notice) => notices.push(notice) });
   return { ...shards, notice: notices.join('\n') };
 };
 
@@ -50,7 +51,7 @@ describe('prepared shards', () => {
     ['the world size', { devices: uniformDevices(3, 'cpu', 1) }],
     ['a speed', { devices: uniformDevices(2, 'cpu', 1).map((device, rank) => ({ ...device, speed: 1 + rank })) }],
     ['the dims', { dims: { ...DIMS, height: 8 } }],
-    ['the wire type', { wireDtype: 'fp16' as const }],
+    ['the wire type', { wire: 'fp16' as const }],
     ['the kind of weights', { quantize: 'int8' as const }],
   ])('are others when %s changes', async (_, changes) => {
     const { directory } = await prepare();
@@ -109,6 +110,6 @@ describe('prepared shards', () => {
 
   it('are not begun when the caller has cancelled', async () => {
     const reason = new Error('enough');
-    await expect(prepare({ signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+    await expect(prepare({}, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
   });
 });

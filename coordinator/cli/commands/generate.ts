@@ -44,13 +44,18 @@ Examples:
 const given = <T extends object>(values: T): Partial<T> =>
   Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Partial<T>;
 
+const stepsText = ({ num_inference_steps, timings }: GenerateReport): string => {
+  const calls = timings.step_ms.length;
+  return `denoise, ${num_inference_steps} steps${calls === num_inference_steps ? '' : ` (${calls} calls)`}`;
+};
+
 const generateText = (report: GenerateReport): string => {
   const { timings } = report;
   const phases: readonly (readonly [string, number])[] = [
     ['partition', timings.partition_ms],
     ['start and load workers', timings.load_ms],
     ['encode the prompt', timings.text_encode_ms],
-    [`denoise, ${report.num_inference_steps} steps`, timings.denoise_ms],
+    [stepsText(report), timings.denoise_ms],
     ['decode the latents', timings.vae_decode_ms],
     ['write the file', timings.png_ms],
     ['all', timings.total_ms],

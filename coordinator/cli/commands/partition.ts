@@ -4,6 +4,7 @@ import { inspect, type Manifest, partition } from '../../../partition/index.js';
 import { formatBytes } from '../../config/bytes.js';
 import { checkCancelled } from '../../hooks.js';
 import type { Dims } from '../../shards/dims.js';
+import { denoiserRequest } from '../../shards/request.js';
 import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
 import { describeModel, sizesOf } from '../model-argument.js';
 import {
@@ -109,19 +110,13 @@ export const addPartition = (program: Command, outer: ProcessContext): void => {
     .action((argument: string, given: PartitionCommandOptions, command: Command) =>
       withContext(outer, given, async (context) => {
         const { model, options } = await describeModel(argument, given);
-        const { path } = model;
         const cluster = await clusterFromOptions(options, command);
-        const { inputs } = await inspect(path);
-        const manifest = await partition(path, options.out, {
-          devices: cluster.devices,
-          profiles: [await sizesOf(model, inputs, options.dim, cluster, context.onNotice)],
-          wireDtype: cluster.wire.dtype,
-          quantize: cluster.quantize,
-          ...(cluster.split ? { split: cluster.split } : {}),
-          prepare: options.prepare,
-          onProgress: context.onProgress,
-          signal: context.signal,
-        });
+        const { inputs } = await inspect(model.path);
+        const dims = await sizesOf(model, inputs, options.dim, cluster, context.onNotice);
+        const { onProgress, signal } = context;
+        const optimise = options.prepare;
+        const request = denoiserRequest(cluster, { model, dims });
+        const manifest = await partition(request, options.out, { optimise, onProgress, signal });
         checkCancelled(context.signal);
         context.print(summarise(manifest, options.out), () => manifestText(manifest, options.out));
       }),
