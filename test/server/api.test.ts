@@ -150,6 +150,16 @@ describe('POST /v1/images/generations', () => {
     expect(data[0]?.b64_json).toBe((await json<ImageAnswer>(unheard)).data[0]?.b64_json);
   });
 
+  it('warns of words that the model never met, with the nearest of what it knows', async () => {
+    const body = { num_inference_steps: 1, seed: 1 };
+    const unknown = await json<ImageAnswer>(await post(served.url, { ...body, prompt: 'a blue whale' }));
+    expect(unknown.data[0]?.warnings).toEqual([
+      expect.stringMatching(/never met "whale".*Nearest to the prompt are "a/),
+    ]);
+    const known = await json<ImageAnswer>(await post(served.url, { ...body, prompt: 'a blue heart' }));
+    expect(known.data[0]?.warnings).toBeUndefined();
+  });
+
   it('makes n pictures of consecutive seeds, each what a request of its own gives', async () => {
     const body = { ...request, response_format: 'b64_json', num_inference_steps: 2 };
     const two = await json<ImageAnswer>(await post(served.url, { ...body, n: 2, seed: 3 }));
