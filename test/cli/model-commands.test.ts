@@ -84,8 +84,9 @@ describe('tandem plan', () => {
     expect(decoder.ranks[0].weight_bytes).toBe(decoder.weight_bytes);
   });
 
-  it('lists every symbolic dim that is left open, and one that the model does not have', async () => {
-    const { status, stderr } = await run('plan', ...MODEL, '--dim', 'height=32', '--dim', 'widht=32');
+  it('lists every symbolic dim of a single file that is left open, and one that the model does not have', async () => {
+    const file = ['models/emoji-sd/unet/model.onnx', '--tensor-parallel-size', '2'];
+    const { status, stderr } = await run('plan', ...file, '--dim', 'height=32', '--dim', 'widht=32');
     expect(status).toBe(1);
     expect(stderr).toMatch(/ {2}batch_size \(sample, axis 0; .*\): add --dim batch_size=SIZE/);
     expect(stderr).toMatch(/ {2}width \(sample, axis 3\): add --dim width=SIZE/);

@@ -115,7 +115,7 @@ it('shows what was done differently from what was asked', async () => {
   await page.getByLabel('Guidance').fill('0');
   await draw('a red apple');
   await page.getByText(/Done in/).waitFor();
-  expect(await page.getByRole('list', { name: 'Warnings' }).innerText()).toMatch(/negative prompt/i);
+  expect(await page.getByRole('list', { name: 'Warnings' }).textContent()).toMatch(/negative prompt/i);
   await page.getByLabel('Negative prompt').fill('');
   await page.getByLabel('Guidance').fill('3');
 });
@@ -123,7 +123,7 @@ it('shows what was done differently from what was asked', async () => {
 it('says which words the model never met, and what it knows that is nearest', async () => {
   await draw('a blue whale');
   await page.getByText(/Done in/).waitFor();
-  expect(await page.getByRole('list', { name: 'Warnings' }).innerText()).toMatch(/never met "whale".*"a blue heart"/);
+  expect(await page.getByRole('list', { name: 'Warnings' }).textContent()).toMatch(/never met "whale".*"a blue heart"/);
   await draw('a blue heart');
   await page.getByText(/^Step \d+ of/).waitFor();
   await page.getByText(/Done in/).waitFor();
