@@ -92,7 +92,7 @@ it('offers examples, each of which draws what it says', async () => {
   await page.getByText(/Done in/).waitFor();
   expect(await picture().getAttribute('alt')).toBe('a panda');
   await page.locator('#badge', { hasText: 'ready' }).waitFor();
-  await page.screenshot({ path: 'coordinator/server/docs/page.png', fullPage: true });
+  await page.screenshot({ path: 'coordinator/server/docs/page.jpg', type: 'jpeg', quality: 80, fullPage: true });
 });
 
 it('offers sizes, and says that one is prepared when it is first asked for', async () => {
@@ -135,7 +135,7 @@ it('fits a phone, in the dark as well', async () => {
   await page.emulateMedia({ colorScheme: 'dark' });
   const overflow = await page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth');
   expect(overflow).toBe(0);
-  await page.screenshot({ path: 'coordinator/server/docs/page-phone.png', fullPage: true });
+  await page.screenshot({ path: 'coordinator/server/docs/page-phone.jpg', type: 'jpeg', quality: 80, fullPage: true });
 });
 
 it('has said nothing on the console and asked nobody else for anything', () => {
