@@ -26,6 +26,7 @@ export {
   readClusterConfig,
 } from './config/index.js';
 export type { Denoiser } from './denoiser.js';
+export { followPlan } from './generate/follow-plan.js';
 export { type GenerateReport, type GenerateRequest, generate } from './generate/generate.js';
 export { cancelled, type Hooks, terminated } from './hooks.js';
 export { dryRunHosting, type NetworkReport } from './hosting/dry-run.js';

@@ -51,6 +51,7 @@ const PUBLIC: readonly string[] = [
   'coordinator/denoiser.ts',
   'coordinator/devices/first-config.ts',
   'coordinator/export-advice.ts',
+  'coordinator/generate/follow-plan.ts',
   'coordinator/generate/generate.ts',
   'coordinator/generate/picture.ts',
   'coordinator/hooks.ts',

@@ -41,8 +41,9 @@ const escapeText = (text: string): string =>
 const text = (x: number, y: number, content: string, more = ''): string =>
   `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}"${more}>${escapeText(content)}</text>`;
 
-const duration = (ms: number): string =>
-  ms < 1000 ? `${ms.toFixed(ms < 100 ? 1 : 0)} ms` : `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`;
+/** @param end ms, of the axis: all bars of a chart are told in one unit */
+const duration = (ms: number, end: number): string =>
+  end < 1000 ? `${ms.toFixed(1)} ms` : `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`;
 
 /** The next of 1, 2 and 5 times a power of ten. */
 const niceStep = (ms: number): number => {
@@ -50,7 +51,7 @@ const niceStep = (ms: number): number => {
   return ([1, 2, 5, 10].find((factor) => factor * power >= ms) ?? 10) * power;
 };
 
-const drawBar = ({ label, parts }: Bar, all: readonly Part[], y: number, scale: Scale): string => {
+const drawBar = ({ label, parts }: Bar, all: readonly Part[], y: number, end: number, scale: Scale): string => {
   let from = 0;
   const rectangles = all.map(({ key, colour }) => {
     const start = from;
@@ -61,12 +62,12 @@ const drawBar = ({ label, parts }: Bar, all: readonly Part[], y: number, scale: 
   return [
     text(LEFT - 10, y + BAR - 4, label, ' text-anchor="end"'),
     ...rectangles,
-    text(scale(from) + 6, y + BAR - 4, duration(from)),
+    text(scale(from) + 6, y + BAR - 4, duration(from, end)),
   ].join('\n');
 };
 
 const drawAxis = (bottom: number, end: number, step: number, scale: Scale): string => {
-  const [unit, name] = step < 1000 ? [1, 'ms'] : [1000, 's'];
+  const [unit, name] = end < 1000 ? [1, 'ms'] : [1000, 's'];
   return Array.from({ length: Math.round(end / step) + 1 }, (_, index) => {
     const ms = index * step;
     const x = scale(ms);
@@ -99,7 +100,7 @@ export const drawChart = ({ title, parts, bars, notes = [] }: Chart): string => 
     text(10, 20, title, ' font-size="15" font-weight="bold"'),
     drawLegend(parts.filter(({ key }) => bars.some((bar) => (bar.parts[key] ?? 0) > 0))),
     drawAxis(bottom, end, step, scale),
-    ...bars.map((bar, index) => drawBar(bar, parts, TOP + index * ROW, scale)),
+    ...bars.map((bar, index) => drawBar(bar, parts, TOP + index * ROW, end, scale)),
     ...notes.map((note, index) => text(10, bottom + 40 + index * 18, note)),
     '</svg>',
     '',

@@ -7,7 +7,9 @@ const ms = (value: number): string => (value < 1000 ? `${value.toPrecision(3)} m
 
 const quantile = (values: readonly number[], at: number): number => {
   const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.round(at * (sorted.length - 1))] ?? 0;
+  const place = at * (sorted.length - 1);
+  const [low = 0, high = low] = [sorted[Math.floor(place)], sorted[Math.ceil(place)]];
+  return low + (high - low) * (place - Math.floor(place));
 };
 
 /** Half of all steps took that long. */

@@ -37,6 +37,8 @@ export interface ClusterConfig {
   readonly quantize: Quantize;
   /** What is divided among the devices; see `partition/plan/decide.ts`. */
   readonly split: Split;
+  /** Whether `generate` and `launch` may use the devices in another way, where that is predicted to be faster. */
+  readonly parallel: 'auto' | Split;
   /** Where text encoders and VAE decoder run. */
   readonly placement: Hosting;
   /** How weights come into memory; `auto` asks the file system. */
@@ -84,7 +86,7 @@ export interface PictureSize {
 /** A cluster by itself: what runs a model, be it named by a config or by a command's options. */
 export type ClusterSettings = Omit<
   ClusterConfig,
-  'file' | 'model' | 'loadParts' | 'workers' | 'defaults' | 'sizes' | 'residentSizes' | 'server'
+  'file' | 'model' | 'parallel' | 'loadParts' | 'workers' | 'defaults' | 'sizes' | 'residentSizes' | 'server'
 > &
   Partial<Pick<ClusterConfig, 'defaults'>>;
 

@@ -44,6 +44,13 @@ const devicesDiffer = (root: unknown): readonly Problem[] => {
   });
 };
 
+const waysAgree = (root: unknown): readonly Problem[] => {
+  const [parallel, split] = [field(root, 'parallel'), field(root, 'split')];
+  if (parallel === undefined || parallel === 'auto' || split === undefined || parallel === split) return [];
+  const message = `expected "${String(split)}", as split says; found "${String(parallel)}" (leave one of the two out)`;
+  return [{ path: ['parallel'], message }];
+};
+
 const int8RunsOnCpus = (root: unknown): readonly Problem[] => {
   const devices = field(root, 'devices');
   if (field(root, 'quantize') !== 'int8' || !Array.isArray(devices)) return [];
@@ -143,6 +150,7 @@ const serverIsGuarded = (root: unknown): readonly Problem[] => {
 export const checkRules = (root: unknown, directory: string): readonly Problem[] => [
   ...worldSizeMatches(root),
   ...devicesDiffer(root),
+  ...waysAgree(root),
   ...int8RunsOnCpus(root),
   ...warmWorkersCanBeFound(root),
   ...modelExists(root, directory),

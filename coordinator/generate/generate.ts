@@ -15,6 +15,7 @@ import {
   type Timings,
 } from '../pipeline/index.js';
 import { prepareModel, withCluster } from '../start-cluster.js';
+import { followPlan } from './follow-plan.js';
 import { type Picture, type PictureOptions, planPicture } from './picture.js';
 
 export interface GenerateRequest extends Hooks, PictureOptions {
@@ -149,10 +150,10 @@ const savePicture = async (
  */
 export const generate = async (request: GenerateRequest): Promise<GenerateReport> => {
   const start = performance.now();
-  const { config } = request;
   checkPrompt(request.prompt);
   const file = await checkWritable(request.out);
-  const picture = await planPicture(config, request);
+  const picture = await planPicture(request.config, request);
+  const config = await followPlan(request.config, picture, request);
   const image = toImageRequest(request, picture);
   const hosted = await planHosting(config, picture);
   const ready = await prepareModel(config, { ...picture, networks: hosted }, request);

@@ -33,6 +33,7 @@ interface GenerateOptions extends CommonOptions {
 
 const HELP = `
 What is not given comes from the config's defaults. A seed gives the same picture on any number of workers.
+With "parallel: auto", the config's default, the devices are used as the plan predicts to be fastest, and a line says how.
 Shards are prepared once and reused; --json prints times per phase, the workers and the file.
 
 Examples:

@@ -2,7 +2,9 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { formatBytes } from '../../config/bytes.js';
 import { type ClusterConfig, readClusterConfig } from '../../config/index.js';
+import { followPlan } from '../../generate/follow-plan.js';
 import { reportWorkers } from '../../generate/generate.js';
+import { planDenoiser } from '../../generate/picture.js';
 import type { Ready } from '../../server/index.js';
 import type { Dims } from '../../shards/dims.js';
 import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
@@ -91,7 +93,11 @@ export const addLaunch = (program: Command, outer: ProcessContext): void => {
       withContext(outer, options, async (context) => {
         // Only this command needs an HTTP server; the others start faster without.
         const { createServerLog, serve } = await import('../../server/index.js');
-        const read = async () => withPort(await readClusterConfig(file), options.port);
+        const read = async () => {
+          const asked = withPort(await readClusterConfig(file), options.port);
+          if (asked.parallel !== 'auto') return asked;
+          return followPlan(asked, await planDenoiser(asked, options.dim), context);
+        };
         const config = await read();
         outer.allowStop(config.server.drainMs);
         const { log, dropped, release } = createServerLog(process.stderr, options.verbose ? 'debug' : 'info');

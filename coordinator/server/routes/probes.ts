@@ -70,8 +70,19 @@ const sizeHealth = ({ size, engine }: LoadedSize): z.infer<typeof health>['sizes
   memory_bytes: engine.ranks.reduce((total, { memory_bytes }) => total + memory_bytes, 0),
 });
 
+const addMetrics = (app: TypedApp, { metrics }: ServerParts): void => {
+  app.get(
+    '/metrics',
+    {
+      config: { quiet: true },
+      schema: { summary: 'Metrics in the text format of Prometheus', operationId: 'getMetrics' },
+    },
+    async (_, reply) => reply.type(metrics.registry.contentType).send(await metrics.registry.metrics()),
+  );
+};
+
 export const addProbes = (app: TypedApp, parts: ServerParts): void => {
-  const { engine, sizes, studio, served, size, metrics, swaps, startedAt } = parts;
+  const { engine, sizes, studio, served, size, swaps, startedAt } = parts;
   const reason = (): string | null => (studio.draining ? 'the server is being stopped' : whyNot(engine.state));
   const probe = { open: true, quiet: true };
   app.get(
@@ -123,12 +134,5 @@ export const addProbes = (app: TypedApp, parts: ServerParts): void => {
       ranks: [...engine.ranks],
     }),
   );
-  app.get(
-    '/metrics',
-    {
-      config: { quiet: true },
-      schema: { summary: 'Metrics in the text format of Prometheus', operationId: 'getMetrics' },
-    },
-    async (_, reply) => reply.type(metrics.registry.contentType).send(await metrics.registry.metrics()),
-  );
+  addMetrics(app, parts);
 };
