@@ -8,7 +8,7 @@ A MODEL is a diffusers-layout directory with ONNX parts, or a bare .onnx file.
 
 First steps:
   $ tandem generate --config configs/dual-cpu.yaml --prompt "a red apple" --out apple.png
-  $ tandem plan models/emoji-sd --tensor-parallel-size 2 --dim batch_size=2 --dim height=8 ...
+  $ tandem plan models/emoji-sd --tensor-parallel-size 2
   $ tandem bench --config configs/single-cpu.yaml --config configs/dual-cpu.yaml
 
 Exit status: 0 done, 1 failed, 2 not understood, 130 cancelled with Ctrl-C.

@@ -71,14 +71,25 @@ export interface ClusterConfig {
     readonly height?: number;
     readonly scheduler?: SchedulerName;
   };
+  /** Prepared ahead by the server. */
+  readonly sizes: readonly PictureSize[];
+  /** Sizes beside the default one that the server keeps loaded. */
+  readonly residentSizes: number;
   readonly server: ServerConfig;
+}
+
+/** pixels */
+export interface PictureSize {
+  readonly width: number;
+  readonly height: number;
 }
 
 /** A cluster by itself: what runs a model, be it named by a config or by a command's options. */
 export type ClusterSettings = Omit<
   ClusterConfig,
-  'file' | 'model' | 'parallel' | 'loadParts' | 'workers' | 'defaults' | 'server'
->;
+  'file' | 'model' | 'parallel' | 'loadParts' | 'workers' | 'defaults' | 'sizes' | 'residentSizes' | 'server'
+> &
+  Partial<Pick<ClusterConfig, 'defaults'>>;
 
 /** How `tandem launch` listens. */
 export interface ServerConfig {

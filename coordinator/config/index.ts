@@ -9,7 +9,7 @@ import { userCache } from '../../common/remembered.js';
 import { socketsOf } from '../cluster/transport.js';
 import { NETWORK_NAMES } from '../pipeline/index.js';
 import { parseBytes } from './bytes.js';
-import type { ClusterConfig, DeviceConfig, Hosting, ServerConfig } from './cluster-config.js';
+import type { ClusterConfig, DeviceConfig, Hosting, PictureSize, ServerConfig } from './cluster-config.js';
 import { withCalibration } from './measured-rates.js';
 import { describeProblems, problemsOf, type Source } from './problems.js';
 import { checkRules } from './rules.js';
@@ -21,10 +21,17 @@ export type {
   DeviceConfig,
   HostChoice,
   Hosting,
+  PictureSize,
   ServerConfig,
 } from './cluster-config.js';
 export { clusterJsonSchema, clusterJsonSchemaText } from './json-schema.js';
 export type { ClusterInput } from './schema.js';
+
+/** @param text `512x512` */
+export const parseSize = (text: string): PictureSize => {
+  const [width = 0, height = 0] = text.split('x').map(Number);
+  return { width, height };
+};
 
 /**
  * Where shards go when a config names no place: the user's cache. They are derived data, named by what they were made
@@ -108,6 +115,8 @@ const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
   },
   workers: toWorkers(parsed),
   defaults: toDefaults(parsed.defaults),
+  sizes: parsed.sizes.map(parseSize),
+  residentSizes: parsed.resident_sizes,
   server: toServer(parsed.server, file),
 });
 

@@ -33,6 +33,9 @@ const seconds = z.number().min(MIN_SECONDS).max(MAX.seconds);
 const pixels = z.number().int().min(8).max(MAX.pixels).multipleOf(8);
 const text = z.string().min(1).max(MAX.text);
 
+/** `512x512` */
+const SIZE_PATTERN = /^[1-9]\d{0,4}x[1-9]\d{0,4}$/;
+
 const PROXY_GROUPS: readonly string[] = ['loopback', 'linklocal', 'uniquelocal'];
 
 const isProxy = (text: string): boolean => {
@@ -225,6 +228,19 @@ export const clusterSchema = z
     timeouts: timeouts.prefault({}).describe('Seconds after which a wait ends with an error'),
     workers: workers.prefault({}).describe('What becomes of workers that outlive their coordinator or are lost'),
     defaults: defaults.prefault({}).describe('Used by `generate` where no option is given'),
+    sizes: z
+      .array(z.string().regex(SIZE_PATTERN, 'expected a size such as "512x512"'))
+      .default([])
+      .describe('Sizes of pictures that `launch` prepares ahead; any other is prepared when it is first asked for'),
+    resident_sizes: z
+      .number()
+      .int()
+      .min(0)
+      .max(16)
+      .default(1)
+      .describe(
+        'Sizes beside the default one that `launch` keeps loaded, each with weights and workers of its own; the one that was not used for longest goes first. 0: the default size only',
+      ),
     server: server.prefault({}).describe('How `launch` listens'),
   })
   .describe('A Tandem cluster: one model and the devices that run it together');

@@ -7,6 +7,7 @@ import {
   type DenoiserSize,
   denoiserSizeFor,
   fixedSampleShape,
+  type ModelDirectory,
   readModelDirectory,
   type SchedulerName,
   sampleShape,
@@ -40,6 +41,8 @@ export interface Picture extends OpenedModel {
   readonly height: number;
   readonly guidanceScale: number;
   readonly numInferenceSteps: number;
+  /** Pixels of which the sides of any picture of this model must be multiples. */
+  readonly sizeMultiple: number;
   readonly scheduler?: SchedulerName;
 }
 
@@ -55,16 +58,36 @@ const checkFixedSizes = (inputs: readonly TensorMetadata[], size: DenoiserSize, 
   throw new TandemError('REQUEST_INVALID', message);
 };
 
-const checkMultiples = (sides: Readonly<Record<string, number>>, multiple: number): void => {
-  const problems = Object.entries(sides)
-    .filter(([, pixels]) => pixels % multiple !== 0)
-    .map(
-      ([name, pixels]) =>
-        `${name}: expected a multiple of ${multiple} pixels, the scale of this model's latents; found ${pixels}`,
-    );
-  if (problems.length > 0)
-    throw new TandemError('REQUEST_INVALID', 'The picture has a size that the model cannot make:', { problems });
+/** What a picture is in pixels, and what its denoiser is opened with. */
+type Sized = Pick<Picture, 'width' | 'height' | 'guidanceScale' | 'numInferenceSteps' | 'dims'>;
+
+const sizePicture = (
+  directory: ModelDirectory,
+  inputs: readonly TensorMetadata[],
+  options: PictureOptions,
+  defaults: ClusterConfig['defaults'],
+): Sized => {
+  const fallback = directory.defaultSize ?? FALLBACK_SIZE;
+  const width = options.width ?? defaults.width ?? fallback.width;
+  const height = options.height ?? defaults.height ?? fallback.height;
+  const own = directory.family.defaults;
+  const guidanceScale = options.guidanceScale ?? defaults.guidanceScale ?? own.guidanceScale;
+  const numInferenceSteps = options.numInferenceSteps ?? defaults.numInferenceSteps ?? own.numInferenceSteps;
+  const size = denoiserSizeFor(directory, { width, height, guidanceScale });
+  checkFixedSizes(inputs, size, directory.latents.downscale);
+  const dims = { ...symbolicSizes(inputs, size), ...options.dims };
+  return { width, height, guidanceScale, numInferenceSteps, dims };
 };
+
+/**
+ * The sizes of a model's default picture, for whoever makes none of it.
+ * @throws TandemError `MODEL_DIRECTORY`, `MODEL_INPUTS` or `REQUEST_INVALID`
+ */
+export const pictureDims = async (
+  directory: string,
+  inputs: readonly TensorMetadata[],
+  defaults: ClusterConfig['defaults'],
+): Promise<Sized> => sizePicture(await readModelDirectory(directory), inputs, {}, defaults);
 
 /**
  * Decides a picture's sizes and fixes the denoiser's dims to them: batch 2 where guidance takes two passes, latents
@@ -79,19 +102,12 @@ export const planPicture = async (config: ClusterConfig, options: PictureOptions
   }
   const scheduler = options.scheduler ?? config.defaults.scheduler;
   const directory = await readModelDirectory(model.directory, scheduler);
-  const fallback = directory.defaultSize ?? FALLBACK_SIZE;
-  const width = options.width ?? config.defaults.width ?? fallback.width;
-  const height = options.height ?? config.defaults.height ?? fallback.height;
-  const own = directory.family.defaults;
-  const guidanceScale = options.guidanceScale ?? config.defaults.guidanceScale ?? own.guidanceScale;
-  const numInferenceSteps = options.numInferenceSteps ?? config.defaults.numInferenceSteps ?? own.numInferenceSteps;
-  checkMultiples({ width, height }, directory.sizeMultiple);
   const { inputs } = await modelFacts(model.path, config.shards);
-  const size = denoiserSizeFor(directory, { width, height, guidanceScale });
-  checkFixedSizes(inputs, size, directory.latents.downscale);
-  const dims = requireDims(inputs, { ...symbolicSizes(inputs, size), ...options.dims });
+  const sized = sizePicture(directory, inputs, options, config.defaults);
+  const dims = requireDims(inputs, sized.dims);
   const chosen = scheduler === undefined ? {} : { scheduler };
-  return { model, directory: model.directory, width, height, guidanceScale, numInferenceSteps, ...chosen, dims };
+  const { sizeMultiple } = directory;
+  return { model, directory: model.directory, ...sized, sizeMultiple, ...chosen, dims };
 };
 
 /**

@@ -92,11 +92,26 @@ export interface ImageSize {
   readonly guidanceScale: number;
 }
 
+const sideProblem = (side: string, pixels: number, multiple: number): string | undefined => {
+  if (Number.isInteger(pixels / multiple) && pixels > 0) return undefined;
+  const below = Math.floor(pixels / multiple) * multiple;
+  const nearest = below > 0 ? `nearest are ${below} and ${below + multiple}` : `the smallest is ${multiple}`;
+  return `${side} must be a multiple of ${multiple}; found ${pixels}, ${nearest}`;
+};
+
+/** What is wrong with a picture's size, for a model whose pictures have sides of such multiples. */
+export const sizeProblems = (
+  { width, height }: { readonly width: number; readonly height: number },
+  multiple: number,
+): readonly string[] =>
+  [sideProblem('width', width, multiple), sideProblem('height', height, multiple)].filter(
+    (problem) => problem !== undefined,
+  );
+
 const checkImageSize = (image: ImageSize, multiple: number): void => {
-  const problems = (['width', 'height'] as const)
-    .filter((side) => !(Number.isInteger(image[side] / multiple) && image[side] > 0))
-    .map((side) => `Expected the ${side} to be a positive multiple of ${multiple} pixels, found ${image[side]}.`);
-  if (problems.length > 0) throw requestError(problems.join(' '), problems);
+  const problems = sizeProblems(image, multiple);
+  if (problems.length > 0)
+    throw requestError(`The model cannot make a picture of this size: ${problems.join('; ')}.`, []);
 };
 
 /**

@@ -88,6 +88,7 @@ const denoiserConfig = z.looseObject({
   in_channels: z.number().int().positive().max(MAX_CHANNELS).optional(),
   time_cond_proj_dim: z.number().int().positive().max(MAX_CHANNELS).nullish(),
   guidance_embeds: z.boolean().default(false),
+  down_block_types: z.array(z.string()).min(1).optional(),
 });
 type DenoiserConfig = z.infer<typeof denoiserConfig>;
 
@@ -199,6 +200,13 @@ const defaultSize = (config: DenoiserConfig, downscale: number, family: Family):
 
 const PATCH_CHANNELS = { planes: 1, patches: 4 } as const;
 
+/**
+ * Latents of which a picture's sides must be multiples: patches of transformers; of a UNet, what all its levels together halve, as
+ * its exports bring each level back to exactly twice the size below.
+ */
+const latentMultiple = ({ down_block_types }: DenoiserConfig, { patch }: Family): number =>
+  patch * 2 ** Math.max(0, (down_block_types?.length ?? 1) - 1);
+
 /** What the VAE's config and the denoiser's say of the latents between them. */
 const latentsOf = (
   vae: z.infer<typeof vaeConfig>,
@@ -273,7 +281,7 @@ export const readModelDirectory = async (directory: string, scheduler?: Schedule
     vaeDecoder: join(root, 'vae_decoder/model.onnx'),
     scheduler: choice,
     latents,
-    sizeMultiple: latents.downscale * family.patch,
+    sizeMultiple: latents.downscale * latentMultiple(denoiser, family),
     sequenceLength: family.sequenceLength(tokenizerLimit),
     ...(size === undefined ? {} : { defaultSize: size }),
     ...(denoiser.time_cond_proj_dim == null ? {} : { timeCondProjDim: denoiser.time_cond_proj_dim }),

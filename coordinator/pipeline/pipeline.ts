@@ -52,6 +52,12 @@ export interface Pipeline {
    * @throws TandemError `SESSION_FAILED` or `SESSION_TIMEOUT`
    */
   decode(latents: Float32Array): Promise<RgbImage>;
+  /**
+   * The same model for pictures of another size: text encoders and VAE are shared, so that closing it does nothing.
+   * @param denoiser opened for that size
+   * @throws TandemError `MODEL_INPUTS`
+   */
+  resized(denoiser: Denoiser | Promise<Denoiser>, size: Pipeline['size']): Promise<Pipeline>;
   /** Frees the text encoder and the VAE; not the denoiser. */
   close(): Promise<void>;
 }
@@ -164,6 +170,32 @@ const openEncoders = async ({ encoders }: ModelDirectory, sessions: Sessions): P
   return opened;
 };
 
+const openBinding = async (
+  model: ModelDirectory,
+  denoiser: Denoiser | Promise<Denoiser>,
+  size: Pipeline['size'] | undefined,
+): Promise<DenoiserBinding> => {
+  const binding = bindDenoiser(await denoiser, model.family, size && latentsFor(model, size));
+  checkGuidanceInput(model, binding);
+  checkChannels(model, binding);
+  return binding;
+};
+
+const pipelineOf = (parts: Parts, close: () => Promise<void>): Pipeline => ({
+  model: parts.model,
+  scheduler: parts.model.scheduler.name,
+  size: sizeOf(parts),
+  modelCalls: (numInferenceSteps) => createScheduler({ numInferenceSteps }, parts).timesteps.length,
+  generateImage: (request) => generate(parts, request),
+  decode: (latents) => parts.vaeDecoder.decode(latents, parts.binding.latentShape),
+  resized: async (denoiser, size) => {
+    const binding = await openBinding(parts.model, denoiser, size);
+    const context = { ...parts.context, embeddingShape: binding.embeddingShape };
+    return pipelineOf({ ...parts, binding, context }, async () => undefined);
+  },
+  close,
+});
+
 /**
  * Loads what is needed around the denoiser.
  * @throws TandemError `MODEL_DIRECTORY`, `TOKENIZER_INVALID`, `MODEL_INPUTS` or `SESSION_FAILED`
@@ -176,22 +208,10 @@ export const createPipeline = async (options: PipelineOptions): Promise<Pipeline
   try {
     const encoders = await openEncoders(model, sessions);
     const vaeDecoder = openVaeDecoder(await sessions.of('vae_decoder'), model.latents);
-    const latents = options.size && latentsFor(model, options.size);
-    const binding = bindDenoiser(await options.denoiser, model.family, latents);
-    checkGuidanceInput(model, binding);
-    checkChannels(model, binding);
+    const binding = await openBinding(model, options.denoiser, options.size);
     const { embeddingShape } = binding;
     const context = { encoders, embeddingShape, zeroUnconditional: model.zeroUnconditional };
-    const parts: Parts = { model, known, binding, context, vaeDecoder };
-    return {
-      model,
-      scheduler: model.scheduler.name,
-      size: sizeOf(parts),
-      modelCalls: (numInferenceSteps) => createScheduler({ numInferenceSteps }, parts).timesteps.length,
-      generateImage: (request) => generate(parts, request),
-      decode: (latents) => vaeDecoder.decode(latents, binding.latentShape),
-      close: () => thread.close(),
-    };
+    return pipelineOf({ model, known, binding, context, vaeDecoder }, () => thread.close());
   } catch (error) {
     await sessions.settled();
     await thread.close();

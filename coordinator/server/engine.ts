@@ -59,6 +59,8 @@ export interface EngineOptions {
   readonly pipeline: PipelineRequest | undefined;
   /** Whether the pipeline is loaded from the start on, beside the workers, or for the first picture. */
   readonly loadParts: 'ahead' | 'on-demand';
+  /** A pipeline of the same model whose text encoders and VAE are shared, where the workers run neither. */
+  readonly base?: () => Promise<Pipeline>;
   readonly onState: (state: EngineState) => void;
 }
 
@@ -99,7 +101,7 @@ const awaitCluster = (): AwaitedCluster => {
 };
 
 /** Told of every step: of which network, and each rank's part in it. */
-type StepListener = (network: string, ranks: readonly RankStep[]) => void;
+export type StepListener = (network: string, ranks: readonly RankStep[]) => void;
 
 export class Engine {
   readonly #options: EngineOptions;
@@ -218,13 +220,8 @@ export class Engine {
     const { pipeline: asked } = this.#options;
     if (asked === undefined)
       throw new TandemError('NO_PIPELINE', 'A single .onnx file has no text encoder and no VAE.');
-    const { width, height, networks: hosted, ...options } = asked;
-    const pipeline = await createPipeline({
-      ...options,
-      denoiser: this.#networkOf(DENOISER),
-      networks: remotesOf(hosted, (name) => this.#networkOf(name)),
-      size: { width, height },
-    });
+    const { width, height } = asked;
+    const pipeline = await this.#pipelineFor(asked);
     const { size } = pipeline;
     if (size.width === width && size.height === height) return pipeline;
     await pipeline.close();
@@ -232,6 +229,16 @@ export class Engine {
       'SERVED_SIZE',
       `Expected the denoiser to be opened for the config's default size of ${width}x${height}; --dim makes it ${size.width}x${size.height}. Set defaults.width and defaults.height in the config instead.`,
     );
+  }
+
+  async #pipelineFor({ width, height, networks: placed, ...options }: PipelineRequest): Promise<Pipeline> {
+    const size = { width, height };
+    const denoiser = this.#networkOf(DENOISER);
+    const { base } = this.#options;
+    if (base !== undefined && placed.every(({ run }) => run === undefined))
+      return (await base()).resized(denoiser, size);
+    const networks = remotesOf(placed, (name) => this.#networkOf(name));
+    return createPipeline({ ...options, denoiser, networks, size });
   }
 
   /** A network of the workers as the pipeline steps it, once they are there. */

@@ -217,12 +217,19 @@ const fromFramework = (error: Error): ApiError | undefined => {
   });
 };
 
+const sizeTooLarge = (error: TandemError): ApiError => {
+  const message = ['size:', error.message, ...error.problems].join(' ');
+  return new ApiError(400, 'invalid_request_error', 'size_too_large', message, { param: 'size' });
+};
+
 /** Any error as one that can be sent; what is unforeseen says nothing of its inside. */
 export const toApiError = (error: unknown): ApiError => {
   if (error instanceof ApiError) return error;
   if (error instanceof TandemError) {
     if (error.code === 'REQUEST_INVALID')
       return new ApiError(400, 'invalid_request_error', 'invalid_value', error.message, { problems: error.problems });
+    // Of the default size the start would have failed: it is the size that was asked for which does not fit.
+    if (error.code.endsWith('_MEMORY')) return sizeTooLarge(error);
     const status = statusOf(error.code);
     const type = status === 503 ? 'service_unavailable_error' : 'server_error';
     return new ApiError(status, type, error.code, error.message, { cause: error });

@@ -1,7 +1,8 @@
 /** The body of `POST /v1/images/generations`: OpenAI's fields and those of diffusion models, checked and filled in. */
 import { z } from 'zod';
+import { type PictureSize, parseSize } from '../config/index.js';
 import { nearest } from '../config/nearest.js';
-import { PICTURE_FORMATS } from '../pipeline/index.js';
+import { PICTURE_FORMATS, sizeProblems } from '../pipeline/index.js';
 import { type ApiError, type FieldProblem, invalidBody, modelNotFound } from './errors.js';
 
 /** What is served, as far as a request can fit it or not. */
@@ -10,6 +11,14 @@ export interface Served {
   /** pixels */
   readonly width: number;
   readonly height: number;
+  /** Pixels of which a picture's sides must be multiples. */
+  readonly sizeMultiple: number;
+  /** Whether sizes are made that the workers were not opened for at the start. */
+  readonly otherSizes: boolean;
+  /** Those that the config names: `512x512`. */
+  readonly preparedSizes: readonly string[];
+  /** Prompts to begin with. */
+  readonly examples: readonly string[];
   readonly defaults: { readonly numInferenceSteps: number; readonly guidanceScale: number };
 }
 
@@ -50,8 +59,18 @@ const IGNORED_FIELDS = {
   moderation: ignored('moderation'),
 };
 
-/** A request's body for a model that is served at one size. */
-export const imageBodySchema = ({ model, width, height, defaults }: Served) => {
+const SIZE = /^(auto|[1-9]\d{0,4}x[1-9]\d{0,4})$/;
+/** Pixels of a side; a side of attention twice as long takes sixteen times the work. */
+export const MAX_SIDE = 2048;
+
+const sizeHint = ({ width, height, sizeMultiple, otherSizes }: Served): string =>
+  otherSizes
+    ? `Width x height in pixels, multiples of ${sizeMultiple} up to ${MAX_SIDE}. Another size than ${width}x${height} is prepared when it is first asked for`
+    : `${width}x${height}, for which the workers were opened, or "auto"`;
+
+/** A request's body. */
+export const imageBodySchema = (served: Served) => {
+  const { model, width, height, defaults } = served;
   const size = `${width}x${height}`;
   return z.strictObject({
     prompt: z.string().min(1).max(MAX_PROMPT).describe('What the picture should show'),
@@ -59,11 +78,10 @@ export const imageBodySchema = ({ model, width, height, defaults }: Served) => {
     model: z.string().default(model).describe('The served model, the only one'),
     n: z.number().int().min(1).max(MAX_IMAGES).default(1).describe('Pictures, made one after the other'),
     size: z
-      .enum(['auto', size], {
-        error: ({ input }) => `expected ${size}, for which the workers were opened (or "auto"); found ${quote(input)}`,
-      })
+      .string()
+      .regex(SIZE, 'expected a size such as "512x512", or "auto"')
       .default(size)
-      .describe('Width x height in pixels'),
+      .describe(sizeHint(served)),
     response_format: z
       .enum(['b64_json', 'url'])
       .default('b64_json')
@@ -111,6 +129,10 @@ export const imageBodySchema = ({ model, width, height, defaults }: Served) => {
 
 export type ImageBody = z.output<ReturnType<typeof imageBodySchema>>;
 
+/** Pixels of the pictures that a body asks for. */
+export const pixelsOf = ({ size }: ImageBody, { width, height }: Served): PictureSize =>
+  size === 'auto' ? { width, height } : parseSize(size);
+
 type Issue = z.core.$ZodIssue;
 
 const unknownField = (key: string, known: readonly string[]): FieldProblem => {
@@ -154,6 +176,19 @@ const schemaProblems = (issues: readonly Issue[], body: unknown, known: readonly
 
 type Schema = ReturnType<typeof imageBodySchema>;
 
+const sizeProblem = (size: PictureSize, served: Served): FieldProblem | undefined => {
+  const { width, height, sizeMultiple, otherSizes } = served;
+  if (size.width === width && size.height === height) return undefined;
+  const found = `${size.width}x${size.height}`;
+  const tooLarge =
+    Math.max(size.width, size.height) > MAX_SIDE ? [`sides of at most ${MAX_SIDE} pixels; found ${found}`] : [];
+  const problems = otherSizes
+    ? [...sizeProblems(size, sizeMultiple), ...tooLarge]
+    : [`expected ${width}x${height}, for which the workers were opened (or "auto"); found "${found}"`];
+  if (problems.length === 0) return undefined;
+  return { param: 'size', code: 'invalid_value', message: `size: ${problems.join('; ')}.` };
+};
+
 /** What official clients send for "not given". */
 const withoutNulls = (raw: unknown): unknown =>
   typeof raw === 'object' && raw !== null && !Array.isArray(raw)
@@ -175,7 +210,9 @@ export const checkImageBody = (
   if (!parsed.success)
     return { error: invalidBody(schemaProblems(parsed.error.issues, given, Object.keys(schema.shape))) };
   const { model } = parsed.data;
-  return model === served.model ? { value: parsed.data } : { error: modelNotFound(model, served.model) };
+  if (model !== served.model) return { error: modelNotFound(model, served.model) };
+  const problem = sizeProblem(pixelsOf(parsed.data, served), served);
+  return problem === undefined ? { value: parsed.data } : { error: invalidBody([problem]) };
 };
 
 /**

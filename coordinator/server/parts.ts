@@ -8,6 +8,7 @@ import type { Served } from './image-body.js';
 import type { ImageStore } from './image-store.js';
 import type { Metrics } from './metrics.js';
 import type { Requests } from './requests.js';
+import type { Sizes } from './sizes.js';
 import type { Studio } from './studio.js';
 import type { SwapReport } from './swap-report.js';
 
@@ -16,6 +17,7 @@ export interface ServerParts {
   /** Of the pictures: `64x64`. */
   readonly size: string;
   readonly engine: Engine;
+  readonly sizes: Sizes;
   readonly studio: Studio;
   readonly requests: Requests;
   readonly images: ImageStore;

@@ -1,7 +1,8 @@
 /** What is served, decided before anything long begins. */
-import type { ClusterConfig } from '../config/index.js';
+import type { ClusterConfig, PictureSize } from '../config/index.js';
 import { type PlannedModel, planModel, planPicture } from '../generate/picture.js';
 import { planHosting } from '../hosting/index.js';
+import { readKnownWords } from '../pipeline/index.js';
 import type { Dims } from '../shards/dims.js';
 import { findDenoiserModel } from '../shards/model.js';
 import type { PipelineRequest } from './engine.js';
@@ -14,18 +15,60 @@ export interface ServingPlan {
   readonly pipeline?: PipelineRequest;
 }
 
-/** @throws TandemError as `planPicture` and `planModel` */
-export const planServing = async (config: ClusterConfig, dims: Dims | undefined): Promise<ServingPlan> => {
+const MAX_EXAMPLES = 8;
+
+/** Some from all over what the model knows, where it has a list of that. */
+const examplesOf = async (directory: string): Promise<readonly string[]> => {
+  const { examples } = (await readKnownWords(directory)) ?? { examples: [] };
+  const every = Math.ceil(examples.length / MAX_EXAMPLES);
+  return examples.filter((_, index) => index % every === 0);
+};
+
+/**
+ * @param size of the pictures; the config's default where absent
+ * @throws TandemError as `planPicture` and `planModel`
+ */
+export const planServing = async (
+  config: ClusterConfig,
+  dims: Dims | undefined,
+  size?: PictureSize,
+): Promise<ServingPlan> => {
   if (findDenoiserModel(config.model).directory === undefined) {
     const planned = await planModel(config, dims);
     // It makes no pictures, so nobody can ask it for any steps.
     const defaults = { numInferenceSteps: 1, guidanceScale: 0 };
-    return { planned, served: { model: planned.model.name, width: 0, height: 0, defaults } };
+    const { name } = planned.model;
+    return {
+      planned,
+      served: {
+        model: name,
+        width: 0,
+        height: 0,
+        sizeMultiple: 1,
+        otherSizes: false,
+        preparedSizes: [],
+        examples: [],
+        defaults,
+      },
+    };
   }
-  const picture = await planPicture(config, dims === undefined ? {} : { dims });
+  const picture = await planPicture(config, { ...size, ...(dims === undefined ? {} : { dims }) });
+  // Better said at the start than when they are asked for.
+  for (const prepared of config.sizes) await planPicture(config, prepared);
   const networks = await planHosting(config, picture);
   const { model, directory, width, height, scheduler, numInferenceSteps, guidanceScale } = picture;
   const defaults = { numInferenceSteps, guidanceScale };
   const pipeline = { directory, width, height, networks, ...(scheduler === undefined ? {} : { scheduler }) };
-  return { planned: { ...picture, networks }, served: { model: model.name, width, height, defaults }, pipeline };
+  const served = {
+    model: model.name,
+    width,
+    height,
+    sizeMultiple: picture.sizeMultiple,
+    // Dims that were fixed by hand fit one size.
+    otherSizes: config.residentSizes > 0 && Object.keys(dims ?? {}).length === 0,
+    preparedSizes: config.sizes.map((prepared) => `${prepared.width}x${prepared.height}`),
+    examples: await examplesOf(directory),
+    defaults,
+  };
+  return { planned: { ...picture, networks }, served, pipeline };
 };

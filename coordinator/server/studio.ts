@@ -6,17 +6,27 @@ import { randomInt } from 'node:crypto';
 import type { ImageParameters, Pipeline, RgbImage, StepProgress } from '../pipeline/index.js';
 import type { Engine } from './engine.js';
 import { draining, noPictures, notReady, queueFull, shareTaken } from './errors.js';
-import type { ImageBody, Served } from './image-body.js';
+import { type ImageBody, pixelsOf, type Served } from './image-body.js';
 import type { ImageStore } from './image-store.js';
 import type { Metrics } from './metrics.js';
 import type { Pace } from './pace.js';
 import { PartialPictures } from './partial-pictures.js';
 import type { PictureThread } from './picture-thread.js';
+import { type Lease, type Sizes, sizeName } from './sizes.js';
 import { type Turn, Turns } from './turns.js';
 
 /** What happens to a request; `index` is the picture's, from 0. */
 export type ImageEvent =
   | { readonly kind: 'queued'; readonly index: number; readonly ahead: number; readonly wait_s: number }
+  | {
+      /** A size that was not loaded is being prepared. */
+      readonly kind: 'preparing';
+      readonly size: string;
+      readonly stage: string;
+      /** In the stage's own unit. */
+      readonly done: number;
+      readonly total: number;
+    }
   | {
       readonly kind: 'progress';
       readonly index: number;
@@ -45,6 +55,7 @@ export type ImageEvent =
 
 export interface StudioOptions {
   readonly engine: Engine;
+  readonly sizes: Sizes;
   readonly served: Served;
   readonly metrics: Metrics;
   readonly pace: Pace;
@@ -64,6 +75,8 @@ const MAX_DRAWN_SEED = 2 ** 32;
 /** Before anything was measured. */
 const LEAST_RETRY_S = 1;
 const LOADING_RETRY_S = 5;
+/** How often the progress of a size that is being prepared is told; ms. */
+const PREPARING_EVERY_MS = 500;
 /** Of JPEG and WebP. */
 const DEFAULT_QUALITY = 90;
 
@@ -175,30 +188,64 @@ export class Studio {
     signal: AbortSignal,
     onEvent: (event: ImageEvent) => void,
   ): Promise<void> {
-    const first = body.seed ?? randomInt(MAX_DRAWN_SEED);
-    for (let index = 0; index < body.n; index++) {
-      const turn = await this.#turns.take({
-        client,
-        steps: this.#calls(body.num_inference_steps),
-        signal,
-        onPosition: (ahead, stepsAhead) => {
-          const wait_s = seconds(stepsAhead.reduce((sum, steps) => sum + this.#options.pace.pictureMs(steps), 0));
-          onEvent({ kind: 'queued', index, ahead, wait_s });
-        },
-      });
-      try {
-        this.#options.metrics.waited(turn.waitedMs);
-        const pipeline = await this.#options.engine.loadPipeline();
-        this.#calls = pipeline.modelCalls;
-        await this.#makeOne({ pipeline, body, index, seed: first + index, turn, signal, onEvent });
-      } finally {
-        turn.release();
-      }
+    const lease = await this.#lease(body, signal, onEvent);
+    try {
+      const first = body.seed ?? randomInt(MAX_DRAWN_SEED);
+      for (let index = 0; index < body.n; index++)
+        await this.#makeInTurn({ engine: lease.engine, body, client, index, seed: first + index, signal, onEvent });
+    } finally {
+      lease.release();
+    }
+  }
+
+  async #lease(body: ImageBody, signal: AbortSignal, onEvent: (event: ImageEvent) => void): Promise<Lease> {
+    const size = pixelsOf(body, this.#options.served);
+    let toldAt = 0;
+    let toldStage = '';
+    const onProgress = (stage: string, done: number, total: number): void => {
+      if (stage === toldStage && performance.now() - toldAt < PREPARING_EVERY_MS) return;
+      toldAt = performance.now();
+      toldStage = stage;
+      onEvent({ kind: 'preparing', size: sizeName(size), stage, done, total });
+    };
+    const lease = await this.#options.sizes.lease(size, { onProgress, signal });
+    if (lease.engine.state.kind !== 'disagreeing') return lease;
+    lease.release();
+    throw notReady('the workers disagree over a step', LOADING_RETRY_S);
+  }
+
+  /** A step's work against one of the default size: what is counted in steps is counted in those. */
+  #weight(body: ImageBody): number {
+    const { served } = this.#options;
+    const { width, height } = pixelsOf(body, served);
+    return (width * height) / (served.width * served.height);
+  }
+
+  async #makeInTurn({ engine, client, ...work }: QueuedWork): Promise<void> {
+    const { body, signal, index, onEvent } = work;
+    const { metrics, pace } = this.#options;
+    const weight = this.#weight(body);
+    const turn = await this.#turns.take({
+      client,
+      steps: this.#calls(body.num_inference_steps) * weight,
+      signal,
+      onPosition: (ahead, stepsAhead) => {
+        const wait_s = seconds(stepsAhead.reduce((sum, steps) => sum + pace.pictureMs(steps), 0));
+        onEvent({ kind: 'queued', index, ahead, wait_s });
+      },
+    });
+    try {
+      metrics.waited(turn.waitedMs);
+      const pipeline = await engine.loadPipeline();
+      this.#calls = pipeline.modelCalls;
+      await this.#makeOne({ ...work, weight, pipeline, turn });
+    } finally {
+      turn.release();
     }
   }
 
   async #makeOne(work: Work): Promise<void> {
-    const { pipeline, body, index, seed, turn, signal, onEvent } = work;
+    const { pipeline, body, index, seed, turn, weight, signal, onEvent } = work;
     const { served, pace } = this.#options;
     const start = performance.now();
     const image = {
@@ -221,12 +268,12 @@ export class Studio {
       partials.offer(progress);
     };
     try {
-      turn.progress(pipeline.modelCalls(body.num_inference_steps));
+      turn.progress(pipeline.modelCalls(body.num_inference_steps) * weight);
       const made = await pipeline.generateImage({ ...image, onStep, signal });
       await partials.settled();
       const file = await encode(made.image);
       const path = await this.#keep(file, body);
-      pace.addRest(performance.now() - start - made.timings.denoise_ms);
+      pace.addRest((performance.now() - start - made.timings.denoise_ms) / weight);
       onEvent({ kind: 'image', index, seed, file, ...path, warnings: made.warnings });
     } finally {
       await partials.settled();
@@ -244,27 +291,38 @@ export class Studio {
     return { path: await this.#options.images.add(file, body.output_format) };
   }
 
-  #tellStep({ index, turn, onEvent }: Work, { step, steps, step_ms }: StepProgress): void {
+  #tellStep({ index, turn, weight, onEvent }: Work, { step, steps, step_ms }: StepProgress): void {
     const { pace } = this.#options;
-    pace.addStep(step_ms);
-    turn.progress(steps - step);
+    pace.addStep(step_ms / weight);
+    turn.progress((steps - step) * weight);
     onEvent({
       kind: 'progress',
       index,
       step,
       steps,
       step_ms: Math.round(step_ms * 10) / 10,
-      remaining_s: seconds(pace.pictureMs(steps - step)),
+      remaining_s: seconds(pace.pictureMs((steps - step) * weight)),
     });
   }
 }
 
-interface Work {
-  readonly pipeline: Pipeline;
+/** A picture of a request. */
+interface Asked {
   readonly body: ImageBody;
   readonly index: number;
   readonly seed: number;
-  readonly turn: Turn;
   readonly signal: AbortSignal;
   readonly onEvent: (event: ImageEvent) => void;
+}
+
+interface QueuedWork extends Asked {
+  readonly engine: Engine;
+  readonly client: string;
+}
+
+interface Work extends Asked {
+  readonly pipeline: Pipeline;
+  readonly turn: Turn;
+  /** Of a step, against one of the default size. */
+  readonly weight: number;
 }

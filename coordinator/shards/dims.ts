@@ -19,6 +19,9 @@ const symbolicDims = (inputs: readonly TensorMetadata[]): ReadonlyMap<string, re
   return places;
 };
 
+/** Names of a model's symbolic dims. */
+export const symbolicNames = (inputs: readonly TensorMetadata[]): readonly string[] => [...symbolicDims(inputs).keys()];
+
 const openDim = (name: string, places: readonly string[]): string =>
   name === ''
     ? `a dim without a name (${places.join('; ')}): export the model with a name for it, or with a fixed size`

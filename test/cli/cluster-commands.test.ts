@@ -85,7 +85,7 @@ describe('tandem generate', () => {
     const size = await generate('configs/dual-cpu.yaml', join(scratch.path, 'x.png'), '--width', '102');
     expect(size).toMatchObject({
       status: 1,
-      stderr: expect.stringMatching(/width: expected a multiple of 4 pixels.*found 102/),
+      stderr: expect.stringMatching(/width must be a multiple of 16; found 102, nearest are 96 and 112/),
     });
     const out = await generate('configs/dual-cpu.yaml', join(scratch.path, 'none', 'x.png'));
     expect(out).toMatchObject({ status: 1, stderr: expect.stringMatching(/Expected the directory of .* to exist/) });

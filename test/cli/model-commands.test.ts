@@ -42,6 +42,16 @@ describe('tandem plan', () => {
     ]);
   });
 
+  it('takes a config or a model directory as it is: the default picture decides the sizes, and --dim any of them', async () => {
+    const config = await run('plan', resolve('configs/dual-cpu.yaml'));
+    expect(config.stderr).toMatch(/picture of 64x64: batch_size=2 height=16 width=16 sequence_length=\d+/);
+    expect(config.stdout).toMatch(/split over 2 ranks/);
+    const directory = await run('plan', ...MODEL, '--dim', 'batch_size=1');
+    expect(directory.stderr).toMatch(/batch_size=1 height=16 width=16/);
+    const both = await run('plan', resolve('configs/dual-cpu.yaml'), '--config', 'configs/single-cpu.yaml');
+    expect(both).toMatchObject({ status: 2, stderr: expect.stringMatching(/Expected a model beside --config/) });
+  });
+
   it('draws the plan as a page beside its tables, and says which times are guesses', async () => {
     const page = join(scratch.path, 'plan.html');
     const { status, stdout } = await run('plan', ...MODEL, ...SHIPPED_DIMS, '--html', page);
@@ -74,8 +84,9 @@ describe('tandem plan', () => {
     expect(decoder.ranks[0].weight_bytes).toBe(decoder.weight_bytes);
   });
 
-  it('lists every symbolic dim that is left open, and one that the model does not have', async () => {
-    const { status, stderr } = await run('plan', ...MODEL, '--dim', 'height=32', '--dim', 'widht=32');
+  it('lists every symbolic dim of a single file that is left open, and one that the model does not have', async () => {
+    const file = ['models/emoji-sd/unet/model.onnx', '--tensor-parallel-size', '2'];
+    const { status, stderr } = await run('plan', ...file, '--dim', 'height=32', '--dim', 'widht=32');
     expect(status).toBe(1);
     expect(stderr).toMatch(/ {2}batch_size \(sample, axis 0; .*\): add --dim batch_size=SIZE/);
     expect(stderr).toMatch(/ {2}width \(sample, axis 3\): add --dim width=SIZE/);

@@ -166,7 +166,7 @@ describe('what a family does not have', () => {
   it('is refused: sides that are no multiple of its patches', async () => {
     const golden = readFamilyGolden('flux', 'guided');
     const error = await errorOf(paint(directoryOf('flux'), { ...requestOf(golden), width: 72 }));
-    expect(error.message).toContain('multiple of 16 pixels, found 72');
+    expect(error.message).toContain('multiple of 16; found 72, nearest are 64 and 80');
   });
 
   it('is refused: a text encoder without the states that are needed', async () => {

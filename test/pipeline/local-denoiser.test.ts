@@ -43,7 +43,7 @@ describe('a local denoiser', () => {
 
   it('is not opened for a size that latents cannot have', () => {
     expect(() => denoiserSizeFor(model, { width: 102, height: 0, guidanceScale: 1 })).toThrow(
-      /width to be a positive multiple of 4 pixels, found 102.*height/,
+      /width must be a multiple of \d+; found 102, nearest are .*height must be a multiple of \d+; found 0, the smallest is/,
     );
   });
 });

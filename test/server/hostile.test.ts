@@ -15,7 +15,7 @@ import {
 } from './helpers.js';
 import { ask, exchange, open, postBytes } from './raw.js';
 
-const LONG = { prompt: 'a long one', num_inference_steps: 60, guidance_scale: 1 };
+const LONG = { prompt: 'a long one', num_inference_steps: 40, guidance_scale: 1 };
 const SHORT = { prompt: 'a short one', num_inference_steps: 1 };
 
 let served: Served;
@@ -187,37 +187,35 @@ describe('one client with many requests', () => {
       JSON.stringify(body),
     );
 
-  const crowd = async (): Promise<() => void> => {
+  /** Runs `work` while a client has its share of the queue. */
+  const crowded = async (work: () => Promise<void>): Promise<void> => {
     const controller = new AbortController();
     for (let place = 0; place < SHARE; place++)
       void post(served.url, LONG, { signal: controller.signal }).catch(() => undefined);
-    await until(async () => (await underWay()) === SHARE);
-    return () => controller.abort();
+    try {
+      await until(async () => (await underWay()) === SHARE);
+      await work();
+    } finally {
+      controller.abort();
+    }
   };
 
-  it('takes its share of the queue, and another client comes in and before its second picture', async () => {
-    const leave = await crowd();
-    const refused = await post(served.url, SHORT);
-    expect(refused.status).toBe(429);
-    expect((await json<ApiError>(refused)).error.code).toBe('client_share_taken');
-    const start = performance.now();
-    expect((await from('127.0.0.2', { ...SHORT, num_inference_steps: 2 })).status).toBe(200);
-    const took = performance.now() - start;
-    const stepMs = Math.max(...(await health(served.url)).ranks.map(({ last_step_ms }) => last_step_ms ?? 0));
-    // One picture of 60 steps is ahead, not six.
-    expect(took).toBeLessThan(3 * 60 * stepMs + 2_000);
-    leave();
-  });
+  it('takes its share of the queue, and another client comes in and before its second picture', () =>
+    crowded(async () => {
+      const refused = await post(served.url, SHORT);
+      expect(refused.status).toBe(429);
+      expect((await json<ApiError>(refused)).error.code).toBe('client_share_taken');
+      expect((await from('127.0.0.2', SHORT)).status).toBe(200);
+      // One picture was ahead, not six.
+      expect(await underWay()).toBeGreaterThanOrEqual(SHARE - 2);
+    }));
 
-  it('is told by its address behind a proxy that the config trusts, and not by what it says itself', async () => {
-    const leave = await crowd();
-    const forwarded = { 'x-forwarded-for': '127.0.0.1' };
-    expect((await from('127.0.0.3', SHORT, forwarded)).status).toBe(429);
-    const other = from('127.0.0.2', SHORT, forwarded);
-    await until(async () => (await underWay()) === SHARE + 1);
-    leave();
-    expect((await other).status).toBe(200);
-  });
+  it('is told by its address behind a proxy that the config trusts, and not by what it says itself', () =>
+    crowded(async () => {
+      const forwarded = { 'x-forwarded-for': '127.0.0.1' };
+      expect((await from('127.0.0.3', SHORT, forwarded)).status).toBe(429);
+      expect((await from('127.0.0.2', SHORT, forwarded)).status).toBe(200);
+    }));
 
   it('cannot take every connection', async () => {
     const sockets = await Promise.all(Array.from({ length: 300 }, () => open(served.url)));

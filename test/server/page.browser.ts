@@ -81,8 +81,53 @@ it('keeps the pictures so far, and can be used from the keyboard', async () => {
   await page.getByText(/^Step \d+ of/).waitFor();
   await page.getByText(/Done in/).waitFor();
   expect(await page.getByRole('list', { name: 'Pictures so far' }).getByRole('button').count()).toBe(3);
+});
+
+it('offers examples, each of which draws what it says', async () => {
+  const examples = page.getByRole('list', { name: 'Examples' }).getByRole('button');
+  expect(await examples.count()).toBeGreaterThan(4);
+  await examples.filter({ hasText: 'a panda' }).click();
+  expect(await page.getByLabel('Prompt', { exact: true }).inputValue()).toBe('a panda');
+  await page.getByText(/^Step \d+ of/).waitFor();
+  await page.getByText(/Done in/).waitFor();
+  expect(await picture().getAttribute('alt')).toBe('a panda');
   await page.locator('#badge', { hasText: 'ready' }).waitFor();
-  await page.screenshot({ path: 'coordinator/server/docs/page.png', fullPage: true });
+  await page.screenshot({ path: 'coordinator/server/docs/page.jpg', type: 'jpeg', quality: 80, fullPage: true });
+});
+
+it('offers sizes, and says that one is prepared when it is first asked for', async () => {
+  const sizes = page.getByLabel('Size');
+  const other = sizes.getByRole('option').filter({ hasText: '64 × 96 (takes a while the first time)' });
+  await sizes.selectOption({ value: String(await other.getAttribute('value')) });
+  await draw('a snowman');
+  await page.getByText(/^Preparing 64x96, once/).waitFor();
+  await page.getByText(/Done in/).waitFor({ timeout: 300_000 });
+  const shape = await picture().evaluate((image) => [
+    Reflect.get(image, 'naturalWidth'),
+    Reflect.get(image, 'naturalHeight'),
+  ]);
+  expect(shape).toEqual([64, 96]);
+  await sizes.selectOption('64x64');
+});
+
+it('shows what was done differently from what was asked', async () => {
+  await page.getByLabel('Negative prompt').fill('blurry');
+  await page.getByLabel('Guidance').fill('0');
+  await draw('a red apple');
+  await page.getByText(/Done in/).waitFor();
+  expect(await page.getByRole('list', { name: 'Warnings' }).textContent()).toMatch(/negative prompt/i);
+  await page.getByLabel('Negative prompt').fill('');
+  await page.getByLabel('Guidance').fill('3');
+});
+
+it('says which words the model never met, and what it knows that is nearest', async () => {
+  await draw('a blue whale');
+  await page.getByText(/Done in/).waitFor();
+  expect(await page.getByRole('list', { name: 'Warnings' }).textContent()).toMatch(/never met "whale".*"a blue heart"/);
+  await draw('a blue heart');
+  await page.getByText(/^Step \d+ of/).waitFor();
+  await page.getByText(/Done in/).waitFor();
+  expect(await page.getByRole('list', { name: 'Warnings' }).isHidden()).toBe(true);
 });
 
 it('fits a phone, in the dark as well', async () => {
@@ -90,7 +135,7 @@ it('fits a phone, in the dark as well', async () => {
   await page.emulateMedia({ colorScheme: 'dark' });
   const overflow = await page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth');
   expect(overflow).toBe(0);
-  await page.screenshot({ path: 'coordinator/server/docs/page-phone.png', fullPage: true });
+  await page.screenshot({ path: 'coordinator/server/docs/page-phone.jpg', type: 'jpeg', quality: 80, fullPage: true });
 });
 
 it('has said nothing on the console and asked nobody else for anything', () => {

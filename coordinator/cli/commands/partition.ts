@@ -3,10 +3,10 @@ import type { Command } from 'commander';
 import { inspect, type Manifest, partition } from '../../../partition/index.js';
 import { formatBytes } from '../../config/bytes.js';
 import { checkCancelled } from '../../hooks.js';
-import { type Dims, requireDims } from '../../shards/dims.js';
-import { findDenoiserModel } from '../../shards/model.js';
+import type { Dims } from '../../shards/dims.js';
 import { denoiserRequest } from '../../shards/request.js';
 import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
+import { describeModel, sizesOf } from '../model-argument.js';
 import {
   clusterFromOptions,
   type DeviceOptions,
@@ -41,6 +41,8 @@ With --quantize int8, linear layers and convolutions get 8-bit weights with a sc
 bytes; biases, norms and narrow weights stay as they are. Activations are rounded to 8 bits too, by their range in each step.
 Steps are faster on processors with 8-bit dot products (AVX-512 VNNI and the like). "verify --quantize int8" says how far the
 result is from the model's: 30 dB of PSNR or more passes.
+
+MODEL may be a cluster config, which names its model and devices. Of a model directory the default picture decides the sizes.
 
 Examples:
   $ tandem partition unet.onnx --tensor-parallel-size 2 --out shards/unet-2x
@@ -105,14 +107,16 @@ export const addPartition = (program: Command, outer: ProcessContext): void => {
     .addOption(verboseOption())
     .addHelpText('after', HELP)
     .hook('preAction', requireOptions('out'))
-    .action((model: string, options: PartitionCommandOptions, command: Command) =>
-      withContext(outer, options, async (context) => {
-        const found = findDenoiserModel(model);
+    .action((argument: string, given: PartitionCommandOptions, command: Command) =>
+      withContext(outer, given, async (context) => {
+        const { model, options } = await describeModel(argument, given);
         const cluster = await clusterFromOptions(options, command);
-        const { inputs } = await inspect(found.path);
-        const request = denoiserRequest(cluster, { model: found, dims: requireDims(inputs, options.dim) });
+        const { inputs } = await inspect(model.path);
+        const dims = await sizesOf(model, inputs, options.dim, cluster, context.onNotice);
         const { onProgress, signal } = context;
-        const manifest = await partition(request, options.out, { optimise: options.prepare, onProgress, signal });
+        const optimise = options.prepare;
+        const request = denoiserRequest(cluster, { model, dims });
+        const manifest = await partition(request, options.out, { optimise, onProgress, signal });
         checkCancelled(context.signal);
         context.print(summarise(manifest, options.out), () => manifestText(manifest, options.out));
       }),

@@ -8,10 +8,11 @@ import { formatBytes } from '../../config/bytes.js';
 import type { ClusterSettings } from '../../config/index.js';
 import { dryRunHosting, type NetworkReport } from '../../hosting/dry-run.js';
 import { drawPlanPage } from '../../plan-page/page.js';
-import { type Dims, requireDims } from '../../shards/dims.js';
-import { type DenoiserModel, findDenoiserModel } from '../../shards/model.js';
+import type { Dims } from '../../shards/dims.js';
+import type { DenoiserModel } from '../../shards/model.js';
 import { denoiserRequest } from '../../shards/request.js';
 import { type CommandContext, type CommonOptions, type ProcessContext, withContext } from '../context.js';
+import { describeModel, sizesOf } from '../model-argument.js';
 import {
   type DeviceOptions,
   dimOption,
@@ -40,9 +41,12 @@ ranks, fractions, collectives, blocks and predicted times; --html draws them. Wi
 they will be; the times are those of float32. Of a model directory it is also told where text encoders and VAE decoder run: in
 the coordinator's own process, or on the workers, as the config's placement and memory limits say.
 
+MODEL may be a cluster config, which names its model and devices. Of a model directory the default picture decides the sizes.
+
 Examples:
   $ tandem plan unet.onnx --tensor-parallel-size 2 --html plan.html
-  $ tandem plan models/emoji-sd --config configs/dual-cpu.yaml --dim batch_size=2 --dim height=8 --dim width=8 --dim sequence_length=77`;
+  $ tandem plan models/emoji-sd --tensor-parallel-size 2
+  $ tandem plan configs/dual-cpu.yaml`;
 
 /** Rows of the replicated table that are shown; the JSON has all. */
 const SHOWN = 12;
@@ -207,18 +211,18 @@ export const addPlan = (program: Command, outer: ProcessContext): void => {
     .addOption(jsonOption())
     .addOption(verboseOption())
     .addHelpText('after', HELP)
-    .action((model: string, options: PlanOptions, command: Command) =>
-      withContext(outer, options, async (context) => {
-        const found = findDenoiserModel(model);
-        const { path, name } = found;
+    .action((argument: string, given: PlanOptions, command: Command) =>
+      withContext(outer, given, async (context) => {
+        const { model, options } = await describeModel(argument, given);
+        const { path, name } = model;
         const described = await uncalibratedFromOptions(options, command);
         const { inputs } = await inspect(path);
-        const dims = requireDims(inputs, options.dim);
-        const cluster = await withRates(described, found, dims, options, context);
+        const dims = await sizesOf(model, inputs, options.dim, described, context.onNotice);
+        const cluster = await withRates(described, model, dims, options, context);
         const { onProgress } = context;
-        const report = await plan(denoiserRequest(cluster, { model: found, dims }), { onProgress });
+        const report = await plan(denoiserRequest(cluster, { model, dims }), { onProgress });
         const networks = await dryRunHosting({
-          model: found,
+          model,
           dims,
           settings: cluster,
           report,

@@ -2,10 +2,10 @@
 import type { Command } from 'commander';
 import { inspect } from '../../../partition/index.js';
 import { formatBytes } from '../../config/bytes.js';
-import { type Dims, requireDims } from '../../shards/dims.js';
-import { findDenoiserModel } from '../../shards/model.js';
+import type { Dims } from '../../shards/dims.js';
 import { type VerifyReport, verify } from '../../verify/verify.js';
 import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
+import { describeModel, sizesOf } from '../model-argument.js';
 import {
   clusterFromOptions,
   type DeviceOptions,
@@ -37,10 +37,13 @@ The model runs twice on the same random inputs: whole, in one ONNX Runtime sessi
 It passes when max |a-b| / max |b| is within the tolerance and all ranks end with the same bits; else the exit status is 1.
 With --quantize int8, which rounds, it is the PSNR that must be at least 30 dB, unless a --tolerance is given.
 
+MODEL may be a cluster config, which names its model and devices. Of a model directory the default picture decides the sizes.
+
 Examples:
   $ tandem verify unet.onnx --tensor-parallel-size 2
   $ tandem verify unet.onnx --tensor-parallel-size 2 --quantize int8
-  $ tandem verify models/emoji-sd --tensor-parallel-size 2 --wire-dtype fp16 --dim batch_size=2 --dim height=8 --dim width=8 --dim sequence_length=77`;
+  $ tandem verify models/emoji-sd --tensor-parallel-size 2 --wire-dtype fp16
+  $ tandem verify configs/dual-cpu.yaml`;
 
 const verifyText = (report: VerifyReport): string =>
   [
@@ -77,16 +80,16 @@ export const addVerify = (program: Command, outer: ProcessContext): void => {
     .addOption(jsonOption())
     .addOption(verboseOption())
     .addHelpText('after', HELP)
-    .action((model: string, options: VerifyOptions, command: Command) =>
-      withContext(outer, options, async (context) => {
-        const denoiser = findDenoiserModel(model);
+    .action((argument: string, given: VerifyOptions, command: Command) =>
+      withContext(outer, given, async (context) => {
+        const { model, options } = await describeModel(argument, given);
         const cluster = await clusterFromOptions(options, command);
-        const { inputs } = await inspect(denoiser.path);
+        const { inputs } = await inspect(model.path);
         const report = await verify({
           ...context,
           ...cluster,
-          model: denoiser,
-          dims: requireDims(inputs, options.dim),
+          model,
+          dims: await sizesOf(model, inputs, options.dim, cluster, context.onNotice),
           seed: options.seed,
           rounds: options.rounds,
           ...(options.tolerance === undefined ? {} : { tolerance: options.tolerance }),

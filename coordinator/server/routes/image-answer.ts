@@ -53,6 +53,13 @@ export const streamEvent = z.discriminatedUnion('type', [
     wait_s: z.number(),
   }),
   z.object({
+    type: z.literal('image_generation.preparing').describe('A size that was not loaded is being prepared'),
+    size: z.string(),
+    stage: z.string(),
+    done: z.number(),
+    total: z.number(),
+  }),
+  z.object({
     type: z.literal('image_generation.progress'),
     index,
     step: z.number().int(),
@@ -127,6 +134,10 @@ export const toStreamEvent = (event: ImageEvent, context: AnswerContext): SentEv
     case 'queued': {
       const { kind: _, ...rest } = event;
       return { type: 'image_generation.queued', ...rest };
+    }
+    case 'preparing': {
+      const { kind: _, ...rest } = event;
+      return { type: 'image_generation.preparing', ...rest };
     }
     case 'progress': {
       const { kind: _, ...rest } = event;

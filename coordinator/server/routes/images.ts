@@ -4,10 +4,11 @@ import { z } from 'zod';
 import { MEDIA_TYPES, PICTURE_FORMATS } from '../../pipeline/index.js';
 import { type ApiError, clientGone, imageGone, toApiError } from '../errors.js';
 import { EventStream } from '../event-stream.js';
-import { checkImageBody, type ImageBody, ignoredFields, imageBodySchema } from '../image-body.js';
+import { checkImageBody, type ImageBody, ignoredFields, imageBodySchema, pixelsOf } from '../image-body.js';
 import { IMAGE_LIFETIME_S } from '../image-store.js';
 import type { Outcome } from '../metrics.js';
 import type { ServerParts, TypedApp } from '../parts.js';
+import { sizeName } from '../sizes.js';
 import {
   type AnswerContext,
   type ImageAnswer,
@@ -50,7 +51,7 @@ const IGNORED_HEADER = 'tandem-warning';
 
 const contextOf = (parts: ServerParts, request: ImageRequest): AnswerContext => ({
   body: request.body,
-  size: parts.size,
+  size: sizeName(pixelsOf(request.body, parts.served)),
   origin: `${request.protocol}://${request.host}`,
   ignored: ignoredFields(request.body, request.sentFields),
 });

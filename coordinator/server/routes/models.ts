@@ -10,12 +10,18 @@ const model = z.object({
   owned_by: z.string(),
   /** Beyond OpenAI's fields: which model exactly, and what a request may ask for. */
   version: z.string().nullable().describe("Digest of the denoiser's graph and weights; null while it is loading"),
-  size: z.string(),
+  size: z.string().describe('The default one'),
+  size_multiple: z.number().int().describe('Pixels of which the sides of other sizes must be multiples'),
+  sizes: z.array(z.string()).describe('Loaded or prepared'),
+  other_sizes: z.boolean().describe('Whether others can be asked for; the first picture of one takes a while'),
+  examples: z
+    .array(z.string())
+    .describe('Prompts that the model draws well, where its directory has a list of what it knows'),
   num_inference_steps: z.number().int(),
   guidance_scale: z.number(),
 });
 
-export const addModelRoutes = (app: TypedApp, { served, size, startedAt, engine }: ServerParts): void => {
+export const addModelRoutes = (app: TypedApp, { served, size, sizes, startedAt, engine }: ServerParts): void => {
   const only = (): z.infer<typeof model> => ({
     id: served.model,
     object: 'model',
@@ -23,6 +29,10 @@ export const addModelRoutes = (app: TypedApp, { served, size, startedAt, engine 
     owned_by: 'tandem',
     version: engine.version ?? null,
     size,
+    size_multiple: served.sizeMultiple,
+    other_sizes: served.otherSizes,
+    sizes: [...new Set([...sizes.loaded.map((loaded) => loaded.size), ...served.preparedSizes])],
+    examples: [...served.examples],
     num_inference_steps: served.defaults.numInferenceSteps,
     guidance_scale: served.defaults.guidanceScale,
   });

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import type { EngineState } from '../engine.js';
 import type { ServerParts, TypedApp } from '../parts.js';
+import type { LoadedSize } from '../sizes.js';
 import type { SwapReport } from '../swap-report.js';
 
 const rank = z.object({
@@ -28,6 +29,8 @@ const health = z.object({
   /** What became of the last attempt to serve another version, and why it failed. */
   swap: z.object({ state: z.enum(['none', 'loading', 'completed', 'failed']), reason: z.string().nullable() }),
   size: z.string(),
+  /** The default one and those that were asked for. */
+  sizes: z.array(z.object({ size: z.string(), state: z.string(), weight_bytes: z.number(), memory_bytes: z.number() })),
   uptime_s: z.number(),
   requests_running: z.number().int(),
   requests_waiting: z.number().int(),
@@ -60,6 +63,13 @@ const swapHealth = ({ state }: SwapReport): z.infer<typeof health>['swap'] => ({
   reason: state.kind === 'failed' ? [state.error.message, ...state.error.problems].join(' ') : null,
 });
 
+const sizeHealth = ({ size, engine }: LoadedSize): z.infer<typeof health>['sizes'][number] => ({
+  size,
+  state: engine.state.kind,
+  weight_bytes: engine.ranks.reduce((total, { weight_bytes }) => total + weight_bytes, 0),
+  memory_bytes: engine.ranks.reduce((total, { memory_bytes }) => total + memory_bytes, 0),
+});
+
 const addMetrics = (app: TypedApp, { metrics }: ServerParts): void => {
   app.get(
     '/metrics',
@@ -72,7 +82,7 @@ const addMetrics = (app: TypedApp, { metrics }: ServerParts): void => {
 };
 
 export const addProbes = (app: TypedApp, parts: ServerParts): void => {
-  const { engine, studio, served, size, swaps, startedAt } = parts;
+  const { engine, sizes, studio, served, size, swaps, startedAt } = parts;
   const reason = (): string | null => (studio.draining ? 'the server is being stopped' : whyNot(engine.state));
   const probe = { open: true, quiet: true };
   app.get(
@@ -117,6 +127,7 @@ export const addProbes = (app: TypedApp, parts: ServerParts): void => {
       version: engine.version ?? null,
       swap: swapHealth(swaps()),
       size,
+      sizes: sizes.loaded.map(sizeHealth),
       uptime_s: Math.round(Date.now() / 1000 - startedAt),
       requests_running: studio.running,
       requests_waiting: studio.waiting,
