@@ -1,6 +1,7 @@
 /** The one place that imports `onnxruntime-node`. */
 import * as ort from 'onnxruntime-node';
 import { TandemError } from './errors.js';
+import { plainMessage } from './plain-message.js';
 import { DTYPES, type DType, type HostTensor } from './tensor.js';
 
 // Since 1.30 ONNX Runtime reports usage to its makers and leaves logs in the temporary directory, unless told not to before
@@ -42,10 +43,16 @@ export interface Session {
   dispose(): Promise<void>;
 }
 
+/** Runs a session on the memory that it is bound to. */
+export type BoundRun = () => Promise<void>;
+
 /** A session in this thread. */
 export interface LocalSession extends Session {
-  /** Runs, and writes the outputs wanted into the tensors given for them, which have the outputs' types and shapes. */
-  runInto(feeds: Readonly<Record<string, HostTensor>>, outputs: Readonly<Record<string, HostTensor>>): Promise<void>;
+  /**
+   * Ties the session to memory, once for many runs: each reads `feeds` as they are then and writes into `outputs`, which have
+   * the types and shapes of the outputs wanted. Nothing is copied, and the memory must not be a `SharedArrayBuffer`.
+   */
+  bind(feeds: Readonly<Record<string, HostTensor>>, outputs: Readonly<Record<string, HostTensor>>): BoundRun;
 }
 
 /** Like `TensorSpec`, but a dim may still be symbolic. */
@@ -74,11 +81,26 @@ const CONSTRUCTORS: Readonly<Record<DType, OrtConstructor>> = {
   bfloat16: Uint16Array,
 } as unknown as Record<DType, OrtConstructor>;
 
+/**
+ * Where there is a `Float16Array` (Node 23 and newer), ONNX Runtime's JavaScript turns the data of every float16 tensor into one, of
+ * which its binding then reads a length of 0 (https://github.com/microsoft/onnxruntime/pull/32323). Uint16Array is what the binding
+ * reads on every Node, so the tensor keeps the view that it was given.
+ */
+const keepView = (tensor: ort.Tensor, view: OrtData): ort.Tensor =>
+  tensor.data === view ? tensor : Object.defineProperty(tensor, 'data', { value: view });
+
 const toOrt = (tensor: HostTensor): ort.Tensor => {
   const { bytes } = DTYPES[tensor.dtype];
   const aligned = tensor.data.byteOffset % bytes === 0 ? tensor.data : tensor.data.slice();
   const view = new CONSTRUCTORS[tensor.dtype](aligned.buffer, aligned.byteOffset, aligned.byteLength / bytes);
-  return new ort.Tensor(tensor.dtype as ort.Tensor.Type, view as never, tensor.shape);
+  return keepView(new ort.Tensor(tensor.dtype as ort.Tensor.Type, view as never, tensor.shape), view);
+};
+
+/** A tensor that is not aligned would be copied, and what is bound is the memory itself. */
+const checkAligned = ({ dtype, data }: HostTensor): void => {
+  const { bytes } = DTYPES[dtype];
+  if (data.byteOffset % bytes !== 0)
+    throw new RangeError(`Expected ${dtype} memory at a multiple of ${bytes} bytes; found it at ${data.byteOffset}.`);
 };
 
 const allToOrt = (tensors: Readonly<Record<string, HostTensor>>): Record<string, ort.Tensor> =>
@@ -121,7 +143,7 @@ const PROVIDER_ADVICE: Readonly<Record<Provider, string>> = {
 export const providerUnavailable = (provider: Provider, found: string, cause?: unknown): TandemError =>
   new TandemError(
     'PROVIDER_UNAVAILABLE',
-    `Provider "${provider}" cannot run on this machine: ${found}. ${PROVIDER_ADVICE[provider]}`,
+    `Provider "${provider}" cannot run on this machine: ${found.replace(/\.$/, '')}. ${PROVIDER_ADVICE[provider]}`,
     {
       cause,
     },
@@ -153,12 +175,21 @@ const extraEntries = ({ alone, entries, disabledOptimizers }: SessionOptions): R
   ...(disabledOptimizers?.length ? { 'optimization.disable_specified_optimizers': disabledOptimizers.join(';') } : {}),
 });
 
+/** What ONNX Runtime does, with its failures in words for people. */
+const plainly = async <T>(work: Promise<T>): Promise<T> => {
+  try {
+    return await work;
+  } catch (cause) {
+    throw new Error(plainMessage(cause instanceof Error ? cause.message : String(cause)), { cause });
+  }
+};
+
 /**
  * Opens a graph from a file or from its bytes.
  * @throws whatever ONNX Runtime says of the graph, as an `Error`
  */
 export const openSession = async (model: string | Uint8Array, options: SessionOptions): Promise<LocalSession> => {
-  const session = await ort.InferenceSession.create(model as string, {
+  const opening = ort.InferenceSession.create(model as string, {
     executionProviders: [executionProvider(options)],
     graphOptimizationLevel: options.optimization,
     enableCpuMemArena: options.alone ?? false,
@@ -168,15 +199,20 @@ export const openSession = async (model: string | Uint8Array, options: SessionOp
     ...(options.optimizedModelPath === undefined ? {} : { optimizedModelFilePath: options.optimizedModelPath }),
     extra: extraEntries(options),
   });
+  const session = await plainly(opening);
   return {
     inputs: session.inputMetadata.map(toMetadata),
     outputs: session.outputMetadata.map(toMetadata),
     async run(feeds, fetches) {
-      const results = fetches ? await session.run(allToOrt(feeds), fetches) : await session.run(allToOrt(feeds));
+      const results = await plainly(fetches ? session.run(allToOrt(feeds), fetches) : session.run(allToOrt(feeds)));
       return Object.fromEntries(Object.entries(results).map(([name, tensor]) => [name, fromOrt(tensor)]));
     },
-    async runInto(feeds, outputs) {
-      await session.run(allToOrt(feeds), allToOrt(outputs));
+    bind(feeds, outputs) {
+      for (const tensor of [...Object.values(feeds), ...Object.values(outputs)]) checkAligned(tensor);
+      const [given, wanted] = [allToOrt(feeds), allToOrt(outputs)];
+      return async () => {
+        await plainly(session.run(given, wanted));
+      };
     },
     dispose: () => session.release(),
   };

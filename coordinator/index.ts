@@ -13,6 +13,7 @@ export {
   plan,
   type Quantize,
   type Split,
+  type SplitRequest,
 } from '../partition/index.js';
 export { type BenchReport, type BenchRequest, type BenchRun, type BenchRunReport, bench } from './bench/bench.js';
 export { type CalibrateRequest, calibrate, withCalibration } from './calibration/index.js';
@@ -25,6 +26,7 @@ export {
   readClusterConfig,
 } from './config/index.js';
 export type { Denoiser } from './denoiser.js';
+export { followPlan } from './generate/follow-plan.js';
 export { type GenerateReport, type GenerateRequest, generate } from './generate/generate.js';
 export { cancelled, type Hooks, terminated } from './hooks.js';
 export { dryRunHosting, type NetworkReport } from './hosting/dry-run.js';

@@ -3,11 +3,10 @@ import type { Cluster } from './cluster/index.js';
 import type { ClusterConfig } from './config/index.js';
 import { type PlannedModel, planModel } from './generate/picture.js';
 import type { Hooks } from './hooks.js';
-import { denoiserRequest, prepareNetworks } from './hosting/index.js';
 import type { Dims } from './shards/dims.js';
 import type { DenoiserModel } from './shards/model.js';
-import { type PreparedShards, prepareShards } from './shards/prepare.js';
-import { residency, startCluster } from './start-cluster.js';
+import type { PreparedShards } from './shards/prepare.js';
+import { prepareModel, residency, startCluster } from './start-cluster.js';
 
 export interface LaunchConfigRequest extends Hooks {
   readonly config: ClusterConfig;
@@ -32,9 +31,8 @@ export interface Launched {
  */
 export const launch = async (request: LaunchConfigRequest): Promise<Launched> => {
   const { config } = request;
-  const { model, dims, networks: hosted } = request.planned ?? (await planModel(config, request.dims));
-  const shards = await prepareShards({ ...request, ...denoiserRequest(config, { model, dims }) });
-  const { networks } = await prepareNetworks(hosted, config.loadParts === 'on-demand', request);
-  const started = await startCluster(shards, { ...request, ...config, ...residency(config), networks });
-  return { model, shards, ...started };
+  const planned = request.planned ?? (await planModel(config, request.dims));
+  const ready = await prepareModel(config, planned, request, config.loadParts === 'on-demand');
+  const started = await startCluster(ready, config, request, residency(config));
+  return { model: planned.model, shards: ready.shards, ...started };
 };

@@ -8,4 +8,9 @@ for (const stream of [process.stdout, process.stderr]) {
   });
 }
 
+/** How long a reader of standard error that has stopped reading keeps a command from its end; ms. */
+const LAST_WORDS_MS = 2_000;
+
 process.exitCode = await runCli(process.argv.slice(2));
+// Results on standard output are waited for, as long as it takes.
+setInterval(() => process.stdout.writableLength === 0 && process.exit(), LAST_WORDS_MS).unref();

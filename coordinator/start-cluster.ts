@@ -1,19 +1,22 @@
-/** From prepared shards to running workers and back to none: the frame of `verify`, `generate`, `launch` and `bench`. */
+/**
+ * The one way from a planned model to running workers and back to none, for `verify`, `generate`, `launch`, `bench` and calibration:
+ *
+ *     plan (generate/picture.ts) -> prepareModel (shards of the denoiser and of the networks beside it) -> startCluster
+ */
+
+import type { Cluster } from './cluster/index.js';
 import {
-  type Cluster,
   DEFAULT_RESTART,
   type LaunchOptions,
   launchCluster,
   runtimeDirectory,
   type SideNetwork,
 } from './cluster/index.js';
-import type { ClusterConfig, DeviceConfig } from './config/index.js';
+import type { ClusterConfig, ClusterSettings } from './config/index.js';
 import { checkCancelled, type Hooks } from './hooks.js';
-import type { PreparedShards } from './shards/prepare.js';
-
-/** Everything about a cluster but its model. */
-export type ClusterSettings = Pick<ClusterConfig, 'devices' | 'wire' | 'quantize' | 'shards' | 'timeouts'> &
-  Partial<Pick<ClusterConfig, 'loader' | 'split'>>;
+import { type PlannedModel, prepareNetworks } from './hosting/index.js';
+import { type PreparedShards, prepareShards } from './shards/prepare.js';
+import { denoiserRequest } from './shards/request.js';
 
 /** What sets a resident cluster apart from a one-shot command's. */
 export type Residency = Pick<LaunchOptions, 'restart' | 'detached'>;
@@ -26,12 +29,33 @@ export const residency = ({ file, workers }: Pick<ClusterConfig, 'file' | 'worke
     : {}),
 });
 
-export interface LaunchRequest extends Hooks, Residency, Pick<ClusterSettings, 'wire' | 'loader' | 'timeouts'> {
-  /** Index is the rank. */
-  readonly devices: readonly DeviceConfig[];
+/** What is on the disk for workers to load. */
+export interface ReadyModel {
+  readonly shards: PreparedShards;
   /** What the workers run beside the denoiser. */
-  readonly networks?: readonly SideNetwork[];
+  readonly networks: readonly SideNetwork[];
+  /** ms spent on the partitioner; 0 where all shards were reused */
+  readonly partitionMs: number;
 }
+
+/**
+ * Finds or makes the shards of a model for a cluster.
+ * @param onDemand whether workers open the networks beside the denoiser for their first step
+ * @throws TandemError as `prepareShards` does
+ */
+export const prepareModel = async (
+  settings: ClusterSettings,
+  planned: PlannedModel,
+  hooks: Hooks,
+  onDemand = false,
+): Promise<ReadyModel> => {
+  const shards = await prepareShards(denoiserRequest(settings, planned), hooks);
+  const { networks, partitionMs } = await prepareNetworks(planned.networks, onDemand, hooks);
+  return { shards, networks, partitionMs: shards.partitionMs + partitionMs };
+};
+
+/** What of a cluster's settings its workers are started by. */
+export type WorkerSettings = Pick<ClusterSettings, 'devices' | 'wire' | 'loader' | 'timeouts'>;
 
 export interface StartedCluster {
   readonly cluster: Cluster;
@@ -39,27 +63,35 @@ export interface StartedCluster {
   readonly loadMs: number;
 }
 
+const hooksOf = ({ onProgress, onNotice, signal }: Hooks): Hooks => ({
+  ...(onProgress ? { onProgress } : {}),
+  ...(onNotice ? { onNotice } : {}),
+  ...(signal ? { signal } : {}),
+});
+
 /**
  * Starts a worker per device; all load at the same time. The caller closes the cluster.
  * @throws TandemError as `launchCluster` does; no process is left behind then
  */
-export const startCluster = async (shards: PreparedShards, request: LaunchRequest): Promise<StartedCluster> => {
-  checkCancelled(request.signal);
+export const startCluster = async (
+  { shards, networks }: Omit<ReadyModel, 'partitionMs'>,
+  { devices, wire, loader, timeouts }: WorkerSettings,
+  hooks: Hooks,
+  residency: Residency = {},
+): Promise<StartedCluster> => {
+  checkCancelled(hooks.signal);
   const start = performance.now();
   const cluster = await launchCluster({
     shardDirectory: shards.directory,
     manifest: shards.manifest,
     profile: shards.profile.name,
-    devices: request.devices.map(({ provider, deviceId, threads }) => ({ provider, deviceId, threads })),
-    ...(request.networks ? { networks: request.networks } : {}),
-    transport: request.wire.transport,
-    ...(request.loader ? { loader: request.loader } : {}),
-    timeouts: request.timeouts,
-    ...(request.restart ? { restart: request.restart } : {}),
-    ...(request.detached ? { detached: request.detached } : {}),
-    ...(request.onProgress ? { onProgress: request.onProgress } : {}),
-    ...(request.onNotice ? { onNotice: request.onNotice } : {}),
-    ...(request.signal ? { signal: request.signal } : {}),
+    devices: devices.map(({ provider, deviceId, threads }) => ({ provider, deviceId, threads })),
+    networks,
+    transport: wire.transport,
+    loader,
+    timeouts,
+    ...residency,
+    ...hooksOf(hooks),
   });
   return { cluster, loadMs: performance.now() - start };
 };
@@ -90,13 +122,14 @@ export const closing = async <T>(
 
 /** Starts a cluster for the time of `work`. */
 export const withCluster = async <T>(
-  shards: PreparedShards,
-  request: LaunchRequest,
+  ready: Omit<ReadyModel, 'partitionMs'>,
+  settings: WorkerSettings,
+  hooks: Hooks,
   work: (started: StartedCluster) => Promise<T>,
 ): Promise<T> => {
-  const started = await startCluster(shards, request);
+  const started = await startCluster(ready, settings, hooks);
   return closing(
-    request.signal,
+    hooks.signal,
     () => started.cluster.close(),
     () => work(started),
   );

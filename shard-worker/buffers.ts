@@ -8,6 +8,7 @@ import { byteLength, type HostTensor, type TensorSpec } from '../common/tensor.j
 export class BufferPool {
   readonly #make: (bytes: number) => ArrayBufferLike;
   readonly #free = new Map<number, Uint8Array[]>();
+  readonly #made: Uint8Array[] = [];
 
   /** @param make how a new buffer is made; `sharedBuffer` for memory that both threads of a worker see */
   constructor(make: (bytes: number) => ArrayBufferLike) {
@@ -16,7 +17,7 @@ export class BufferPool {
 
   /** A buffer of that many bytes; what it holds is left over from its last use. */
   take(bytes: number): Uint8Array {
-    return this.#free.get(bytes)?.pop() ?? new Uint8Array(this.#make(bytes));
+    return this.#free.get(bytes)?.pop() ?? this.#fresh(bytes);
   }
 
   /** A tensor of this type and shape, not filled yet. */
@@ -33,11 +34,25 @@ export class BufferPool {
 
   /** Takes tensors back that came from here; nobody may use them any more. */
   give(tensors: Iterable<HostTensor>): void {
-    for (const { data } of tensors) {
-      const free = this.#free.get(data.byteLength);
-      if (free) free.push(data);
-      else this.#free.set(data.byteLength, [data]);
-    }
+    for (const { data } of tensors) this.#giveOne(data);
+  }
+
+  /** Takes everything back that ever came from here, for users that never use theirs at the same time. */
+  giveAll(): void {
+    this.#free.clear();
+    for (const data of this.#made) this.#giveOne(data);
+  }
+
+  #fresh(bytes: number): Uint8Array {
+    const data = new Uint8Array(this.#make(bytes));
+    this.#made.push(data);
+    return data;
+  }
+
+  #giveOne(data: Uint8Array): void {
+    const free = this.#free.get(data.byteLength);
+    if (free) free.push(data);
+    else this.#free.set(data.byteLength, [data]);
   }
 }
 

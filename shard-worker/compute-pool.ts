@@ -1,18 +1,17 @@
 /** Outside of the compute thread: a pool of one thread, typed by `compute-protocol.ts`. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import type { MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
+import { toErrorCode } from '../common/error-codes.js';
 import { TandemError } from '../common/errors.js';
 import { providerUnavailable } from '../common/onnxruntime.js';
-import type { Answer, FinishTask, OpenTask, RunResult, RunTask, Tensors } from './compute-protocol.js';
+import type { Answer, ConnectTask, OpenTask, StepDone, StepTask } from './compute-protocol.js';
+import { fromProblem } from './problem.js';
 import type { Problem } from './protocol.js';
 
-/** More than two micro-batches hide no more of the exchange. */
-const MICRO_BATCHES_AHEAD = 2;
-
-/** A segment's place in messages. */
 const fail = (what: string, problem: Problem): TandemError =>
-  new TandemError(problem.code, `${what}: ${problem.message.trim()}`, { problems: problem.problems });
+  new TandemError(toErrorCode(problem.code), `${what}: ${problem.message.trim()}`, { problems: problem.problems });
 
 /** The thread in which sessions live. */
 export class ComputePool {
@@ -20,8 +19,6 @@ export class ComputePool {
     filename: fileURLToPath(new URL('./compute.js', import.meta.url)),
     minThreads: 1,
     maxThreads: 1,
-    // Where several micro-batches are under way, the next segment is with the thread before it has ended the last.
-    concurrentTasksPerWorker: MICRO_BATCHES_AHEAD,
     idleTimeout: Number.POSITIVE_INFINITY,
   });
   #opened = 0;
@@ -40,24 +37,18 @@ export class ComputePool {
     throw fail(`Cannot open "${task.segment.file}"`, problem);
   }
 
-  /** @throws TandemError `SEGMENT_RUN`, `SEGMENT_INPUT` */
-  async run(task: RunTask): Promise<RunResult> {
-    const answer = await this.#ask<RunResult>('run', task);
-    if (answer.kind === 'done') return answer.value;
-    throw fail(`Segment ${task.segment} failed`, answer.problem);
+  /** @throws TandemError `EXCHANGE_CONNECT` */
+  async connect(task: ConnectTask): Promise<void> {
+    const transferList = task.link.kind === 'sockets' ? [task.link.port] : [];
+    const answer = await this.#ask<undefined>('connect', task, transferList);
+    if (answer.kind === 'failed') throw fail('The compute thread cannot reach its peers', answer.problem);
   }
 
-  /** @throws TandemError `SEGMENT_INPUT` */
-  async finish(task: FinishTask): Promise<Tensors> {
-    const answer = await this.#ask<Tensors>('finish', task);
+  /** @throws TandemError `SEGMENT_RUN`, `SEGMENT_INPUT`, `STEP_ABANDONED`, and of the exchange */
+  async step(task: StepTask): Promise<StepDone> {
+    const answer = await this.#ask<StepDone>('step', task);
     if (answer.kind === 'done') return answer.value;
-    throw fail('The outputs are not there at the end of the step', answer.problem);
-  }
-
-  /** Drops all tensors. @throws TandemError */
-  async forget(): Promise<void> {
-    const answer = await this.#ask<undefined>('forget', {});
-    if (answer.kind === 'failed') throw fail('The tensors of the last step could not be dropped', answer.problem);
+    throw fromProblem(answer.problem);
   }
 
   /**
@@ -75,7 +66,7 @@ export class ComputePool {
     return Promise.race([closing, delay(timeoutMs, false, { ref: false })]);
   }
 
-  async #ask<T>(name: 'open' | 'run' | 'finish' | 'forget', task: object): Promise<Answer<T>> {
-    return (await this.#pool.run(task, { name })) as Answer<T>;
+  async #ask<T>(name: 'open' | 'connect' | 'step', task: object, transferList: MessagePort[] = []): Promise<Answer<T>> {
+    return (await this.#pool.run(task, { name, transferList })) as Answer<T>;
   }
 }

@@ -1,11 +1,9 @@
-/**
- * What the worker's main thread asks of its compute thread. Tensors that are exchanged lie in memory that both threads see, which
- * belongs to the main thread: the compute thread copies from there and into there while it runs a segment, and keeps no view of it.
- */
-
+/** What the worker's main thread asks of its compute thread, and what the two say to each other while a step runs over sockets. */
+import type { MessagePort } from 'node:worker_threads';
 import type { Provider } from '../common/onnxruntime.js';
-import type { HostTensor } from '../common/tensor.js';
+import type { HostTensor, TensorSpec } from '../common/tensor.js';
 import type { OptimisedFor, SegmentEntry } from '../partition/write/manifest.js';
+import type { Place } from './exchange.js';
 import type { Problem } from './protocol.js';
 
 export type Tensors = Readonly<Record<string, HostTensor>>;
@@ -24,28 +22,54 @@ export interface OpenTask {
   readonly prepared?: OptimisedFor;
 }
 
-/** Runs a segment, given what has arrived since the last one (for the first segment: the model's inputs). */
-export interface RunTask {
-  readonly segment: number;
-  /** Which of the step's; each has tensors of its own. */
-  readonly microBatch: number;
-  readonly arrived: Tensors;
-  /** Where the segment's `sends` go, by name. */
-  readonly sent: Tensors;
+/** Gives the thread its way to the peers, in place of the one before. */
+export interface ConnectTask {
+  /** Of `ThreadStatus`. */
+  readonly status: SharedArrayBuffer;
+  readonly link: { readonly kind: 'sockets'; readonly port: MessagePort };
 }
 
-export interface RunResult {
-  readonly compute_ms: number;
-}
-
-/** Ends a micro-batch: hands out copies of the wanted tensors and forgets all. */
-export interface FinishTask {
-  readonly microBatch: number;
-  readonly arrived: Tensors;
+/** Runs a network once for each micro-batch, with the peers. */
+export interface StepTask {
+  readonly id: number;
+  /** Number of the network's first segment in the rank's program. */
+  readonly first: number;
+  readonly count: number;
+  /** Inputs by name; index is the micro-batch. */
+  readonly microBatches: readonly Tensors[];
+  readonly inputs: readonly TensorSpec[];
   readonly outputs: readonly string[];
+}
+
+export interface StepDone {
+  /** Index is the micro-batch. */
+  readonly outputs: readonly Tensors[];
+  readonly computeMs: number;
+  /** In which nothing was computed. */
+  readonly exchangeMs: number;
+  readonly sentBytes: number;
 }
 
 /** What the compute thread answers: errors lose their class and code between threads, so they cross as data. */
 export type Answer<T> =
   | { readonly kind: 'done'; readonly value: T }
   | { readonly kind: 'failed'; readonly problem: Problem };
+
+/**
+ * A segment's tensors for the main thread's sockets: in memory that both threads see, which comes back as `delivered`. What
+ * was handed over after the segment before has been copied.
+ */
+export interface Outgoing {
+  readonly place: Place;
+  readonly tensors: Tensors;
+}
+
+/** All that the peers sent after a segment, in such memory; or why it will not come. */
+export type Incoming =
+  | {
+      readonly kind: 'arrived';
+      readonly place: Place;
+      readonly tensors: Tensors;
+      readonly delivered: readonly HostTensor[];
+    }
+  | { readonly kind: 'failed'; readonly place: Place; readonly problem: Problem };

@@ -1,9 +1,9 @@
 /**
- * Inside the compute thread: the rank's sessions, and the tensors that stay with the rank between segments.
- * Piscina calls the exported functions by name. ONNX Runtime blocks this thread while a segment runs; the main thread stays
- * free to answer pings.
+ * Inside the compute thread: the rank's sessions, their memory, and the steps that they run. Piscina calls the exported functions by
+ * name. ONNX Runtime blocks this thread while a segment runs, and waiting for peers does; the main thread stays free to
+ * answer pings.
  */
-import { TandemError } from '../common/errors.js';
+import { type ErrorCode, TandemError } from '../common/errors.js';
 import {
   type LocalSession,
   ONNXRUNTIME_VERSION,
@@ -11,43 +11,35 @@ import {
   type Provider,
   type TensorMetadata,
 } from '../common/onnxruntime.js';
-import type { HostTensor, TensorSpec } from '../common/tensor.js';
+import type { TensorSpec } from '../common/tensor.js';
 import type { OptimisedFor, SegmentEntry } from '../partition/write/manifest.js';
 import { openOptimised } from '../partition/write/optimise/open.js';
+import { bindProgram, type LoadedSegment } from './bound-program.js';
 import { BufferPool, ownBuffer } from './buffers.js';
-import type { Answer, FinishTask, OpenTask, RunResult, RunTask, Tensors } from './compute-protocol.js';
+import type { Answer, ConnectTask, OpenTask, StepDone, StepTask } from './compute-protocol.js';
+import { proveOnDevice } from './device-proof.js';
+import type { Link } from './link.js';
 import { toProblem } from './problem.js';
-
-interface LoadedSegment {
-  readonly session: LocalSession;
-  readonly entry: SegmentEntry;
-}
+import { SocketLink } from './socket-link.js';
+import { type BoundLane, runStep } from './step-loop.js';
+import { ThreadStatus } from './thread-status.js';
 
 /** By their numbers in the rank's program. */
 const segments = new Map<number, LoadedSegment>();
-type Values = Map<string, HostTensor>;
-
-/** By micro-batch, and then by name. */
-const values = new Map<number, Values>();
-const buffers = new BufferPool(ownBuffer);
+/** By network and lane. */
+const bound = new Map<string, BoundLane>();
+/** By lane. */
+const memories = new Map<number, BufferPool>();
+let connection: { readonly link: Link; readonly status: ThreadStatus } | undefined;
 
 /** Turns what `work` returns or throws into an answer; `code` is for errors that are not Tandem's own. */
-const answer = async <T>(code: string, work: () => Promise<T>): Promise<Answer<T>> => {
+const answer = async <T>(code: ErrorCode, work: () => Promise<T>): Promise<Answer<T>> => {
   try {
     return { kind: 'done', value: await work() };
   } catch (error) {
     const problem = toProblem(error);
     return { kind: 'failed', problem: error instanceof TandemError ? problem : { ...problem, code } };
   }
-};
-
-let lastTurn: Promise<unknown> = Promise.resolve();
-
-/** Tasks of several micro-batches may be here at once; one runs after the other, or their times would not be their own. */
-const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
-  const turn = lastTurn.then(work);
-  lastTurn = turn.catch(() => undefined);
-  return turn;
 };
 
 const differs = (expected: TensorSpec, found: TensorMetadata): boolean =>
@@ -99,79 +91,58 @@ const openSegment = async (task: OpenTask): Promise<void> => {
     ? openOptimised(path, device)
     : openSession(path, { ...device, optimization: 'all' }));
   checkSession(session, entry);
+  await proveOnDevice({ path, entry, provider, deviceId, session });
   segments.set(index, { session, entry });
 };
 
-/** The tensors of a micro-batch. */
-const valuesOf = (microBatch: number): Values => {
-  const found = values.get(microBatch) ?? new Map<string, HostTensor>();
-  values.set(microBatch, found);
+/** Gives the thread its way to the peers. What was tied to the way before is tied anew by the next step. */
+export const connect = ({ status, link }: ConnectTask): Promise<Answer<undefined>> =>
+  answer('EXCHANGE_CONNECT', async () => {
+    connection?.link.close();
+    bound.clear();
+    const own = new ThreadStatus(status);
+    connection = { status: own, link: new SocketLink(link.port, own) };
+    return undefined;
+  });
+
+const loaded = (index: number): LoadedSegment => {
+  const segment = segments.get(index);
+  if (segment !== undefined) return segment;
+  throw new TandemError('SEGMENT_MISSING', `Segment ${index} was not opened; there are ${segments.size}.`);
+};
+
+const memoryOf = (lane: number): BufferPool => {
+  const found = memories.get(lane) ?? new BufferPool(ownBuffer);
+  memories.set(lane, found);
   return found;
 };
 
-const storeCopies = (own: Values, tensors: Tensors): void => {
-  for (const [name, tensor] of Object.entries(tensors)) own.set(name, buffers.copy(tensor));
+/** Ties a network's program to a lane's memory, once. Networks never run at the same time: they share it. */
+const bindLane = (index: number, { first, count, inputs, outputs }: StepTask, link: Link): BoundLane => {
+  const key = `${first}/${index}`;
+  const found = bound.get(key);
+  if (found !== undefined) return found;
+  const memory = memoryOf(index);
+  memory.giveAll();
+  const own = Array.from({ length: count }, (_, segment) => loaded(first + segment));
+  const lane = link.lane(index, first);
+  const made = { lane, program: bindProgram({ first, segments: own, inputs, outputs, lane, memory }) };
+  bound.set(key, made);
+  return made;
 };
 
-const read = (own: Values, name: string): HostTensor => {
-  const tensor = own.get(name);
-  if (tensor !== undefined) return tensor;
-  throw new TandemError('SEGMENT_INPUT', `Tensor "${name}" is not there; it was released too early or never made.`);
-};
-
-const release = (own: Values, names: Iterable<string>): void => {
-  const freed = [...names];
-  buffers.give(freed.flatMap((name) => own.get(name) ?? []));
-  for (const name of freed) own.delete(name);
-};
-
-/** Runs one segment. */
-export const run = (task: RunTask): Promise<Answer<RunResult>> =>
-  answer('SEGMENT_RUN', () => inTurn(() => runSegment(task)));
-
-const runSegment = async ({ segment: index, microBatch, arrived, sent }: RunTask): Promise<RunResult> => {
-  const segment = segments.get(index);
-  if (segment === undefined)
-    throw new TandemError('SEGMENT_MISSING', `Segment ${index} was not opened; there are ${segments.size}.`);
-  const own = valuesOf(microBatch);
-  storeCopies(own, arrived);
-  const start = performance.now();
-  const feeds = Object.fromEntries(segment.entry.inputs.map((name) => [name, read(own, name)]));
-  const outputs = Object.fromEntries(segment.entry.outputs.map((output) => [output.name, buffers.tensor(output)]));
-  await segment.session.runInto(feeds, outputs);
-  const compute_ms = performance.now() - start;
-  for (const [name, tensor] of Object.entries(outputs)) own.set(name, tensor);
-  for (const [name, tensor] of Object.entries(sent)) tensor.data.set(read(own, name).data);
-  release(own, segment.entry.release);
-  return { compute_ms };
-};
-
-/** Ends a micro-batch. */
-export const finish = ({ microBatch, arrived, outputs: names }: FinishTask): Promise<Answer<Tensors>> =>
-  answer('SEGMENT_RUN', () =>
-    inTurn(async () => {
-      const own = valuesOf(microBatch);
-      storeCopies(own, arrived);
-      const outputs = names.map((name) => [name, read(own, name)] as const);
-      // The next task may write over what is released.
-      const copies = outputs.map(([name, tensor]) => [name, { ...tensor, data: tensor.data.slice() }] as const);
-      release(own, own.keys());
-      return Object.fromEntries(copies);
-    }),
-  );
-
-/** Drops the tensors of a step that was abandoned. */
-export const forget = (): Promise<Answer<undefined>> =>
-  answer('SEGMENT_RUN', () =>
-    inTurn(async () => {
-      for (const own of values.values()) release(own, own.keys());
-      return undefined;
-    }),
-  );
+/** Runs a step. */
+export const step = (task: StepTask): Promise<Answer<StepDone>> =>
+  answer('SEGMENT_RUN', async () => {
+    if (connection === undefined) throw new TandemError('PROTOCOL_ORDER', 'Expected "connect" before a step.');
+    const { link, status } = connection;
+    return runStep(task, { link, status, bind: (lane) => bindLane(lane, task, link) });
+  });
 
 /** Closes all sessions. */
 export const dispose = async (): Promise<void> => {
-  values.clear();
+  connection?.link.close();
+  bound.clear();
   const opened = [...segments.values()];
   segments.clear();
   for (const { session } of opened) await session.dispose();

@@ -5,6 +5,7 @@
 import { TandemError } from '../common/errors.js';
 import { byteLength, type HostTensor } from '../common/tensor.js';
 import type { Profile, Receive, Send } from '../partition/write/manifest.js';
+import { stepAbandoned } from './abandoned.js';
 import type { BufferPool } from './buffers.js';
 import { decodeHeader, encodeHeader, type PieceHeader, pieceCount, pieceOf } from './frames.js';
 import { Gathering, tensorKey } from './gathering.js';
@@ -45,12 +46,6 @@ export interface ExchangeOptions {
   /** What arrives for this step and earlier ones is dropped: leftovers of a step that was abandoned. */
   readonly afterStep: number;
 }
-
-/** The step cannot be finished, and that is nobody's fault here. */
-export const STEP_ABANDONED = 'STEP_ABANDONED';
-
-export const stepAbandoned = (): TandemError =>
-  new TandemError(STEP_ABANDONED, 'The step was abandoned because the group of workers changed; repeat it.');
 
 /** Where in which step's program a rank is. Micro-batches of a step run through the program each by itself. */
 export type Place = Pick<PieceHeader, 'step' | 'microBatch' | 'segment'>;

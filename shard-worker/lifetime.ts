@@ -9,7 +9,7 @@
 import { existsSync, rmdirSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { socketPath } from './endpoints.js';
-import { lockHolder, removeRuntimeDirectory, runningWorkers } from './registry.js';
+import { isCommanded, removeRuntimeDirectory, runningWorkers } from './registry.js';
 
 const PARENT_CHECK_MS = 1000;
 /** A worker without weights is worth nothing to the next coordinator. */
@@ -53,8 +53,7 @@ const leaveDirectory = (directory: string, exchange: string): void => {
   removeSockets([exchange]);
   // A worker that leaves at the same time has removed its socket before it looks.
   const others = runningWorkers(directory).filter((worker) => worker.process.pid !== process.pid);
-  if (!others.some(({ socket }) => existsSync(socket)) && lockHolder(directory) === undefined)
-    removeRuntimeDirectory(directory);
+  if (!others.some(({ socket }) => existsSync(socket)) && !isCommanded(directory)) removeRuntimeDirectory(directory);
 };
 
 /** Ends a detached worker when no coordinator has spoken to it for long enough. */

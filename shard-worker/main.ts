@@ -6,15 +6,15 @@
  *
  * and, for a worker that waits for the next coordinator when this one is gone, with `--detached /dir --keep-warm-ms 600000`.
  */
-import { timingSafeEqual } from 'node:crypto';
 import { parseArgs } from 'node:util';
 import { TandemError } from '../common/errors.js';
-import { STEP_ABANDONED } from './exchange.js';
+import { STEP_ABANDONED } from './abandoned.js';
 import { endNow, endWithCoordinator, Patience } from './lifetime.js';
 import { MemoryWatch } from './memory.js';
 import { type FromWorker, PROTOCOL_VERSION, type ToWorker, WORKER_ID_VARIABLE } from './protocol.js';
 import { type LoadOrder, type LoadResult, Rank, type ResetOrder, type StepOrder } from './rank.js';
 import { readToken } from './registry.js';
+import { SealBreaker } from './seal.js';
 import { ControlClient, ExchangeInbox } from './transport.js';
 import { decodeToWorker, encodeMessage, toProblem } from './wire.js';
 
@@ -51,9 +51,9 @@ const readArguments = (): Arguments => {
   };
 };
 
-/** What makes a worker detached: the token that commands it, and how long it waits. */
+/** What makes a worker detached: whom it obeys, and how long it waits. */
 interface Detachment {
-  readonly token: Buffer;
+  readonly orders: SealBreaker;
   readonly patience: Patience;
 }
 
@@ -83,8 +83,7 @@ class Worker {
   async serve(): Promise<void> {
     this.#say(this.#hello());
     for await (const frame of this.#control.messages()) {
-      this.#detachment?.patience.heard();
-      const message = this.#read(frame);
+      const message = this.#detachment === undefined ? this.#read(frame) : this.#readSealed(frame, this.#detachment);
       if (message?.kind === 'shutdown') return this.#shutdown();
       if (message !== undefined) this.#answer(message);
     }
@@ -97,7 +96,22 @@ class Worker {
       pid: process.pid,
       protocol_version: PROTOCOL_VERSION,
       exchange_endpoint: this.#exchangeEndpoint,
+      ...(this.#detachment ? { challenge: this.#detachment.orders.challenge } : {}),
     };
+  }
+
+  /** Without a seal that shows the token, a coordinator may only ask what to seal. */
+  #readSealed(frame: Uint8Array, { orders, patience }: Detachment): ToWorker | undefined {
+    const opened = orders.open(frame);
+    const message = this.#read(opened ?? frame);
+    if (opened !== undefined) patience.heard();
+    else if (message !== undefined && message.kind !== 'knock') {
+      this.#fail(
+        new TandemError('WORKER_TOKEN', `Expected "${message.kind}" to be sealed with the token, found none.`),
+      );
+      return undefined;
+    }
+    return message;
   }
 
   #read(frame: Uint8Array): ToWorker | undefined {
@@ -114,6 +128,9 @@ class Worker {
     switch (message.kind) {
       case 'ping':
         this.#say({ kind: 'pong', id: message.id, progress: this.#rank.progress, awaiting: [...this.#rank.awaiting] });
+        return;
+      case 'knock':
+        this.#answerKnock(message.session);
         return;
       case 'attach':
         this.#attach(message);
@@ -132,18 +149,22 @@ class Worker {
     }
   }
 
-  /** A coordinator repeats its `attach` until it is heard; one answer is enough. */
-  #attach({ token, session, keep_warm_ms }: Attach): void {
+  /** A coordinator repeats its `knock` until it is heard. */
+  #answerKnock(session: string): void {
+    const orders = this.#detachment?.orders;
+    if (orders !== undefined) this.#say({ kind: 'challenge', session, challenge: orders.challenge });
+    else this.#fail(new TandemError('WORKER_TOKEN', 'A worker that ends with its coordinator is not taken over.'));
+  }
+
+  /** What was asked for twice is answered once. */
+  #attach({ session, keep_warm_ms }: Attach): void {
     if (session === this.#session) return;
-    const expected = this.#detachment?.token;
-    const shown = Buffer.from(token);
-    if (expected === undefined || shown.length !== expected.length || !timingSafeEqual(shown, expected)) {
-      const found = expected === undefined ? 'a worker that ends with its coordinator' : 'another token';
-      this.#fail(new TandemError('WORKER_TOKEN', `Expected the token of this worker's directory, found ${found}.`));
+    if (this.#detachment === undefined) {
+      this.#fail(new TandemError('WORKER_TOKEN', 'A worker that ends with its coordinator is not taken over.'));
       return;
     }
     this.#session = session;
-    this.#detachment?.patience.keepWarm(keep_warm_ms);
+    this.#detachment.patience.keepWarm(keep_warm_ms);
     const loaded = this.#loaded;
     this.#say({
       ...this.#hello(),
@@ -192,7 +213,7 @@ class Worker {
     if (problem.code !== STEP_ABANDONED) this.#say({ kind: 'failed', error: problem });
   }
 
-  #report(phase: 'check' | 'load' | 'step', done: number, total: number): void {
+  #report(phase: 'check' | 'load', done: number, total: number): void {
     const now = performance.now();
     if (now - this.#lastProgress < PROGRESS_MS && done < total) return;
     this.#lastProgress = now;
@@ -221,7 +242,7 @@ const lifeline = ({ detached, exchange, control }: Arguments): Detachment | unde
     return undefined;
   }
   const { directory, keepWarmMs } = detached;
-  return { token: Buffer.from(readToken(directory)), patience: new Patience(directory, exchange, keepWarmMs) };
+  return { orders: new SealBreaker(readToken(directory)), patience: new Patience(directory, exchange, keepWarmMs) };
 };
 
 const start = async (): Promise<void> => {

@@ -5,7 +5,6 @@
  *     worker       hello ->            <- load        coordinator
  *                  progress* ->
  *                  loaded ->           <- step
- *                  progress* ->
  *                  step_done ->        ...
  *                                      <- shutdown
  *                  bye ->
@@ -18,14 +17,17 @@
  *
  * A worker that may outlive its coordinator is found again by the next one:
  *
- *                                      <- attach      repeated until it is answered
+ *                                      <- knock       repeated until it is answered
+ *                  challenge ->        <- attach
  *                  hello ->            <- reset
  *                  reset_done ->       <- step
+ *
+ * Every order to such a worker but `knock` is sealed, as `seal.ts` has it.
  */
 import { z } from 'zod';
 import { DTYPES, type DType, type HostTensor } from '../common/tensor.js';
 
-export const PROTOCOL_VERSION = 3;
+export const PROTOCOL_VERSION = 4;
 
 /**
  * Environment variable with the routing id under which a worker speaks to its coordinator (its rank where unset). The
@@ -33,7 +35,7 @@ export const PROTOCOL_VERSION = 3;
  */
 export const WORKER_ID_VARIABLE = 'TANDEM_WORKER_ID';
 
-/** In the directory of workers that may outlive their coordinator: what a coordinator must show to command them. */
+/** In the directory of workers that may outlive their coordinator: what a coordinator must know to command them. */
 export const TOKEN_FILE = 'token';
 
 const dtype = z.enum(Object.keys(DTYPES) as [DType, ...DType[]]);
@@ -121,10 +123,13 @@ export const toWorker = z.discriminatedUnion('kind', [
     after_step: count,
   }),
   z.object({
+    kind: z.literal('knock'),
+    /** Made up by the coordinator; comes back in `challenge`. */
+    session: z.string(),
+  }),
+  z.object({
     kind: z.literal('attach'),
-    /** Content of the token file. */
-    token: z.string(),
-    /** Made up by the coordinator; comes back in `hello`. */
+    /** As in `knock`; comes back in `hello`. */
     session: z.string(),
     /** How long to wait for a coordinator when this one is gone. */
     keep_warm_ms: count,
@@ -151,6 +156,8 @@ export const fromWorker = z.discriminatedUnion('kind', [
     protocol_version: z.number().int(),
     /** Where the exchange socket listens, with the port that the system chose. */
     exchange_endpoint: z.string(),
+    /** What the coordinator's seal must answer; a worker that ends with its coordinator has none. */
+    challenge: z.string().optional(),
     /** The rest is there in answer to `attach`. */
     session: z.string().optional(),
     /** Absent while nothing is loaded. */
@@ -158,10 +165,11 @@ export const fromWorker = z.discriminatedUnion('kind', [
     /** Id of the last step that the worker was given. */
     last_step: count.optional(),
   }),
+  z.object({ kind: z.literal('challenge'), session: z.string(), challenge: z.string() }),
   z.object({ kind: z.literal('reset_done'), generation: count, memory }),
   z.object({
     kind: z.literal('progress'),
-    phase: z.enum(['check', 'load', 'step']),
+    phase: z.enum(['check', 'load']),
     done: z.number(),
     total: z.number(),
   }),

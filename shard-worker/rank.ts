@@ -4,22 +4,24 @@ import { TandemError } from '../common/errors.js';
 import { checkProvider } from '../common/onnxruntime.js';
 import { byteLength, type TensorSpec } from '../common/tensor.js';
 import type { Profile } from '../partition/write/manifest.js';
-import { BufferPool, sharedBuffer } from './buffers.js';
+import { stepAbandoned } from './abandoned.js';
+import type { Carrier } from './carrier.js';
 import { ComputePool } from './compute-pool.js';
 import type { Tensors } from './compute-protocol.js';
 import { checkEndpoint } from './endpoints.js';
-import { Exchange, stepAbandoned } from './exchange.js';
 import { tensorProblems } from './inputs.js';
-import { IdleTime, runMicroBatch } from './micro-batch.js';
 import { assign, type LoadOrder, openPart, type Part, partBytes } from './part.js';
+import type { JoinedProgram } from './program.js';
 import { type Count, ProgressSum } from './progress-sum.js';
 import type { LoadedNetwork, StepTimes, ToWorker } from './protocol.js';
+import { SocketCarrier } from './socket-carrier.js';
+import { ThreadStatus } from './thread-status.js';
 import type { ExchangeInbox } from './transport.js';
 
 export type { LoadOrder } from './part.js';
 export type ResetOrder = Extract<ToWorker, { kind: 'reset' }>;
 export type StepOrder = Extract<ToWorker, { kind: 'step' }>;
-export type OnProgress = (phase: 'check' | 'load' | 'step', done: number, total: number) => void;
+export type OnProgress = (phase: 'check' | 'load', done: number, total: number) => void;
 
 export interface StepResult {
   /** Index is the micro-batch. */
@@ -40,6 +42,12 @@ interface OpenablePart {
   opening: Promise<void> | undefined;
 }
 
+/** The way to the peers, once everything is loaded. */
+interface Connected {
+  readonly carrier: Carrier;
+  readonly status: ThreadStatus;
+}
+
 const MB = 1 << 20;
 
 const digestOf = (specs: readonly TensorSpec[], microBatches: readonly Tensors[]): string => {
@@ -54,20 +62,16 @@ const sum = (numbers: readonly number[]): number => numbers.reduce((total, numbe
 export class Rank {
   readonly rank: number;
   readonly #compute = new ComputePool();
-  /** For what is exchanged. */
-  readonly #buffers = new BufferPool(sharedBuffer);
   readonly #inbox: ExchangeInbox;
   readonly #onProgress: OnProgress;
   #order: LoadOrder | undefined;
   #parts: ReadonlyMap<string, OpenablePart> = new Map();
-  #exchange: Exchange | undefined;
+  #connected: Connected | undefined;
   readonly #checked = new ProgressSum();
   readonly #opened = new ProgressSum();
   #progress = 0;
   /** Settles when the step under way has ended, in whatever way. */
   #running: Promise<unknown> | undefined;
-  /** Settles when the last micro-batch has ended. */
-  #microBatches: Promise<unknown> = Promise.resolve();
 
   constructor(rank: number, inbox: ExchangeInbox, onProgress: OnProgress) {
     this.rank = rank;
@@ -77,11 +81,11 @@ export class Rank {
 
   /** Rises with every checked megabyte and every opened or finished segment. */
   get progress(): number {
-    return this.#progress;
+    return this.#progress + (this.#connected?.status.progress ?? 0);
   }
 
   get awaiting(): readonly number[] {
-    return this.#exchange?.awaiting ?? [];
+    return this.#connected?.carrier.awaiting ?? [];
   }
 
   /**
@@ -101,15 +105,7 @@ export class Rank {
       (result) => result.status === 'rejected',
     );
     if (failed) throw failed.reason;
-    this.#exchange = new Exchange({
-      rank: this.rank,
-      profile: program,
-      inbox: this.#inbox,
-      buffers: this.#buffers,
-      peers: order.peers,
-      timeoutMs: order.exchange_timeout_ms,
-      afterStep: order.after_step ?? 0,
-    });
+    await this.#connect(order, program);
     return { networks: parts.map(({ network }) => network), weight_bytes: sum(parts.map(partBytes)) };
   }
 
@@ -118,27 +114,23 @@ export class Rank {
    * @throws TandemError `PROTOCOL_ORDER`, those of `load`, `STEP_INPUTS`, `SEGMENT_RUN`, `EXCHANGE_TIMEOUT`, `EXCHANGE_FRAME`, `STEP_ABANDONED`
    */
   async step(order: StepOrder): Promise<StepResult> {
-    const exchange = this.#ready();
+    const ready = this.#ready();
     const openable = this.#partOf(order.network);
     const problems = order.micro_batches.flatMap((inputs) => tensorProblems(openable.part.profile.inputs, inputs));
     if (problems.length > 0)
       throw new TandemError('STEP_INPUTS', `Step inputs do not fit the profile: ${problems.join('; ')}.`, { problems });
-    const running = this.#open(openable).then(() => this.#run(order, openable.part, exchange));
-    // The first micro-batch that fails ends the step; others may still be computing.
-    const ended = running.then(
+    const running = this.#open(openable).then(() => this.#run(order, openable.part, ready));
+    this.#running = running.then(
       () => undefined,
-      () => this.#microBatches,
+      () => undefined,
     );
-    this.#running = ended;
     try {
       return await running;
     } catch (error) {
-      // Sends end in many ways when their sockets are closed.
-      throw exchange.isAbandoned ? stepAbandoned() : error;
+      // A step that is called off may end in many ways.
+      throw ready.status.isAbandoned ? stepAbandoned() : error;
     } finally {
-      void ended.then(() => {
-        this.#running = undefined;
-      });
+      this.#running = undefined;
     }
   }
 
@@ -148,7 +140,7 @@ export class Rank {
    * @throws TandemError `PROTOCOL_ORDER`, `SHARD_WORLD_SIZE`, those of `checkEndpoint`
    */
   async reset(order: ResetOrder): Promise<void> {
-    const exchange = this.#loaded('reset');
+    const { carrier, status } = this.#loaded('reset');
     const expected = this.#order?.peers.length;
     if (order.peers.length !== expected)
       throw new TandemError(
@@ -156,28 +148,44 @@ export class Rank {
         `Expected ${expected} peers, as in "load"; found ${order.peers.length}.`,
       );
     for (const peer of order.peers) checkEndpoint(peer);
-    exchange.abandon(order.after_step);
+    status.setAbandoned(true);
+    carrier.abandon(order.after_step);
     await this.#running;
-    // The compute thread still holds the abandoned step's tensors.
-    await this.#compute.forget();
-    exchange.connect(order.peers, order.exchange_timeout_ms);
+    await carrier.connect(order.peers, order.exchange_timeout_ms);
+    status.setAbandoned(false);
   }
 
   /** @returns false if a segment was still running after `timeoutMs` */
   async close(timeoutMs: number): Promise<boolean> {
-    this.#exchange?.close();
+    this.#connected?.status.setAbandoned(true);
+    this.#connected?.carrier.close();
     return this.#compute.close(timeoutMs);
   }
 
-  #loaded(order: string): Exchange {
-    if (this.#exchange === undefined) throw new TandemError('PROTOCOL_ORDER', `Expected "load" before "${order}".`);
-    return this.#exchange;
+  /** Connects the compute thread to the peers for the first time. */
+  async #connect(order: LoadOrder, program: JoinedProgram): Promise<void> {
+    const status = ThreadStatus.forRanks(order.peers.length);
+    const carrier = new SocketCarrier({
+      rank: this.rank,
+      profile: program,
+      inbox: this.#inbox,
+      compute: this.#compute,
+      status,
+      afterStep: order.after_step ?? 0,
+    });
+    await carrier.connect(order.peers, order.exchange_timeout_ms);
+    this.#connected = { carrier, status };
   }
 
-  #ready(): Exchange {
-    const exchange = this.#loaded('step');
+  #loaded(order: string): Connected {
+    if (this.#connected === undefined) throw new TandemError('PROTOCOL_ORDER', `Expected "load" before "${order}".`);
+    return this.#connected;
+  }
+
+  #ready(): Connected {
+    const connected = this.#loaded('step');
     if (this.#running) throw new TandemError('PROTOCOL_ORDER', 'Expected one step at a time, found a second one.');
-    return exchange;
+    return connected;
   }
 
   #partOf(network: string): OpenablePart {
@@ -232,37 +240,23 @@ export class Rank {
     this.#onProgress(phase, done, total);
   }
 
-  async #run(order: StepOrder, { profile, segments, first }: Part, exchange: Exchange): Promise<StepResult> {
+  async #run(order: StepOrder, { profile, segments, first }: Part, { carrier }: Connected): Promise<StepResult> {
     const start = performance.now();
-    const count = order.micro_batches.length;
-    const total = segments.length * count;
-    const idle = new IdleTime(count);
-    let done = 0;
-    const context = {
+    const { outputs, computeMs, exchangeMs, sentBytes } = await this.#compute.step({
       id: order.id,
       first,
-      segments,
+      count: segments.length,
+      microBatches: order.micro_batches,
+      inputs: profile.inputs,
       outputs: profile.outputs.map(({ name }) => name),
-      compute: this.#compute,
-      exchange,
-      buffers: this.#buffers,
-      idle,
-      onSegment: () => {
-        done += 1;
-        this.#progress += 1;
-        this.#onProgress('step', done, total);
-      },
-    };
-    const running = order.micro_batches.map((inputs, index) => runMicroBatch(inputs, index, context));
-    this.#microBatches = Promise.allSettled(running);
-    const results = await Promise.all(running);
-    const outputs = results.map((result) => result.outputs);
+    });
+    carrier.stepEnded();
     for (const tensors of outputs) this.#checkOutputs(profile, tensors);
     const times = {
       total_ms: performance.now() - start,
-      compute_ms: sum(results.map(({ computeMs }) => computeMs)),
-      exchange_ms: idle.totalMs,
-      sent_bytes: sum(results.map(({ sentBytes }) => sentBytes)),
+      compute_ms: computeMs,
+      exchange_ms: exchangeMs,
+      sent_bytes: sentBytes,
     };
     return { outputs, outputs_sha256: digestOf(profile.outputs, outputs), times };
   }

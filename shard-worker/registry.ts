@@ -1,14 +1,15 @@
 /**
  * The private directory of workers that may outlive their coordinator, as both sides find it:
  *
- *     coordinator.lock    the coordinator that commands them now
+ *     coordinator.lock    which coordinator commands them now; on Linux the kernel keeps the lock, and this only names its holder
  *     workers.json        the workers: what the next coordinator looks for
  *     token               what it must show them
  *     control.sock, rank-0.sock, rank-0.log, ...
  */
-import { readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
+import { lstatSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
+import { readPrivate } from './private-files.js';
 import { isRunning, type ProcessIdentity, processIdentity } from './processes.js';
 import { TOKEN_FILE } from './protocol.js';
 
@@ -29,7 +30,7 @@ export type RegisteredWorker = z.infer<typeof registeredWorker>;
 
 const readJson = <T>(path: string, schema: z.ZodType<T>): T | undefined => {
   try {
-    return schema.safeParse(JSON.parse(readFileSync(path, 'utf8'))).data;
+    return schema.safeParse(JSON.parse(readPrivate(path))).data;
   } catch {
     return undefined;
   }
@@ -44,14 +45,41 @@ export const runningWorkers = (directory: string): readonly RegisteredWorker[] =
 /** What the lock says, whether or not that process still runs. */
 export const readLock = (path: string): ProcessIdentity | undefined => readJson(path, processIdentity);
 
-/** The coordinator that has the directory; undefined if it is gone. */
+/** `sun_path` without the zero that begins an abstract name: a name of the whole length is the same in every version of Node. */
+const ABSTRACT_NAME_BYTES = 107;
+
+/**
+ * The name of a directory's lock among the kernel's abstract sockets, which no cleaner of files can remove and which end with
+ * their process. The directory's own number stands for it: one that took its place has a lock of its own.
+ */
+const lockName = (directory: string): string | undefined => {
+  const stats = lstatSync(directory, { bigint: true, throwIfNoEntry: false });
+  return stats === undefined ? undefined : `tandem-${stats.dev}-${stats.ino}-`.padEnd(ABSTRACT_NAME_BYTES, '-');
+};
+
+/** Where the lock of a directory is bound; undefined where the system has no such sockets, or there is no directory. */
+export const lockSocket = (directory: string): string | undefined => {
+  const name = process.platform === 'linux' ? lockName(directory) : undefined;
+  return name === undefined ? undefined : `\0${name}`;
+};
+
+/** Whether any process holds the directory's lock in the kernel. */
+const isLocked = (directory: string): boolean => {
+  const name = lockSocket(directory)?.slice(1);
+  return name !== undefined && readFileSync('/proc/net/unix', 'utf8').includes(` @${name}\n`);
+};
+
+/** The process that the lock file names, while it runs. */
 export const lockHolder = (directory: string): ProcessIdentity | undefined => {
   const holder = readLock(join(directory, LOCK_FILE));
   return holder !== undefined && isRunning(holder) ? holder : undefined;
 };
 
-/** @throws when the file cannot be read */
-export const readToken = (directory: string): string => readFileSync(join(directory, TOKEN_FILE), 'utf8');
+/** Whether a coordinator has the directory. */
+export const isCommanded = (directory: string): boolean => isLocked(directory) || lockHolder(directory) !== undefined;
+
+/** @throws when the file cannot be read, or others can get at it */
+export const readToken = (directory: string): string => readPrivate(join(directory, TOKEN_FILE));
 
 const attempt = (action: () => void): void => {
   try {

@@ -4,10 +4,12 @@ import { TandemError } from '../../common/errors.js';
 import { type PlanReport, plan } from '../../partition/index.js';
 import { readModel } from '../../partition/read/index.js';
 import { checkCancelled, type Hooks } from '../hooks.js';
-import { type PreparedShards, prepareShards } from '../shards/prepare.js';
+import { denoiserRequest } from '../shards/request.js';
 import { closing } from '../start-cluster.js';
 import { checkComparable } from './comparable.js';
-import { type BenchRun, type Contestant, openCluster, openPlain, totalThreads } from './contestant.js';
+import { type Conditions, conditionsNow } from './conditions.js';
+import { type BenchRun, type Contestant, openCluster, openPlain, prepareRuns, totalThreads } from './contestant.js';
+
 import { Turns } from './turns.js';
 
 export type { BenchRun } from './contestant.js';
@@ -70,6 +72,7 @@ export interface BenchReport {
   readonly speedup: Speedup;
   /** One ONNX Runtime session with as many threads as the last run's workers have together; null where left out. */
   readonly plain: BenchRunReport | null;
+  readonly conditions: Conditions;
 }
 
 type RankTimes = Awaited<ReturnType<Contestant['step']>>;
@@ -167,37 +170,22 @@ const weightBytesOf = async (path: string): Promise<number> => {
   return [...weights.values()].reduce((sum, { bytes }) => sum + bytes, 0);
 };
 
-const predictionOf = async ({ model, devices, dims, wire, split }: BenchRun): Promise<PlanReport['predicted']> => {
-  const { predicted } = await plan(model.path, {
-    devices,
-    profiles: [dims],
-    wireDtype: wire.dtype,
-    ...(split ? { split } : {}),
-  });
-  return predicted;
-};
-
-const prepareAll = async (request: BenchRequest): Promise<readonly PreparedShards[]> => {
-  const all: PreparedShards[] = [];
-  for (const run of request.runs) {
-    all.push(await prepareShards({ ...request, ...run, root: run.shards, wireDtype: run.wire.dtype }));
-  }
-  return all;
-};
+const predictionOf = async (run: BenchRun): Promise<PlanReport['predicted']> =>
+  (await plan(denoiserRequest(run, run))).predicted;
 
 /** Opens everyone, one after the other, so that no one's loading slows another's. */
 const openAll = async (request: BenchRequest, last: BenchRun, opened: Contestant[]): Promise<void> => {
-  const shards = await prepareAll(request);
+  const shards = await prepareRuns(request.runs, request);
   const seed = request.seed ?? 0;
   for (const [index, run] of request.runs.entries()) {
     const prepared = shards[index];
     if (prepared) opened.push(await openCluster(run, prepared, await predictionOf(run), seed, request));
   }
-  const prepared = shards[0];
-  if (request.plain === false || !prepared) return;
+  const [first] = shards;
+  if (request.plain === false || !first) return;
   const weightBytes = await weightBytesOf(last.model.path);
   const plain = { run: last, threads: totalThreads(last.devices), weightBytes, timeouts: last.timeouts };
-  opened.push(await openPlain(plain, prepared, seed, request));
+  opened.push(await openPlain(plain, first.shards, seed, request));
 };
 
 /**
@@ -225,6 +213,7 @@ export const bench = async (request: BenchRequest): Promise<BenchReport> => {
       runs,
       speedup: compareRuns(baseline, final),
       plain: reports[runs.length] ?? null,
+      conditions: conditionsNow(),
     };
   });
 };

@@ -7,7 +7,7 @@ import { createPipeline, type ImageRequest, type SchedulerName } from '../pipeli
 import { openPlainModel } from '../plain/index.js';
 import { modelFacts } from '../shards/model-facts.js';
 import type { PreparedShards } from '../shards/prepare.js';
-import { startCluster } from '../start-cluster.js';
+import { type ReadyModel, startCluster } from '../start-cluster.js';
 import type { ColdStart } from './cold-report.js';
 import { type BenchRun, totalThreads } from './contestant.js';
 import { LoadPhases } from './load-phases.js';
@@ -48,17 +48,17 @@ export interface ColdContestant {
   start(): Promise<Started>;
 }
 
-export const clusterContestant = (run: ColdRun, shards: PreparedShards, hooks: Hooks): ColdContestant => ({
+export const clusterContestant = (run: ColdRun, ready: ReadyModel, hooks: Hooks): ColdContestant => ({
   name: run.name,
   worldSize: run.devices.length,
   threads: totalThreads(run.devices),
-  files: shards.manifest.files.map(({ path }) => join(shards.directory, path)),
-  inputs: shards.profile.inputs,
+  files: ready.shards.manifest.files.map(({ path }) => join(ready.shards.directory, path)),
+  inputs: ready.shards.profile.inputs,
   picture: run.picture,
   start: async () => {
     const phases = new LoadPhases();
     const onProgress = (stage: string, done: number, total: number): void => phases.add(stage, done, total);
-    const { cluster } = await startCluster(shards, { ...hooks, ...run, onProgress });
+    const { cluster } = await startCluster(ready, run, { ...hooks, onProgress });
     return {
       phases: phases.summary(),
       denoiser: cluster,

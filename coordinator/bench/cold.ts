@@ -2,7 +2,6 @@
 import { statSync } from 'node:fs';
 import { TandemError } from '../../common/errors.js';
 import { checkCancelled, type Hooks } from '../hooks.js';
-import { type PreparedShards, prepareShards } from '../shards/prepare.js';
 import { closing } from '../start-cluster.js';
 import { randomInputs } from '../verify/random-inputs.js';
 import {
@@ -14,6 +13,7 @@ import {
 } from './cold-contestant.js';
 import type { ColdReport, ColdRunReport, ColdStart, PageCache } from './cold-report.js';
 import { checkComparable } from './comparable.js';
+import { prepareRuns } from './contestant.js';
 import { DiskWatch } from './disk-watch.js';
 import { dropPageCache, readSequentially } from './page-cache.js';
 
@@ -57,22 +57,14 @@ const measure = async (contestant: ColdContestant, pageCache: PageCache, request
   });
 };
 
-const prepareAll = async (request: ColdRequest): Promise<readonly PreparedShards[]> => {
-  const all: PreparedShards[] = [];
-  for (const run of request.runs) {
-    all.push(await prepareShards({ ...request, ...run, root: run.shards, wireDtype: run.wire.dtype }));
-  }
-  return all;
-};
-
 const enter = async (request: ColdRequest, last: ColdRun): Promise<readonly ColdContestant[]> => {
-  const shards = await prepareAll(request);
+  const ready = await prepareRuns(request.runs, request);
   const contestants = request.runs.flatMap((run, index) => {
-    const prepared = shards[index];
-    return prepared ? [clusterContestant(run, prepared, request)] : [];
+    const own = ready[index];
+    return own ? [clusterContestant(run, own, request)] : [];
   });
-  const [first] = shards;
-  return request.plain && first ? [...contestants, await plainContestant(last, first, request)] : contestants;
+  const [first] = ready;
+  return request.plain && first ? [...contestants, await plainContestant(last, first.shards, request)] : contestants;
 };
 
 /** The disk's own speed, as what a cold start can at best be held against. */

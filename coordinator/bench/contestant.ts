@@ -3,24 +3,20 @@
 import type { TensorSpec } from '../../common/tensor.js';
 import type { PlanReport } from '../../partition/index.js';
 import type { StepTimes } from '../../shard-worker/protocol.js';
-import type { ClusterConfig, DeviceConfig } from '../config/index.js';
+import type { ClusterConfig, ClusterSettings, DeviceConfig } from '../config/index.js';
 import { reportWorkers, type WorkerReport } from '../generate/generate.js';
 import type { Hooks } from '../hooks.js';
 import { openPlainModel } from '../plain/index.js';
-import type { Dims } from '../shards/dims.js';
-import type { DenoiserModel } from '../shards/model.js';
 import type { PreparedShards } from '../shards/prepare.js';
-import { type ClusterSettings, startCluster } from '../start-cluster.js';
+import type { OpenedModel } from '../shards/request.js';
+import { prepareModel, type ReadyModel, startCluster } from '../start-cluster.js';
 import { randomInputs } from '../verify/random-inputs.js';
 
 /** One side of the comparison, before it runs. */
-export interface BenchRun extends ClusterSettings {
+export interface BenchRun extends ClusterSettings, OpenedModel {
   readonly name: string;
   /** How often a step runs the network, all under way at once, as guidance does in two passes; 1 where absent. */
   readonly microBatches?: number;
-  readonly model: DenoiserModel;
-  /** A size for every symbolic dim. */
-  readonly dims: Dims;
 }
 
 /** One that is loaded and ready to step. */
@@ -59,22 +55,29 @@ const ofMicroBatches = (predicted: PlanReport['predicted'], count: number): Plan
   };
 };
 
+/** The shards of all runs, made one after the other. */
+export const prepareRuns = async (runs: readonly BenchRun[], hooks: Hooks): Promise<readonly ReadyModel[]> => {
+  const ready: ReadyModel[] = [];
+  for (const run of runs) ready.push(await prepareModel(run, { ...run, networks: [] }, hooks));
+  return ready;
+};
+
 /** Starts a run's workers. */
 export const openCluster = async (
   run: BenchRun,
-  shards: PreparedShards,
+  ready: ReadyModel,
   predicted: PlanReport['predicted'],
   seed: number,
   hooks: Hooks,
 ): Promise<Contestant> => {
-  const { cluster, loadMs } = await startCluster(shards, { ...hooks, ...run });
+  const { cluster, loadMs } = await startCluster(ready, run, hooks);
   const microBatches = inputsOf(cluster.inputs, run, seed);
   return {
     name: run.name,
     worldSize: run.devices.length,
     threads: totalThreads(run.devices),
     loadMs,
-    wireBytesPerStep: shards.profile.wire_bytes_per_step * microBatches.length,
+    wireBytesPerStep: ready.shards.profile.wire_bytes_per_step * microBatches.length,
     predicted: ofMicroBatches(predicted, microBatches.length),
     step: async () => (await cluster.stepAll(microBatches)).ranks.map(({ times }) => times),
     workers: () => reportWorkers(cluster),

@@ -5,9 +5,8 @@ import { join } from 'node:path';
 import type { HostTensor } from '../../common/tensor.js';
 import { TOOL_VERSION } from '../../common/version.js';
 import { type ProbeShape, writeProbe } from '../../partition/calibrate/probe.js';
-import type { DeviceConfig } from '../config/index.js';
 import type { Hooks } from '../hooks.js';
-import { type ClusterSettings, withCluster } from '../start-cluster.js';
+import { type WorkerSettings, withCluster } from '../start-cluster.js';
 
 /** What exchanges cost, beside the segments' own operators. */
 export interface ExchangeRates {
@@ -41,7 +40,8 @@ const zeros = (elements: number): HostTensor => ({
   data: new Uint8Array(4 * elements),
 });
 
-type Probed = Pick<ClusterSettings, 'wire' | 'timeouts'> & { readonly devices: readonly DeviceConfig[] };
+/** `auto` loads the probe's few bytes as the file system likes. */
+type Probed = Omit<WorkerSettings, 'loader'>;
 
 const timeProbe = async (shape: ProbeShape, settings: Probed, hooks: Hooks): Promise<Timed> => {
   const directory = await mkdtemp(join(tmpdir(), 'tandem-probe-'));
@@ -51,24 +51,29 @@ const timeProbe = async (shape: ProbeShape, settings: Probed, hooks: Hooks): Pro
     if (!profile) throw new RangeError('A probe has one profile.');
     const shards = { directory: join(directory, 'shards'), manifest, profile, partitionMs: 0 };
     const { signal } = hooks;
-    return await withCluster(shards, { ...settings, ...(signal ? { signal } : {}) }, async ({ cluster }) => {
-      const inputs = { x: zeros(shape.elements) };
-      let best: Timed | undefined;
-      const begun = performance.now();
-      const isSpent = (steps: number) => steps >= LEAST_STEPS && performance.now() - begun > BUDGET_MS;
-      for (let step = 0; step < MOST_STEPS && !isSpent(step); step++) {
-        const start = performance.now();
-        const { ranks } = await cluster.stepAll([inputs]);
-        const wall = performance.now() - start;
-        const times = ranks.map(({ times: one }) => one);
-        const total = Math.max(...times.map(({ total_ms }) => total_ms));
-        const ms = total - Math.max(...times.map(({ compute_ms }) => compute_ms));
-        // The first one opens sockets and memory.
-        if (step > 0 && (!best || ms < best.ms)) best = { ...shape, ms, controlMs: Math.max(0, wall - total) };
-      }
-      if (!best) throw new RangeError('A probe takes several steps.');
-      return best;
-    });
+    return await withCluster(
+      { shards, networks: [] },
+      { ...settings, loader: 'auto' },
+      { ...(signal ? { signal } : {}) },
+      async ({ cluster }) => {
+        const inputs = { x: zeros(shape.elements) };
+        let best: Timed | undefined;
+        const begun = performance.now();
+        const isSpent = (steps: number) => steps >= LEAST_STEPS && performance.now() - begun > BUDGET_MS;
+        for (let step = 0; step < MOST_STEPS && !isSpent(step); step++) {
+          const start = performance.now();
+          const { ranks } = await cluster.stepAll([inputs]);
+          const wall = performance.now() - start;
+          const times = ranks.map(({ times: one }) => one);
+          const total = Math.max(...times.map(({ total_ms }) => total_ms));
+          const ms = total - Math.max(...times.map(({ compute_ms }) => compute_ms));
+          // The first one opens sockets and memory.
+          if (step > 0 && (!best || ms < best.ms)) best = { ...shape, ms, controlMs: Math.max(0, wall - total) };
+        }
+        if (!best) throw new RangeError('A probe takes several steps.');
+        return best;
+      },
+    );
   } finally {
     await rm(directory, { recursive: true, force: true });
   }

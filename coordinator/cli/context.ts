@@ -1,7 +1,8 @@
 /** What every command gets: its way to speak (results, progress, log) and the signal that stops it. */
 import { type Logger, pino } from 'pino';
 import type { Hooks } from '../hooks.js';
-import { createProgress, type Progress } from './progress.js';
+import type { Progress } from './progress.js';
+import { progressOn } from './progress-stream.js';
 
 /** What the process gives to the commands. */
 export interface ProcessContext {
@@ -26,10 +27,8 @@ export interface CommandContext extends Required<Hooks> {
   print(result: unknown, text: () => string): void;
 }
 
-const STANDARD_ERROR = 2;
-
 const createLog = (verbose: boolean): Logger =>
-  pino({ name: 'tandem', level: verbose ? 'debug' : 'silent' }, pino.destination({ dest: STANDARD_ERROR, sync: true }));
+  pino({ name: 'tandem', level: verbose ? 'debug' : 'silent' }, process.stderr);
 
 const writeOut = (text: string): void => void process.stdout.write(text.endsWith('\n') ? text : `${text}\n`);
 
@@ -40,7 +39,7 @@ export const withContext = async <T>(
   work: (context: CommandContext) => Promise<T>,
 ): Promise<T> => {
   const log = createLog(options.verbose === true);
-  const progress = await createProgress(process.stderr);
+  const progress = await progressOn(process.stderr);
   const context: CommandContext = {
     log,
     progress,

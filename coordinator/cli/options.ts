@@ -7,7 +7,7 @@ import type { Split } from '../../partition/index.js';
 import { QUANTIZE, type Quantize } from '../../partition/write/manifest.js';
 import { DEFAULT_TIMEOUTS } from '../cluster/index.js';
 import {
-  type ClusterConfig,
+  type ClusterSettings,
   type DeviceConfig,
   defaultCalibrationFile,
   defaultShardsDirectory,
@@ -17,9 +17,23 @@ import {
 } from '../config/index.js';
 import { withCalibration } from '../config/measured-rates.js';
 import type { Dims } from '../shards/dims.js';
-import type { ClusterSettings } from '../start-cluster.js';
 
 export const usageError = (message: string): TandemError => new TandemError('USAGE', message);
+
+/**
+ * Checks that options were given, before the command's action. Commander's own check comes before it looks for unknown options, so that
+ * it would answer `--promt` with "required option" instead of "did you mean --prompt".
+ * @param names as in `options.config`
+ */
+export const requireOptions =
+  (...names: readonly string[]) =>
+  (command: Command): void => {
+    const missing = command.options.find(
+      (option) =>
+        names.includes(option.attributeName()) && command.getOptionValue(option.attributeName()) === undefined,
+    );
+    if (missing) command.error(`error: required option '${missing.flags}' not specified`);
+  };
 
 const wholeNumber =
   (least: number) =>
@@ -115,20 +129,17 @@ export const uniformDevices = (worldSize: number, provider: Provider, threads?: 
   }));
 };
 
-/** A cluster with the file that its devices' rates come from. */
-export type CalibratedSettings = ClusterSettings &
-  Pick<ClusterConfig, 'calibration'> &
-  Partial<Pick<ClusterConfig, 'placement'>>;
-
 export const uniformCluster = (
   worldSize: number,
   options: Pick<DeviceOptions, 'provider' | 'threads' | 'wireDtype' | 'quantize' | 'split' | 'shards'>,
-): CalibratedSettings => ({
+): ClusterSettings => ({
   devices: uniformDevices(worldSize, options.provider, options.threads),
   wire: { dtype: options.wireDtype, transport: defaultTransport() },
   quantize: options.quantize,
   shards: options.shards === undefined ? defaultShardsDirectory() : resolve(options.shards),
   split: options.split,
+  placement: {},
+  loader: 'auto',
   calibration: defaultCalibrationFile(),
   timeouts: DEFAULT_TIMEOUTS,
 });
@@ -149,10 +160,7 @@ export const refuseMixed = (command: Command): void => {
  * The cluster that a command's options describe: a config's, or `--tensor-parallel-size` devices of one provider.
  * @throws TandemError `USAGE` where both or neither say how many devices there are
  */
-export const uncalibratedFromOptions = async (
-  options: DeviceOptions,
-  command: Command,
-): Promise<CalibratedSettings> => {
+export const uncalibratedFromOptions = async (options: DeviceOptions, command: Command): Promise<ClusterSettings> => {
   if (options.config === undefined) {
     if (options.tensorParallelSize === undefined) {
       throw usageError('Expected --tensor-parallel-size N (how many devices share the model) or --config FILE.');
@@ -172,5 +180,5 @@ export const uncalibratedFromOptions = async (
  * As `uncalibratedFromOptions`, with the rates that were measured.
  * @throws TandemError also as `withCalibration` does
  */
-export const clusterFromOptions = async (options: DeviceOptions, command: Command): Promise<CalibratedSettings> =>
+export const clusterFromOptions = async (options: DeviceOptions, command: Command): Promise<ClusterSettings> =>
   withCalibration(await uncalibratedFromOptions(options, command));

@@ -1,7 +1,4 @@
-/**
- * Progress on standard error: a bar on a terminal; elsewhere plain lines, and those only for a stage that takes longer
- * than two seconds, so that logs stay short.
- */
+/** What progress on standard error is: its interface, and how an amount, a rate and the time left are said. */
 import { formatBytes } from '../config/bytes.js';
 
 export interface Progress {
@@ -13,49 +10,56 @@ export interface Progress {
   stop(): void;
 }
 
-const QUIET_MS = 2_000;
-const EVERY_MS = 2_000;
 /** Above this a count is taken for bytes. */
 const BYTES_FROM = 1 << 20;
 
-const amount = (done: number, total: number): string =>
-  total >= BYTES_FROM ? `${formatBytes(done)} of ${formatBytes(total)}` : `${done}/${total}`;
+const isBytes = (total: number): boolean => total >= BYTES_FROM;
 
-const percent = (done: number, total: number): number => (total > 0 ? Math.floor((100 * done) / total) : 0);
+export const amount = (done: number, total: number): string =>
+  isBytes(total) ? `${formatBytes(done)} of ${formatBytes(total)}` : `${done}/${total}`;
 
-const createLineProgress = (stream: NodeJS.WritableStream): Progress => {
-  let stage = '';
-  let startedAt = 0;
-  let printedAt = 0;
-  let printed = false;
-  const print = (done: number, total: number): void => {
-    stream.write(`${stage}: ${amount(done, total)} (${percent(done, total)} %)\n`);
-    printedAt = performance.now();
-    printed = true;
-  };
-  const begin = (name: string): void => {
-    stage = name;
-    startedAt = performance.now();
-    printed = false;
-  };
-  return {
-    update(name, done, total) {
-      if (name !== stage) begin(name);
-      const now = performance.now();
-      const due = now - startedAt >= QUIET_MS && now - printedAt >= EVERY_MS;
-      const last = printed && done >= total;
-      if (due || last) print(done, total);
-      // A stage may run again: its next update begins anew.
-      if (done >= total) stage = '';
-    },
-    line: (text) => void stream.write(`${text}\n`),
-    stop: () => undefined,
-  };
+export const percent = (done: number, total: number): number => (total > 0 ? Math.floor((100 * done) / total) : 0);
+
+/** `8 s`, `4 min 12 s`, `1 h 5 min` */
+export const formatDuration = (ms: number): string => {
+  const seconds = Math.round(ms / 1000);
+  if (seconds < 60) return `${seconds} s`;
+  const minutes = Math.floor(seconds / 60);
+  return minutes < 60 ? `${minutes} min ${seconds % 60} s` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 };
 
-/** @param stream a terminal gets a bar, anything else lines */
-export const createProgress = async (stream: NodeJS.WriteStream): Promise<Progress> => {
-  if (!stream.isTTY) return createLineProgress(stream);
-  const { createBarProgress } = await import('./progress-bar.js');
-  return createBarProgress(stream, amount);
+const rateText = (msEach: number, total: number): string => {
+  if (isBytes(total)) return `${formatBytes(Math.round(1000 / msEach))}/s`;
+  return msEach < 1000 ? `${(1000 / msEach).toFixed(1)} a second` : `${(msEach / 1000).toFixed(2)} s each`;
 };
+
+/** Weight of the newest update: a rate that changes is followed, one that jitters is not. */
+const NEWEST = 0.3;
+
+/** How fast one stage goes. */
+export class Pace {
+  #done: number;
+  #at: number;
+  #msEach: number | undefined;
+
+  /** @param now ms, of any clock */
+  constructor(done: number, now: number) {
+    this.#done = done;
+    this.#at = now;
+  }
+
+  update(done: number, now: number): void {
+    if (done <= this.#done) return;
+    const msEach = (now - this.#at) / (done - this.#done);
+    this.#msEach = this.#msEach === undefined ? msEach : NEWEST * msEach + (1 - NEWEST) * this.#msEach;
+    this.#done = done;
+    this.#at = now;
+  }
+
+  /** `2.01 s each, 32 s left`; empty until there is a rate. */
+  text(total: number): string {
+    if (this.#msEach === undefined || this.#msEach === 0) return '';
+    const left = (total - this.#done) * this.#msEach;
+    return `${rateText(this.#msEach, total)}, ${formatDuration(left)} left`;
+  }
+}

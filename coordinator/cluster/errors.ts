@@ -1,6 +1,18 @@
 /** What can go wrong with a worker, as the coordinator tells it. Every message names the rank. */
+import { toErrorCode } from '../../common/error-codes.js';
 import { TandemError } from '../../common/errors.js';
 import type { Problem } from '../../shard-worker/protocol.js';
+
+/** How many different outputs the ranks of a step ended with. */
+export const differentOutputs = (ranks: readonly { readonly outputs_sha256: string }[]): number =>
+  new Set(ranks.map(({ outputs_sha256 }) => outputs_sha256)).size;
+
+/** Replicas that have drifted apart: the picture would be wrong. */
+export const ranksDisagree = (ranks: readonly { readonly outputs_sha256: string }[]): TandemError =>
+  new TandemError(
+    'RANKS_DISAGREE',
+    `Expected the same outputs from all ${ranks.length} ranks after a step; found ${differentOutputs(ranks)} different ones, twice. Weights or a device's memory have changed: start the workers again, which checks the weights.`,
+  );
 
 /** How a process ended; both are null when it could not be started. */
 export interface Exit {
@@ -60,7 +72,7 @@ export const workerStalled = (rank: number, doing: string, stalledMs: number, re
 
 /** The worker said what went wrong; its own error is the cause. */
 export const workerFailed = (rank: number, problem: Problem): TandemError => {
-  const cause = new TandemError(problem.code, problem.message, { problems: problem.problems });
+  const cause = new TandemError(toErrorCode(problem.code), problem.message, { problems: problem.problems });
   return new TandemError('WORKER_FAILED', `The worker of rank ${rank} failed (${problem.code}): ${problem.message}`, {
     problems: problem.problems,
     cause,
@@ -87,17 +99,10 @@ export const restartsExhausted = (rank: number, lost: number, allowed: number, l
   );
 
 /** Two coordinators cannot command the same workers. */
-export const clusterInUse = (directory: string, pid: number): TandemError =>
+export const clusterInUse = (directory: string, pid: number | undefined): TandemError =>
   new TandemError(
     'CLUSTER_IN_USE',
-    `Expected no other coordinator of the workers in "${directory}", but process ${pid} commands them; use it, or stop it first.`,
-  );
-
-/** A directory that others can write to cannot keep a secret. */
-export const runtimeDirectoryUnsafe = (directory: string, found: string): TandemError =>
-  new TandemError(
-    'RUNTIME_DIRECTORY',
-    `Expected "${directory}" to be a directory of this user alone (mode 0700), but ${found}; remove it, or set XDG_RUNTIME_DIR to a private directory.`,
+    `Expected no other coordinator of the workers in "${directory}", but ${pid === undefined ? 'another process' : `process ${pid}`} commands them; use it, or stop it first.`,
   );
 
 /** Only a file's place outlives its coordinator. */

@@ -3,11 +3,11 @@
  * ready, whatever its members have loaded already, runs steps, and reports losses; what to do about a loss is its owner's
  * decision.
  */
-import { randomBytes } from 'node:crypto';
 import { TandemError } from '../../common/errors.js';
 import type { HostTensor } from '../../common/tensor.js';
 import type { LoaderChoice } from '../../shard-worker/loader.js';
 import type { FromWorker, ToWorker } from '../../shard-worker/protocol.js';
+import { newSession, Seal } from '../../shard-worker/seal.js';
 import type { ControlServer } from '../../shard-worker/transport.js';
 import { decodeFromWorker, encodeMessage, toProblem } from '../../shard-worker/wire.js';
 import { workerFailed } from './errors.js';
@@ -53,7 +53,7 @@ export interface Loss {
   readonly refused: boolean;
 }
 
-/** How often a worker is asked to attach until it answers, in ms. */
+/** How often a worker is asked for its challenge until it answers, in ms. */
 const ATTACH_MS = 20;
 
 export class Group {
@@ -62,7 +62,7 @@ export class Group {
   readonly #restarts: number[];
   /** Ids of workers that were replaced: what is still on its way from them is no news. */
   readonly #retired = new Set<string>();
-  readonly #session = randomBytes(16).toString('hex');
+  readonly #session = newSession();
   readonly #loadProgress = new LoadProgress();
   readonly #pinger: NodeJS.Timeout;
   readonly #attacher: NodeJS.Timeout;
@@ -82,7 +82,7 @@ export class Group {
     this.#members = devices.map((_, rank) => this.#begin(rank));
     this.#register();
     this.#pinger = setInterval(() => this.#tick(), pingInterval(timeouts));
-    this.#attacher = setInterval(() => this.#attach(), ATTACH_MS);
+    this.#attacher = setInterval(() => this.#knock(), ATTACH_MS);
     if (detached === undefined) clearInterval(this.#attacher);
     this.#listen().catch((cause: unknown) => {
       options.onBroken(
@@ -211,7 +211,9 @@ export class Group {
     const { rank, life } = member;
     if (message.kind === 'hello' && (life.kind === 'starting' || life.kind === 'attaching'))
       this.#greet(member, message);
-    if (message.kind === 'progress' && message.phase !== 'step') {
+    if (message.kind === 'challenge' && life.kind === 'attaching' && message.session === this.#session)
+      this.#attach(member, message.challenge);
+    if (message.kind === 'progress') {
       const { done, total } = this.#loadProgress.add(rank, message.phase, message.done, message.total);
       this.#options.onProgress(message.phase, done, total);
     }
@@ -225,9 +227,15 @@ export class Group {
   #greet(member: Member, hello: Extract<FromWorker, { kind: 'hello' }>): void {
     if (member.life.kind === 'attaching' && member.life.session !== hello.session) return;
     member.endpoint = hello.exchange_endpoint;
+    if (member.life.kind === 'starting') this.#prepareSeal(member, hello.challenge);
     member.steps = hello.loaded?.steps ?? 0;
     // A rank that is gone may have begun one step more than those that are left.
     if (hello.last_step !== undefined) this.#steps = Math.max(this.#steps, hello.last_step + 1);
+  }
+
+  #prepareSeal(member: Member, challenge: string | undefined): void {
+    const token = this.#options.detached?.runtime.token;
+    if (token !== undefined && challenge !== undefined) member.seal = new Seal(token, challenge, this.#session);
   }
 
   /** Everything that happens to a worker passes here: the new life decides what to do. */
@@ -298,27 +306,38 @@ export class Group {
   }
 
   #send(member: Member, message: ToWorker): void {
-    this.#options.server.send(member.id, encodeMessage(message)).catch((error: unknown) => {
+    this.#sendFrame(member, message).catch((error: unknown) => {
       this.#event(member, { kind: 'given_up', error: workerFailed(member.rank, toProblem(error)) });
     });
   }
 
+  #sendFrame({ id, seal }: Member, message: ToWorker): Promise<void> {
+    const frame = encodeMessage(message);
+    return this.#options.server.send(id, seal === undefined ? frame : seal.seal(frame));
+  }
+
   /** Repeated, because what is sent to a worker before it has found this coordinator's socket is lost. */
-  #attach(): void {
+  #knock(): void {
     const { detached } = this.#options;
     const attaching = this.#members.filter(({ life }) => life.kind === 'attaching');
     if (detached === undefined || attaching.length === 0) {
       clearInterval(this.#attacher);
       return;
     }
-    const { token } = detached.runtime;
     for (const member of attaching)
-      this.#send(member, {
-        kind: 'attach',
-        token,
-        session: this.#session,
-        keep_warm_ms: Math.ceil(detached.keepWarmMs),
-      });
+      if (member.seal === undefined) this.#send(member, { kind: 'knock', session: this.#session });
+  }
+
+  /** Takes a worker over that has said what to seal. It answers every knock, and the first answer is enough. */
+  #attach(member: Member, challenge: string): void {
+    const { detached } = this.#options;
+    if (detached === undefined || member.seal !== undefined) return;
+    this.#prepareSeal(member, challenge);
+    this.#send(member, {
+      kind: 'attach',
+      session: this.#session,
+      keep_warm_ms: Math.ceil(detached.keepWarmMs),
+    });
   }
 
   /** Pings everyone and looks who is overdue. */
@@ -347,7 +366,7 @@ export class Group {
     const hears = gently && kind !== 'starting' && kind !== 'attaching' && kind !== 'failed';
     member.life = transition(member.rank, member.life, { kind: 'dismissed' }, performance.now());
     if (!hears) return endNow(member.process);
-    this.#options.server.send(member.id, encodeMessage({ kind: 'shutdown' })).catch(() => undefined);
+    this.#sendFrame(member, { kind: 'shutdown' }).catch(() => undefined);
     return endGently(member.process);
   }
 }

@@ -1,11 +1,20 @@
-/** One coordinator per directory: a lock file that names the process, so that a dead one's lock can be told from a live one's. */
+/**
+ * One coordinator per directory. What holds the lock ends with its process and is out of the reach of those who clean temporary
+ * directories; a lock file beside it names the process, so that a dead one's can be told from a live one's.
+ */
 import { randomBytes } from 'node:crypto';
 import { linkSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { connect, createServer, type Server } from 'node:net';
 import { join } from 'node:path';
-import { isRunning, ownIdentity, type ProcessIdentity } from '../../shard-worker/processes.js';
-import { LOCK_FILE, readLock } from '../../shard-worker/registry.js';
+import { text } from 'node:stream/consumers';
+import { isRunning, ownIdentity, type ProcessIdentity, processIdentity } from '../../shard-worker/processes.js';
+import { LOCK_FILE, lockSocket, readLock } from '../../shard-worker/registry.js';
 
-const isExisting = (error: unknown): boolean => error instanceof Error && 'code' in error && error.code === 'EEXIST';
+/** How long a holder may take to say who it is, in ms: it may be busy, or stopped. */
+const ANSWER_MS = 500;
+
+const isCode = (error: unknown, code: string): boolean =>
+  error instanceof Error && 'code' in error && error.code === code;
 
 /** Links a written file into place: the lock appears whole or not at all, and only where there is none. */
 const tryLink = (temporary: string, path: string): boolean => {
@@ -13,7 +22,7 @@ const tryLink = (temporary: string, path: string): boolean => {
     linkSync(temporary, path);
     return true;
   } catch (error) {
-    if (isExisting(error)) return false;
+    if (isCode(error, 'EEXIST')) return false;
     throw error;
   }
 };
@@ -33,11 +42,8 @@ const clearStale = (path: string, aside: string): void => {
   rmSync(aside, { force: true });
 };
 
-/**
- * Takes the lock of a directory.
- * @returns undefined when it is this process's now, else the process that has it
- */
-export const takeLock = (directory: string): ProcessIdentity | undefined => {
+/** Takes the lock file. @returns undefined when it is this process's now, else the process that has it */
+const takeFile = (directory: string): ProcessIdentity | undefined => {
   const path = join(directory, LOCK_FILE);
   const temporary = `${path}.${process.pid}.${randomBytes(4).toString('hex')}`;
   writeFileSync(temporary, JSON.stringify(ownIdentity()), { mode: 0o600, flag: 'wx' });
@@ -52,4 +58,57 @@ export const takeLock = (directory: string): ProcessIdentity | undefined => {
   }
 };
 
-export const releaseLock = (directory: string): void => rmSync(join(directory, LOCK_FILE), { force: true });
+/** Asks whoever holds the lock in the kernel who that is. */
+const askHolder = async (socket: string): Promise<ProcessIdentity | undefined> => {
+  const connection = connect(socket);
+  const timer = setTimeout(() => connection.destroy(), ANSWER_MS);
+  try {
+    return processIdentity.safeParse(JSON.parse(await text(connection))).data;
+  } catch {
+    return undefined;
+  } finally {
+    clearTimeout(timer);
+    connection.destroy();
+  }
+};
+
+/** @returns undefined where another process has it */
+const bindLock = (socket: string): Promise<Server | undefined> =>
+  new Promise((resolve, reject) => {
+    const server = createServer((connection) => {
+      connection.on('error', () => undefined);
+      connection.end(JSON.stringify(ownIdentity()));
+    });
+    server.once('error', (error) => (isCode(error, 'EADDRINUSE') ? resolve(undefined) : reject(error)));
+    server.listen(socket, () => resolve(server.unref()));
+  });
+
+/** A directory's lock, in hand or not. */
+export type Lock =
+  | { readonly kind: 'taken'; readonly release: () => void }
+  /** `pid` is absent where the holder does not say. */
+  | { readonly kind: 'held'; readonly pid?: number };
+
+const held = (holder: ProcessIdentity | undefined): Lock => ({ kind: 'held', ...(holder ? { pid: holder.pid } : {}) });
+
+/**
+ * Takes the lock of a directory. On Linux the kernel holds it, as a bound socket; elsewhere the file that names the holder is all
+ * there is.
+ */
+export const takeLock = async (directory: string): Promise<Lock> => {
+  const socket = lockSocket(directory);
+  const server = socket === undefined ? undefined : await bindLock(socket);
+  if (socket !== undefined && server === undefined) return held(await askHolder(socket));
+  const holder = takeFile(directory);
+  if (holder !== undefined) {
+    server?.close();
+    return held(holder);
+  }
+  return {
+    kind: 'taken',
+    release: () => {
+      rmSync(join(directory, LOCK_FILE), { force: true });
+      server?.close();
+    },
+  };
+};

@@ -4,6 +4,7 @@ import { rmSync } from 'node:fs';
 import { socketPath } from '../../shard-worker/endpoints.js';
 import { processStart } from '../../shard-worker/processes.js';
 import type { RegisteredWorker } from '../../shard-worker/registry.js';
+import type { Seal } from '../../shard-worker/seal.js';
 import type { Standing } from './orders.js';
 import type { Runtime } from './runtime.js';
 import type { WorkerInfo } from './types.js';
@@ -25,6 +26,8 @@ export interface Member {
   generation: number | undefined;
   /** Steps finished. */
   steps: number;
+  /** What a detached worker knows its coordinator by, once it has said what it wants to know. */
+  seal: Seal | undefined;
 }
 
 /** What a group's workers are started with. */
@@ -49,6 +52,7 @@ const memberOf = (rank: number, id: string, process: WorkerHandle, life: WorkerL
   endpoint: undefined,
   generation: undefined,
   steps: 0,
+  seal: undefined,
 });
 
 /** Starts a worker for a rank whose last worker, if there was one, has ended. */

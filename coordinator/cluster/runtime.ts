@@ -4,16 +4,17 @@
  * `shard-worker/registry.ts` says what is in it.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, lstatSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ONNXRUNTIME_VERSION } from '../../common/onnxruntime.js';
 import { TOOL_VERSION } from '../../common/version.js';
+import { makePrivate } from '../../shard-worker/private-files.js';
 import { isRunning, type ProcessIdentity, signalProcess } from '../../shard-worker/processes.js';
 import { PROTOCOL_VERSION, TOKEN_FILE } from '../../shard-worker/protocol.js';
 import {
-  lockHolder,
+  isCommanded,
   REGISTRATION_FILE,
   type RegisteredWorker,
   readToken,
@@ -21,8 +22,8 @@ import {
   runningWorkers,
 } from '../../shard-worker/registry.js';
 import type { Endpoints } from './endpoints.js';
-import { clusterInUse, runtimeDirectoryUnsafe } from './errors.js';
-import { releaseLock, takeLock } from './lock.js';
+import { clusterInUse } from './errors.js';
+import { type Lock, takeLock } from './lock.js';
 
 /** How workers outlive their coordinator. */
 export interface Detached {
@@ -59,34 +60,29 @@ const KEY = new RegExp(`^[0-9a-f]{${KEY_DIGITS}}$`);
 const END_MS = 10_000;
 const LOOK_MS = 10;
 
+type TakenLock = Extract<Lock, { kind: 'taken' }>;
+
+/** Those that this process commands. */
+const ownDirectories = new Set<string>();
+
 const digest = (value: unknown): string =>
   createHash('sha256').update(JSON.stringify(value)).digest('hex').slice(0, KEY_DIGITS);
+
+const real = (path: string): string => {
+  try {
+    return realpathSync(path);
+  } catch {
+    return resolve(path);
+  }
+};
 
 /** Where the workers of a cluster config live, by the config's file: in the user's runtime directory, else under the system's temporary one. */
 export const runtimeDirectory = (configFile: string): string => {
   const user = process.getuid?.() ?? 0;
-  const root = process.env.XDG_RUNTIME_DIR
-    ? join(process.env.XDG_RUNTIME_DIR, 'tandem')
-    : join(tmpdir(), `tandem-${user}`);
+  const given = process.env.XDG_RUNTIME_DIR;
+  // The system's own links end here (macOS has /tmp as one); from here on there may be none.
+  const root = given ? join(real(given), 'tandem') : join(real(tmpdir()), `tandem-${user}`);
   return join(root, digest(resolve(configFile)));
-};
-
-/** Whoever owns the directory above could put another one in its place. */
-const checkParent = (directory: string): void => {
-  const owner = statSync(dirname(directory)).uid;
-  if (process.getuid !== undefined && owner !== process.getuid() && owner !== 0)
-    throw runtimeDirectoryUnsafe(directory, 'another user owns the one above it');
-};
-
-const makePrivate = (directory: string): void => {
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
-  checkParent(directory);
-  const found = lstatSync(directory);
-  if (!found.isDirectory()) throw runtimeDirectoryUnsafe(directory, 'it is no directory');
-  if (process.getuid !== undefined && found.uid !== process.getuid())
-    throw runtimeDirectoryUnsafe(directory, 'it belongs to another user');
-  const mode = found.mode & 0o777;
-  if ((mode & 0o077) !== 0) throw runtimeDirectoryUnsafe(directory, `its mode is 0${mode.toString(8)}`);
 };
 
 const untilGone = async (identity: ProcessIdentity): Promise<void> => {
@@ -108,18 +104,27 @@ const siblings = (root: string, own: string): readonly string[] =>
 
 const sweep = async (root: string, own: string, onNotice: (message: string) => void): Promise<void> => {
   for (const directory of siblings(root, own)) {
-    if (lockHolder(directory) !== undefined || takeLock(directory) !== undefined) continue;
+    const lock = isCommanded(directory) ? undefined : await takeLock(directory);
+    if (lock?.kind !== 'taken') continue;
     const workers = runningWorkers(directory);
     if (workers.length > 0)
       onNotice(`Ending ${workers.length} workers that an earlier coordinator left behind: they hold other shards.`);
     await endAll(workers);
     removeRuntimeDirectory(directory);
+    lock.release();
   }
+};
+
+/** In place of what was there; nothing is ever written through a link. */
+const writeNew = (path: string, content: string): void => {
+  rmSync(`${path}.new`, { force: true });
+  writeFileSync(`${path}.new`, content, { mode: 0o600, flag: 'wx' });
+  renameSync(`${path}.new`, path);
 };
 
 const makeToken = (directory: string): string => {
   const token = randomBytes(32).toString('hex');
-  writeFileSync(join(directory, TOKEN_FILE), token, { mode: 0o600 });
+  writeNew(join(directory, TOKEN_FILE), token);
   return token;
 };
 
@@ -133,11 +138,8 @@ const findWorkers = async (directory: string): Promise<Found> => {
   return { found: [], token: makeToken(directory) };
 };
 
-const register = (directory: string, workers: readonly RegisteredWorker[]): void => {
-  const path = join(directory, REGISTRATION_FILE);
-  writeFileSync(`${path}.new`, JSON.stringify({ workers }), { mode: 0o600 });
-  renameSync(`${path}.new`, path);
-};
+const register = (directory: string, workers: readonly RegisteredWorker[]): void =>
+  writeNew(join(directory, REGISTRATION_FILE), JSON.stringify({ workers }));
 
 /** Sockets of those that have ended; the control socket too, as its owner is gone where the lock is in hand. */
 const removeSockets = (directory: string, found: readonly RegisteredWorker[]): void => {
@@ -146,12 +148,16 @@ const removeSockets = (directory: string, found: readonly RegisteredWorker[]): v
   for (const path of sockets.map((name) => join(directory, name))) if (!used.has(path)) rmSync(path, { force: true });
 };
 
-const endpointsIn = (directory: string, worldSize: number): Endpoints => {
+const endpointsIn = (directory: string, worldSize: number, lock: TakenLock): Endpoints => {
   const endpoint = (name: string): string => `ipc://${join(directory, `${name}.sock`)}`;
   return {
     control: endpoint('control'),
     exchange: Array.from({ length: worldSize }, (_, rank) => endpoint(`rank-${rank}`)),
-    remove: async () => removeRuntimeDirectory(directory),
+    remove: async () => {
+      removeRuntimeDirectory(directory);
+      ownDirectories.delete(directory);
+      lock.release();
+    },
   };
 };
 
@@ -170,7 +176,7 @@ const keyOf = (identity: Identity, turn: number): string =>
  */
 const chooseKey = (root: string, identity: Identity): string => {
   const keys = [0, 1].map((turn) => keyOf(identity, turn));
-  const free = keys.filter((key) => lockHolder(join(root, key))?.pid !== process.pid);
+  const free = keys.filter((key) => !ownDirectories.has(join(root, key)));
   const inUse = free.find((key) => runningWorkers(join(root, key)).length > 0);
   return inUse ?? free[0] ?? keyOf(identity, 0);
 };
@@ -189,8 +195,13 @@ export const openRuntime = async (
   const key = chooseKey(root, identity);
   const directory = join(root, key);
   makePrivate(directory);
-  const holder = takeLock(directory);
-  if (holder !== undefined) throw clusterInUse(directory, holder.pid);
+  const lock = await takeLock(directory);
+  if (lock.kind === 'held') throw clusterInUse(directory, lock.pid);
+  ownDirectories.add(directory);
+  const leave = (): void => {
+    ownDirectories.delete(directory);
+    lock.release();
+  };
   try {
     await sweep(root, key, onNotice);
     const { found, token } = await findWorkers(directory);
@@ -199,13 +210,13 @@ export const openRuntime = async (
       directory,
       found,
       token,
-      endpoints: endpointsIn(directory, identity.devices.length),
+      endpoints: endpointsIn(directory, identity.devices.length, lock),
       log: (rank) => join(directory, `rank-${rank}.log`),
       register: (workers) => register(directory, workers),
-      leave: () => releaseLock(directory),
+      leave,
     };
   } catch (error) {
-    releaseLock(directory);
+    leave();
     throw error;
   }
 };

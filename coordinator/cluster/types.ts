@@ -69,6 +69,8 @@ export interface StepAllOptions {
   readonly network?: string;
   /** Whose outputs come back besides the digests: those of the network's first rank (the default) or every rank's. */
   readonly outputs?: 'first' | 'all';
+  /** Whether ranks may end with different bits, which the caller looks at; otherwise that is an error. */
+  readonly mayDisagree?: boolean;
 }
 
 export interface StepAllResult {

@@ -1,6 +1,6 @@
 /** A worker process in the coordinator's hands, whoever started it, and the ways to end it. */
-import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
+import { readPrivate } from '../../shard-worker/private-files.js';
 import { isRunning, type ProcessIdentity, signalProcess } from '../../shard-worker/processes.js';
 import type { Exit } from './errors.js';
 
@@ -29,7 +29,7 @@ export const lastLines = (text: string): readonly string[] =>
 /** The end of a log file; empty where there is none. */
 export const lastLogLines = (path: string): readonly string[] => {
   try {
-    return lastLines(readFileSync(path, 'utf8'));
+    return lastLines(readPrivate(path));
   } catch {
     return [];
   }

@@ -157,6 +157,7 @@ const onMessage = (rank: number, life: WorkerLife, message: FromWorker, now: num
       return { kind: 'failed', error: workerFailed(rank, message.error) };
     case 'progress':
     case 'pong':
+    case 'challenge':
       return life;
     case 'bye':
       return outOfTurn(rank, life, message.kind);
@@ -232,6 +233,7 @@ export const afterMessage = (before: Health, message: FromWorker, now: number): 
     case 'hello':
       return { ...health, memory: message.loaded?.memory ?? health.memory };
     case 'progress':
+    case 'challenge':
     case 'failed':
     case 'bye':
       return health;

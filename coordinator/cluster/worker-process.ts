@@ -1,7 +1,8 @@
 /** A worker as a child process: start it and hear of its end. */
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
-import { closeSync, openSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { openPrivateLog } from '../../shard-worker/private-files.js';
 import { WORKER_ID_VARIABLE } from '../../shard-worker/protocol.js';
 import type { Exit } from './errors.js';
 import { lastLines, lastLogLines, STDERR_CHARACTERS, type WorkerHandle } from './worker-handle.js';
@@ -62,7 +63,7 @@ const argumentsOf = ({ entry, rank, control, exchange, detached }: WorkerProcess
 ];
 
 const spawnWorker = (options: WorkerProcessOptions): ChildProcess => {
-  const log = options.detached === undefined ? undefined : openSync(options.detached.log, 'w', 0o600);
+  const log = options.detached === undefined ? undefined : openPrivateLog(options.detached.log);
   const settings: SpawnOptions = {
     // An ordinary worker ends when its standard input closes; nothing is ever written there.
     stdio: log === undefined ? ['pipe', 'ignore', 'pipe'] : ['ignore', log, log],

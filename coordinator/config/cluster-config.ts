@@ -37,6 +37,8 @@ export interface ClusterConfig {
   readonly quantize: Quantize;
   /** What is divided among the devices; see `partition/plan/decide.ts`. */
   readonly split: Split;
+  /** Whether `generate` and `launch` may use the devices in another way, where that is predicted to be faster. */
+  readonly parallel: 'auto' | Split;
   /** Where text encoders and VAE decoder run. */
   readonly placement: Hosting;
   /** How weights come into memory; `auto` asks the file system. */
@@ -71,6 +73,12 @@ export interface ClusterConfig {
   readonly server: ServerConfig;
 }
 
+/** A cluster by itself: what runs a model, be it named by a config or by a command's options. */
+export type ClusterSettings = Omit<
+  ClusterConfig,
+  'file' | 'model' | 'parallel' | 'loadParts' | 'workers' | 'defaults' | 'server'
+>;
+
 /** How `tandem launch` listens. */
 export interface ServerConfig {
   readonly host: string;
@@ -81,6 +89,10 @@ export interface ServerConfig {
   readonly apiKeyVariable?: string;
   /** Requests that may wait for their turn. */
   readonly maxQueue: number;
+  /** Directory of the pictures that are asked for by address, absolute. */
+  readonly images: string;
+  /** Proxies whose `X-Forwarded-*` headers are believed. */
+  readonly trustProxy: readonly string[];
   /** ms */
   readonly drainMs: number;
 }

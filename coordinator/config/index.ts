@@ -14,7 +14,14 @@ import { describeProblems, problemsOf, type Source } from './problems.js';
 import { checkRules } from './rules.js';
 import { type ClusterParsed, clusterSchema } from './schema.js';
 
-export type { ClusterConfig, DeviceConfig, HostChoice, Hosting, ServerConfig } from './cluster-config.js';
+export type {
+  ClusterConfig,
+  ClusterSettings,
+  DeviceConfig,
+  HostChoice,
+  Hosting,
+  ServerConfig,
+} from './cluster-config.js';
 export { clusterJsonSchema, clusterJsonSchemaText } from './json-schema.js';
 export type { ClusterInput } from './schema.js';
 
@@ -71,12 +78,14 @@ const toWorkers = ({ workers, wire }: ClusterParsed): ClusterConfig['workers'] =
   maxRestarts: workers.max_restarts,
 });
 
-const toServer = (server: ClusterParsed['server']): ServerConfig => ({
+const toServer = (server: ClusterParsed['server'], file: string): ServerConfig => ({
   host: server.host,
   port: server.port,
   ...(server.api_key === undefined ? {} : { apiKey: server.api_key }),
   ...(server.api_key_env === undefined ? {} : { apiKeyVariable: server.api_key_env }),
   maxQueue: server.max_queue,
+  images: server.images === undefined ? join(userCache(), 'images') : resolve(dirname(file), server.images),
+  trustProxy: server.trust_proxy,
   drainMs: server.drain_s * 1000,
 });
 
@@ -86,7 +95,8 @@ const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
   devices: parsed.devices.map((device) => toDevice(device, parsed.devices)),
   wire: { dtype: parsed.wire.dtype, transport: parsed.wire.transport ?? defaultTransport() },
   quantize: parsed.quantize,
-  split: parsed.split,
+  split: parsed.parallel === 'batch' ? 'batch' : (parsed.split ?? 'tensor'),
+  parallel: parsed.parallel ?? parsed.split ?? 'auto',
   placement: toHosting(parsed.placement),
   loader: parsed.loader,
   loadParts: parsed.load_parts,
@@ -100,7 +110,7 @@ const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
   },
   workers: toWorkers(parsed),
   defaults: toDefaults(parsed.defaults),
-  server: toServer(parsed.server),
+  server: toServer(parsed.server, file),
 });
 
 const refuse = (file: string, problems: readonly string[]): never => {

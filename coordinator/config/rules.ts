@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Provider } from '../../common/onnxruntime.js';
+import { exportAdvice } from '../export-advice.js';
 import { NETWORK_NAMES, type NetworkName } from '../pipeline/index.js';
 import type { Problem } from './problems.js';
 
@@ -43,6 +44,13 @@ const devicesDiffer = (root: unknown): readonly Problem[] => {
   });
 };
 
+const waysAgree = (root: unknown): readonly Problem[] => {
+  const [parallel, split] = [field(root, 'parallel'), field(root, 'split')];
+  if (parallel === undefined || parallel === 'auto' || split === undefined || parallel === split) return [];
+  const message = `expected "${String(split)}", as split says; found "${String(parallel)}" (leave one of the two out)`;
+  return [{ path: ['parallel'], message }];
+};
+
 const int8RunsOnCpus = (root: unknown): readonly Problem[] => {
   const devices = field(root, 'devices');
   if (field(root, 'quantize') !== 'int8' || !Array.isArray(devices)) return [];
@@ -73,7 +81,12 @@ const modelExists = (root: unknown, directory: string): readonly Problem[] => {
   if (typeof model !== 'string' || model === '') return [];
   const path = resolve(directory, model);
   if (existsSync(path)) return [];
-  return [{ path: ['model'], message: `expected a model directory or .onnx file; found nothing at ${path}` }];
+  return [
+    {
+      path: ['model'],
+      message: `expected a model directory or .onnx file; found nothing at ${path}${exportAdvice(model)}`,
+    },
+  ];
 };
 
 const rankProblem = (name: NetworkName, choice: unknown, devices: unknown): readonly Problem[] => {
@@ -137,6 +150,7 @@ const serverIsGuarded = (root: unknown): readonly Problem[] => {
 export const checkRules = (root: unknown, directory: string): readonly Problem[] => [
   ...worldSizeMatches(root),
   ...devicesDiffer(root),
+  ...waysAgree(root),
   ...int8RunsOnCpus(root),
   ...warmWorkersCanBeFound(root),
   ...modelExists(root, directory),

@@ -2,6 +2,7 @@
  * The shape of a cluster config, as data: what is checked, what editors show (the JSON Schema is made from this), and
  * which values stand where a key is left out. Rules that span several keys are in `rules.ts`.
  */
+import { isIP } from 'node:net';
 import { z } from 'zod';
 import { PROVIDERS, type Provider } from '../../common/onnxruntime.js';
 import { QUANTIZE } from '../../partition/write/manifest.js';
@@ -12,6 +13,15 @@ const positiveInteger = z.number().int().min(1);
 const seconds = z.number().positive();
 /** Pictures are decoded from latents of an eighth of their size. */
 const pixels = z.number().int().min(8).multipleOf(8);
+
+const PROXY_GROUPS: readonly string[] = ['loopback', 'linklocal', 'uniquelocal'];
+
+const isProxy = (text: string): boolean => {
+  const [address = '', length, ...rest] = text.split('/');
+  const bits = { 0: -1, 4: 32, 6: 128 }[isIP(address)] ?? -1;
+  const fits = length === undefined || (/^\d{1,3}$/.test(length) && Number(length) <= bits);
+  return PROXY_GROUPS.includes(text) || (bits > 0 && fits && rest.length === 0);
+};
 
 const device = z.strictObject({
   provider: z
@@ -90,6 +100,19 @@ const server = z.strictObject({
   api_key: z.string().min(1).optional().describe('Key that requests must carry, at least 16 characters. Default: none'),
   api_key_env: z.string().min(1).optional().describe('Environment variable with that key, in place of api_key'),
   max_queue: z.number().int().min(0).default(16).describe('Requests that may wait; more are refused with 429'),
+  images: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      "Directory of the pictures that are asked for by address, relative to this config; replicas that share it serve each other's. Default: in the user's cache",
+    ),
+  trust_proxy: z
+    .array(z.string().refine(isProxy, 'expected an address, a range such as "10.0.0.0/8", or "loopback"'))
+    .default([])
+    .describe(
+      'Proxies whose X-Forwarded-For, -Host and -Proto are believed: addresses, ranges, or "loopback", "linklocal", "uniquelocal". Default: none',
+    ),
   drain_s: seconds.default(45).describe('After SIGTERM, until requests that have not finished are ended'),
 });
 
@@ -120,11 +143,17 @@ export const clusterSchema = z
       .describe('Ranks that the model is split over; when given, it must equal the number of devices'),
     devices: z.array(device).min(1).describe('One worker each; the place in the list is the rank'),
     wire: wire.prefault({}).describe('How workers exchange activations'),
+    parallel: z
+      .enum(['auto', 'tensor', 'batch'])
+      .optional()
+      .describe(
+        'How `generate` and `launch` use the devices. auto: as the plan predicts to be fastest, be it one device alone. tensor, batch: all of them, as `split` says. Default: auto, or what `split` says',
+      ),
     split: z
       .enum(['tensor', 'batch'])
-      .default('tensor')
+      .optional()
       .describe(
-        'tensor: each device holds a part of the weights. batch: each holds all and computes a part of the batch, such as one half of guidance',
+        'tensor: each device holds a part of the weights. batch: each holds all and computes a part of the batch, such as one half of guidance. Default: tensor',
       ),
     quantize: z
       .enum(QUANTIZE)

@@ -1,14 +1,21 @@
-/** A config and a prompt in, a PNG made by all of the config's workers together out. */
+/** A config and a prompt in, a picture made by all of the config's workers together out. */
 import { stat, writeFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { TandemError } from '../../common/errors.js';
 import type { Cluster } from '../cluster/index.js';
 import type { ClusterConfig } from '../config/index.js';
 import type { Hooks } from '../hooks.js';
-import { denoiserRequest, type HostedNetwork, planHosting, prepareNetworks, remotesOf } from '../hosting/index.js';
-import { createPipeline, type GeneratedImage, type ImageRequest, type Timings } from '../pipeline/index.js';
-import { prepareShards } from '../shards/prepare.js';
-import { withCluster } from '../start-cluster.js';
+import { type HostedNetwork, planHosting, remotesOf } from '../hosting/index.js';
+import {
+  createPipeline,
+  encodePicture,
+  formatOfFile,
+  type GeneratedImage,
+  type ImageRequest,
+  type Timings,
+} from '../pipeline/index.js';
+import { prepareModel, withCluster } from '../start-cluster.js';
+import { followPlan } from './follow-plan.js';
 import { type Picture, type PictureOptions, planPicture } from './picture.js';
 
 export interface GenerateRequest extends Hooks, PictureOptions {
@@ -17,7 +24,7 @@ export interface GenerateRequest extends Hooks, PictureOptions {
   readonly negativePrompt?: string;
   /** The same seed gives the same picture on any number of workers; 0 where absent. */
   readonly seed?: number;
-  /** Where the PNG goes. */
+  /** Where the picture goes; its extension says the format: `.png`, `.jpg`, `.jpeg` or `.webp`. */
   readonly out: string;
 }
 
@@ -32,7 +39,7 @@ export interface WorkerReport {
 
 /** What `tandem generate` says; the JSON keys are a contract. */
 export interface GenerateReport {
-  /** The PNG, absolute. */
+  /** The picture, absolute. */
   readonly file: string;
   readonly width: number;
   readonly height: number;
@@ -47,6 +54,7 @@ export interface GenerateReport {
   readonly timings: Timings & {
     readonly partition_ms: number;
     readonly load_ms: number;
+    /** Encoding and writing the picture's file. */
     readonly png_ms: number;
     readonly total_ms: number;
   };
@@ -58,12 +66,19 @@ export interface GenerateReport {
 /** Better said before minutes of work than after. */
 const checkWritable = async (out: string): Promise<string> => {
   const file = resolve(out);
+  formatOfFile(file);
   const directory = await stat(dirname(file)).catch(() => undefined);
   if (directory?.isDirectory()) return file;
   throw new TandemError(
     'OUT_DIRECTORY',
     `Expected the directory of ${out} to exist; there is no ${dirname(file)}. Make it first.`,
   );
+};
+
+/** As the server has it: a prompt without a word asks for no picture in particular. */
+const checkPrompt = (prompt: string): void => {
+  if (prompt.trim() !== '') return;
+  throw new TandemError('REQUEST_INVALID', 'Expected a prompt that says what the picture should show; found none.');
 };
 
 export const reportWorkers = (cluster: Cluster): readonly WorkerReport[] =>
@@ -85,6 +100,7 @@ const render = async (
   image: ImageRequest,
   cluster: Cluster,
   hosted: readonly HostedNetwork[],
+  { onProgress }: Hooks,
 ): Promise<Rendered> => {
   const pipeline = await createPipeline({
     directory: picture.directory,
@@ -94,6 +110,7 @@ const render = async (
     ...(picture.scheduler === undefined ? {} : { scheduler: picture.scheduler }),
   });
   try {
+    onProgress?.('denoise', 0, image.numInferenceSteps);
     return { result: await pipeline.generateImage(image), scheduler: pipeline.scheduler };
   } finally {
     await pipeline.close();
@@ -108,12 +125,11 @@ const toImageRequest = (request: GenerateRequest, picture: Picture): ImageReques
   guidanceScale: picture.guidanceScale,
   width: picture.width,
   height: picture.height,
-  onStep: ({ step, steps, step_ms }) =>
-    request.onProgress?.(`denoise (last step ${Math.round(step_ms)} ms)`, step, steps),
+  onStep: ({ step, steps }) => request.onProgress?.('denoise', step, steps),
   ...(request.signal ? { signal: request.signal } : {}),
 });
 
-const savePng = async (
+const savePicture = async (
   file: string,
   image: ImageRequest,
   { result, scheduler }: Rendered,
@@ -123,37 +139,27 @@ const savePng = async (
   const { prompt, negativePrompt, seed, numInferenceSteps, guidanceScale } = image;
   const negative = negativePrompt === undefined ? {} : { negativePrompt };
   const parameters = { prompt, ...negative, seed, numInferenceSteps, guidanceScale, scheduler, model };
-  // Loaded only where a picture is written: a server does that in a thread of its own.
-  const { encodePng } = await import('../pipeline/png.js');
-  await writeFile(file, encodePng(result.image, parameters));
+  await writeFile(file, await encodePicture(result.image, formatOfFile(file), { parameters }));
   return performance.now() - start;
 };
 
 /**
- * Makes one picture: prepares shards where none fit, starts the workers, denoises with all of them, writes the PNG, ends
+ * Makes one picture: prepares shards where none fit, starts the workers, denoises with all of them, writes the file, ends
  * the workers.
  * @throws TandemError of any of these stages; no process and no half-written shard directory is left behind
  */
 export const generate = async (request: GenerateRequest): Promise<GenerateReport> => {
   const start = performance.now();
-  const { config } = request;
+  checkPrompt(request.prompt);
   const file = await checkWritable(request.out);
-  const picture = await planPicture(config, request);
+  const picture = await planPicture(request.config, request);
+  const config = await followPlan(request.config, picture, request);
   const image = toImageRequest(request, picture);
   const hosted = await planHosting(config, picture);
-  const shards = await prepareShards({ ...request, ...denoiserRequest(config, picture) });
-  const { networks, partitionMs } = await prepareNetworks(hosted, false, request);
-  const hooks = {
-    ...request,
-    devices: config.devices,
-    wire: config.wire,
-    loader: config.loader,
-    timeouts: config.timeouts,
-    networks,
-  };
-  return withCluster(shards, hooks, async ({ cluster, loadMs }) => {
-    const rendered = await render(picture, image, cluster, hosted);
-    const pngMs = await savePng(file, image, rendered, picture.model.name);
+  const ready = await prepareModel(config, { ...picture, networks: hosted }, request);
+  return withCluster(ready, config, request, async ({ cluster, loadMs }) => {
+    const rendered = await render(picture, image, cluster, hosted, request);
+    const pngMs = await savePicture(file, image, rendered, picture.model.name);
     return {
       file,
       width: picture.width,
@@ -166,7 +172,7 @@ export const generate = async (request: GenerateRequest): Promise<GenerateReport
       scheduler: rendered.scheduler,
       world_size: config.devices.length,
       timings: {
-        partition_ms: shards.partitionMs + partitionMs,
+        partition_ms: ready.partitionMs,
         load_ms: loadMs,
         ...rendered.result.timings,
         png_ms: pngMs,

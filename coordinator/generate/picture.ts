@@ -2,7 +2,7 @@
 import { TandemError } from '../../common/errors.js';
 import type { TensorMetadata } from '../../common/onnxruntime.js';
 import type { ClusterConfig } from '../config/index.js';
-import { type HostedNetwork, planHosting } from '../hosting/index.js';
+import { type PlannedModel, planHosting } from '../hosting/index.js';
 import {
   type DenoiserSize,
   denoiserSizeFor,
@@ -13,8 +13,11 @@ import {
   symbolicSizes,
 } from '../pipeline/index.js';
 import { type Dims, requireDims } from '../shards/dims.js';
-import { type DenoiserModel, findDenoiserModel } from '../shards/model.js';
+import { findDenoiserModel } from '../shards/model.js';
 import { modelFacts } from '../shards/model-facts.js';
+import type { OpenedModel } from '../shards/request.js';
+
+export type { PlannedModel };
 
 /** What is asked of a picture beyond the config's defaults. */
 export interface PictureOptions {
@@ -29,8 +32,7 @@ export interface PictureOptions {
 }
 
 /** A picture's sizes, and the denoiser's that follow from them. */
-export interface Picture {
-  readonly model: DenoiserModel;
+export interface Picture extends OpenedModel {
   /** The diffusers-layout directory, absolute. */
   readonly directory: string;
   /** pixels */
@@ -39,7 +41,6 @@ export interface Picture {
   readonly guidanceScale: number;
   readonly numInferenceSteps: number;
   readonly scheduler?: SchedulerName;
-  readonly dims: Dims;
 }
 
 /** Pixels of a model that does not say what it was trained for: Stable Diffusion 1's. */
@@ -98,23 +99,12 @@ export const planPicture = async (config: ClusterConfig, options: PictureOptions
  * are named.
  * @throws TandemError as `planPicture` does
  */
-export const planDenoiser = async (
-  config: ClusterConfig,
-  dims: Dims = {},
-): Promise<{ readonly model: DenoiserModel; readonly dims: Dims }> => {
+export const planDenoiser = async (config: ClusterConfig, dims: Dims = {}): Promise<OpenedModel> => {
   const model = findDenoiserModel(config.model);
   if (model.directory !== undefined) return planPicture(config, { dims });
   const { inputs } = await modelFacts(model.path, config.shards);
   return { model, dims: requireDims(inputs, dims) };
 };
-
-/** What workers are started with. */
-export interface PlannedModel {
-  readonly model: DenoiserModel;
-  readonly dims: Dims;
-  /** Where the other networks run; none where all stay in the coordinator. */
-  readonly networks: readonly HostedNetwork[];
-}
 
 /**
  * As `planDenoiser`, with the places of the networks beside the denoiser.

@@ -1,10 +1,11 @@
 /** Where the networks beside a denoiser would run, for `tandem plan`: read from the graphs alone, nothing is written. */
 import { TandemError } from '../../common/errors.js';
 import { inspect, type PlanReport } from '../../partition/index.js';
+import type { ClusterSettings } from '../config/index.js';
 import { type ModelDirectory, pictureSize, readModelDirectory, sequenceOf } from '../pipeline/index.js';
 import type { Dims } from '../shards/dims.js';
 import type { DenoiserModel } from '../shards/model.js';
-import { type HostedNetwork, type HostingSettings, hostNetworks, type Sources } from './host-networks.js';
+import { type HostedNetwork, hostNetworks, type Sources } from './host-networks.js';
 import { type Needs, planNeeds } from './needs.js';
 
 /** What a rank holds of a network; the JSON keys are a contract. */
@@ -30,7 +31,7 @@ export interface NetworkReport {
 export interface DryRun {
   readonly model: DenoiserModel;
   readonly dims: Dims;
-  readonly settings: HostingSettings;
+  readonly settings: ClusterSettings;
   /** The denoiser's. */
   readonly report: Pick<PlanReport, 'ranks'>;
   readonly onNotice: (message: string) => void;

@@ -1,6 +1,6 @@
 /** Decides for each network beside the denoiser where it runs, and with which shards. */
 import { TandemError } from '../../common/errors.js';
-import type { ClusterConfig, DeviceConfig, HostChoice } from '../config/index.js';
+import type { ClusterSettings, DeviceConfig, HostChoice } from '../config/index.js';
 import {
   type Declared,
   latentsFor,
@@ -10,9 +10,7 @@ import {
   networkFiles,
   openingOf,
 } from '../pipeline/index.js';
-import type { Dims } from '../shards/dims.js';
-import type { DenoiserModel } from '../shards/model.js';
-import type { ShardRequest } from '../shards/prepare.js';
+import { denoiserRequest, type OpenedModel, type ShardRequest } from '../shards/request.js';
 import {
   type Budget,
   chooseHost,
@@ -47,14 +45,8 @@ export interface HostedNetwork extends Decision {
   readonly needs?: Needs;
 }
 
-/** What of a config decides over placements. */
-export type HostingSettings = Pick<ClusterConfig, 'devices' | 'wire' | 'quantize' | 'shards'> &
-  Partial<Pick<ClusterConfig, 'placement' | 'split'>>;
-
 /** The denoiser of a model directory, opened for a picture. */
-export interface HostingTarget {
-  readonly model: DenoiserModel;
-  readonly dims: Dims;
+export interface HostingTarget extends OpenedModel {
   /** Tokens of the embeddings that it takes. */
   readonly sequence: number;
   /** pixels */
@@ -77,11 +69,11 @@ interface Candidate {
 }
 
 /** Whether all networks stay in the coordinator, whatever they need. */
-export const staysInCoordinator = ({ placement = {}, devices }: HostingSettings): boolean =>
+export const staysInCoordinator = ({ placement, devices }: ClusterSettings): boolean =>
   devices.every(({ memoryLimit }) => memoryLimit === undefined) &&
   Object.values(placement).every((choice) => choice === 'auto' || choice === 'coordinator');
 
-const hasLimits = ({ devices }: HostingSettings): boolean =>
+const hasLimits = ({ devices }: ClusterSettings): boolean =>
   devices.some(({ memoryLimit }) => memoryLimit !== undefined);
 
 /** A device as it is when a network has it for itself: what runs whole is the same whatever the device's limit is. */
@@ -101,22 +93,8 @@ const limited = (device: DeviceConfig, budget: Budget | undefined, whole: Need):
   return { ...device, memoryLimit: Math.max(1, Math.floor(room + activations)) };
 };
 
-/** Of the denoiser, as it is prepared for a config. */
-export const denoiserRequest = (
-  { devices, wire, quantize, shards, split }: HostingSettings,
-  { model, dims }: Pick<HostingTarget, 'model' | 'dims'>,
-): ShardRequest => ({
-  model,
-  devices,
-  dims,
-  wireDtype: wire.dtype,
-  quantize,
-  root: shards,
-  ...(split ? { split } : {}),
-});
-
 const candidatesOf = async (
-  settings: HostingSettings,
+  settings: ClusterSettings,
   target: HostingTarget,
   directory: ModelDirectory,
   sources: Sources,
@@ -131,11 +109,11 @@ const candidatesOf = async (
       model,
       dims,
       outputs,
-      wireDtype: settings.wire.dtype,
+      wire: settings.wire.dtype,
       quantize: 'none' as const,
       root: settings.shards,
     };
-    return { name, asked: settings.placement?.[name] ?? 'auto', declared, request };
+    return { name, asked: settings.placement[name] ?? 'auto', declared, request };
   });
   return Promise.all(found);
 };
@@ -209,7 +187,7 @@ const spend = (budgets: readonly Budget[], members: readonly number[], needs: Ne
 
 /** What the devices have before any network but the denoiser has a host. */
 const firstBudgets = async (
-  settings: HostingSettings,
+  settings: ClusterSettings,
   target: HostingTarget,
   sources: Sources,
 ): Promise<readonly Budget[]> => {
@@ -246,7 +224,7 @@ const weigh = async (
 
 const placeAll = async (
   candidates: readonly Candidate[],
-  settings: HostingSettings,
+  settings: ClusterSettings,
   target: HostingTarget,
   sources: Sources,
 ): Promise<readonly HostedNetwork[]> => {
@@ -274,7 +252,7 @@ const placeAll = async (
  * @throws TandemError `PLACEMENT_MEMORY` with figures where there is no room; `MODEL_INPUTS`; as `plan` does
  */
 export const hostNetworks = async (
-  settings: HostingSettings,
+  settings: ClusterSettings,
   target: HostingTarget,
   directory: ModelDirectory,
   sources: Sources,

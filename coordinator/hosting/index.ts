@@ -20,9 +20,9 @@ import {
 } from '../pipeline/index.js';
 import { modelFacts } from '../shards/model-facts.js';
 import { prepareShards } from '../shards/prepare.js';
+import { denoiserRequest, type OpenedModel } from '../shards/request.js';
 import { NOTHING, together } from './choose-host.js';
 import {
-  denoiserRequest,
   type HostedNetwork,
   type HostingTarget,
   hostNetworks,
@@ -32,7 +32,7 @@ import {
 import { knownNeeds, type Needs } from './needs.js';
 
 export { totalOf } from './choose-host.js';
-export { denoiserRequest, type HostedNetwork } from './host-networks.js';
+export type { HostedNetwork } from './host-networks.js';
 
 /** A picture that the denoiser is opened for. */
 export interface PlannedPicture extends Omit<HostingTarget, 'sequence'> {
@@ -62,6 +62,12 @@ export const planHosting = async (
   return hostNetworks(config, target, directory, remembered(config.shards));
 };
 
+/** What workers are started with. */
+export interface PlannedModel extends OpenedModel {
+  /** The other networks and where they run; none where all stay in the coordinator. */
+  readonly networks: readonly HostedNetwork[];
+}
+
 export interface PreparedNetworks {
   readonly networks: readonly SideNetwork[];
   /** ms spent on the partitioner */
@@ -84,7 +90,7 @@ export const prepareNetworks = async (
     if (run === undefined) continue;
     const where = host.kind === 'rank' ? `on rank ${host.rank}` : `split over ${run.members.length} ranks`;
     hooks.onNotice?.(`${name} runs ${where}: ${reason}.`);
-    const { directory, manifest, profile, ...shards } = await prepareShards({ ...hooks, ...run.request });
+    const { directory, manifest, profile, ...shards } = await prepareShards(run.request, hooks);
     const { members } = run;
     networks.push({ name, shardDirectory: directory, manifest, profile: profile.name, members, onDemand });
     partitionMs += shards.partitionMs;
@@ -98,7 +104,7 @@ export const prepareNetworks = async (
  */
 export const rankNeeds = async (
   config: ClusterConfig,
-  denoiser: Pick<HostingTarget, 'model' | 'dims'>,
+  denoiser: OpenedModel,
   hosted: readonly HostedNetwork[],
 ): Promise<Needs> => {
   let needs = await knownNeeds(denoiserRequest(config, denoiser));

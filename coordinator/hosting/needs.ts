@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { recall, remember } from '../../common/remembered.js';
 import { TOOL_VERSION } from '../../common/version.js';
 import { fingerprint } from '../shards/fingerprint.js';
-import type { ShardRequest } from '../shards/prepare.js';
+import type { ShardRequest } from '../shards/request.js';
 import type { Need } from './choose-host.js';
 
 /** By rank. */
@@ -18,16 +18,7 @@ const schema: z.ZodType<Needs> = z.array(z.object({ weights: z.number(), activat
  */
 export const planNeeds = async (request: ShardRequest): Promise<Needs> => {
   const { planRanks } = await import('../../partition/index.js');
-  const { model, devices, dims, wireDtype, quantize, split, outputs, signal } = request;
-  const ranks = await planRanks(model.path, {
-    devices,
-    profiles: [dims],
-    wireDtype,
-    quantize,
-    ...(split ? { split } : {}),
-    ...(outputs ? { outputs } : {}),
-    ...(signal ? { signal } : {}),
-  });
+  const ranks = await planRanks(request);
   return ranks.map(({ weight_bytes, activation_peak_bytes }) => ({
     weights: weight_bytes,
     activations: activation_peak_bytes,
@@ -36,7 +27,7 @@ export const planNeeds = async (request: ShardRequest): Promise<Needs> => {
 
 /** As `planNeeds`; what is known from an earlier start is not planned again. */
 export const knownNeeds = async (request: ShardRequest): Promise<Needs> => {
-  const key = await fingerprint({ ...request, modelPath: request.model.path });
+  const key = await fingerprint(request, request.root);
   const file = join(request.root, 'needs', `${key}.json`);
   const known = recall(file, TOOL_VERSION, schema);
   if (known !== undefined) return known;

@@ -5,6 +5,7 @@ import { modelInputsError } from './errors.js';
 import type { EncodeContext, EncodedPrompt, Family } from './families/family.js';
 import { guidanceEmbedding } from './guidance.js';
 import type { ImageRequest } from './image-request.js';
+import { syntaxWarnings } from './prompt-syntax.js';
 
 export interface Conditioning {
   /** In the order in which they are fed: the unconditional one first, and only where there is guidance. */
@@ -104,6 +105,8 @@ export const condition = async (
     shared: sharedInputs(request, binding),
     ...(guided && guidance !== undefined ? { guidanceWeight: guidance.weight(image.guidanceScale) } : {}),
     warnings: [
+      ...syntaxWarnings('prompt', image.prompt),
+      ...syntaxWarnings('negative prompt', image.negativePrompt ?? ''),
       ...truncationWarnings('prompt', positive),
       ...(negative === undefined ? [] : truncationWarnings('negative prompt', negative)),
       ...effectWarnings(family, binding, image, guided),

@@ -3,7 +3,7 @@ import { abortedError } from './errors.js';
 import type { RgbImage } from './vae-decoder.js';
 
 export interface StepProgress {
-  /** Steps done so far, 1-based. */
+  /** Calls of the denoiser done so far, 1-based: as many as steps, but for schedulers that make more (`Pipeline.modelCalls`). */
   readonly step: number;
   readonly steps: number;
   readonly timestep: number;
@@ -35,6 +35,7 @@ export interface ImageRequest {
 export interface Timings {
   readonly text_encode_ms: number;
   readonly denoise_ms: number;
+  /** One a call of the denoiser. */
   readonly step_ms: readonly number[];
   readonly vae_decode_ms: number;
 }

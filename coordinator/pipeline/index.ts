@@ -9,10 +9,11 @@
  *     conditioning      prompts -> the denoiser's inputs         random          seed -> latents
  *     networks          the other networks, in the workers or here
  *     generate          from the request to the image, around the denoising-loop
- *     vae-decoder, png  latents -> pixels -> file
+ *     vae-decoder, png, picture-file  latents -> pixels -> file
  */
 export { denoiserSizeFor, fixedSampleShape, type ImageSize, symbolicSizes } from './denoiser-sizes.js';
 export type { GeneratedImage, ImageRequest, StepProgress, Timings } from './image-request.js';
+export { type KnownWords, readKnownWords } from './known-words.js';
 export { type DenoiserSize, sampleShape } from './latent-layout.js';
 export { type LocalDenoiser, type LocalDenoiserOptions, openLocalDenoiser } from './local-denoiser.js';
 export { type ModelDirectory, readModelDirectory } from './model-directory.js';
@@ -29,10 +30,19 @@ export {
   sequenceOf,
 } from './networks.js';
 export {
+  type EncodeOptions,
+  encodePicture,
+  formatOfFile,
+  MEDIA_TYPES,
+  PICTURE_FORMATS,
+  type PictureFormat,
+} from './picture-file.js';
+export {
   createPipeline,
   type Pipeline,
   type PipelineOptions,
 } from './pipeline.js';
+
 export type { ImageParameters } from './png.js';
 export { SCHEDULER_NAMES, type SchedulerName } from './schedulers/registry.js';
 export type { RgbImage } from './vae-decoder.js';

@@ -9,7 +9,8 @@ import { TandemError } from '../../common/errors.js';
 import { modelDirectoryError } from './errors.js';
 import { ENCODER_FOLDERS, type EncoderPart, type Family, familyOf, supportedClasses } from './families/index.js';
 import { parsePythonJson } from './python-json.js';
-import { chooseScheduler, type SchedulerChoice, type SchedulerName } from './schedulers/registry.js';
+import { chooseScheduler, type SchedulerChoice } from './schedulers/choose-scheduler.js';
+import type { SchedulerName } from './schedulers/registry.js';
 
 /** A text encoder that a model has; paths are absolute. */
 export interface EncoderFiles {

@@ -9,6 +9,7 @@ import { denoise, loopWarnings, timed } from './denoising-loop.js';
 import { modelInputsError, requestError } from './errors.js';
 import type { EncodeContext, EncoderFolder } from './families/family.js';
 import { checkAborted, type GeneratedImage, type ImageRequest } from './image-request.js';
+import { type KnownWords, readKnownWords } from './known-words.js';
 import { type ModelDirectory, readModelDirectory } from './model-directory.js';
 import { latentsFor, type NetworkName, openSessions, type RemoteNetwork, type Sessions } from './networks.js';
 import { createRandomStream } from './random.js';
@@ -38,6 +39,8 @@ export interface Pipeline {
   readonly scheduler: SchedulerName;
   /** Pixels of the images, for which the denoiser was opened. */
   readonly size: { readonly width: number; readonly height: number };
+  /** Calls of the denoiser that an image of so many steps takes: some schedulers make two a step. */
+  modelCalls(numInferenceSteps: number): number;
   /**
    * @throws TandemError `REQUEST_INVALID` for a request that cannot be met, `REQUEST_ABORTED` when the signal fires, and
    * whatever the denoiser throws when a step fails
@@ -55,6 +58,7 @@ export interface Pipeline {
 
 interface Parts {
   readonly model: ModelDirectory;
+  readonly known: KnownWords | undefined;
   readonly binding: DenoiserBinding;
   readonly context: EncodeContext;
   readonly vaeDecoder: VaeDecoder;
@@ -91,10 +95,18 @@ const checkRequest = (request: ImageRequest, { binding, model }: Parts): void =>
   if (problems.length > 0) throw requestError(problems.join(' '), problems);
 };
 
-const createScheduler = ({ numInferenceSteps }: ImageRequest, { model, binding }: Parts): Scheduler => {
+const createScheduler = (
+  { numInferenceSteps }: Pick<ImageRequest, 'numInferenceSteps'>,
+  { model, binding }: Parts,
+): Scheduler => {
   const [, height, width] = binding.latentShape;
   const imageTokens = Math.floor(height / 2) * Math.floor(width / 2);
   return model.scheduler.create(model.family.schedule({ numInferenceSteps, imageTokens }));
+};
+
+const hints = ({ known }: Parts, prompt: string): readonly string[] => {
+  const hint = known?.hint(prompt);
+  return hint === undefined ? [] : [hint];
 };
 
 const generate = async (parts: Parts, request: ImageRequest): Promise<GeneratedImage> => {
@@ -113,7 +125,11 @@ const generate = async (parts: Parts, request: ImageRequest): Promise<GeneratedI
     latents: { data: loop.latents, shape: binding.latentShape },
     image,
     timings: { text_encode_ms, denoise_ms, step_ms: loop.stepTimes, vae_decode_ms },
-    warnings: [...conditioning.warnings, ...loopWarnings(scheduler, binding, conditioning)],
+    warnings: [
+      ...hints(parts, request.prompt),
+      ...conditioning.warnings,
+      ...loopWarnings(scheduler, binding, conditioning),
+    ],
   };
 };
 
@@ -154,6 +170,7 @@ const openEncoders = async ({ encoders }: ModelDirectory, sessions: Sessions): P
  */
 export const createPipeline = async (options: PipelineOptions): Promise<Pipeline> => {
   const model = await readModelDirectory(options.directory, options.scheduler);
+  const known = await readKnownWords(options.directory);
   const thread = createSessionThread(options);
   const sessions = openSessions(thread, model, options.networks);
   try {
@@ -165,11 +182,12 @@ export const createPipeline = async (options: PipelineOptions): Promise<Pipeline
     checkChannels(model, binding);
     const { embeddingShape } = binding;
     const context = { encoders, embeddingShape, zeroUnconditional: model.zeroUnconditional };
-    const parts: Parts = { model, binding, context, vaeDecoder };
+    const parts: Parts = { model, known, binding, context, vaeDecoder };
     return {
       model,
       scheduler: model.scheduler.name,
       size: sizeOf(parts),
+      modelCalls: (numInferenceSteps) => createScheduler({ numInferenceSteps }, parts).timesteps.length,
       generateImage: (request) => generate(parts, request),
       decode: (latents) => vaeDecoder.decode(latents, binding.latentShape),
       close: () => thread.close(),

@@ -170,7 +170,21 @@ const endOf = (tokenizer: Tokenizer, config: TokenizerConfig): readonly number[]
   return last !== undefined && last === tokenizer.token_to_id(config.eos_token ?? END) ? [last] : [];
 };
 
-const restOf = (tokenizer: Tokenizer, ids: readonly number[]): string => tokenizer.decode([...ids]).trim();
+/**
+ * The end of a prompt from the first word that is not kept whole, in the prompt's own letters.
+ * @param length tokens that are kept
+ */
+const restOf = (tokenizer: Tokenizer, prompt: string, length: number): string => {
+  const starts = Array.from(prompt.matchAll(/\S+/g), ({ index }) => index);
+  let [kept, cut] = [0, starts.length];
+  while (cut - kept > 1) {
+    const middle = (kept + cut) >> 1;
+    const fits = tokenizer.encode(prompt.slice(0, starts[middle])).ids.length <= length;
+    if (fits) kept = middle;
+    else cut = middle;
+  }
+  return prompt.slice(starts[kept]).trim();
+};
 
 const addedTokens = z.looseObject({
   added_tokens: z.array(z.looseObject({ content: z.string() })).default([]),
@@ -206,7 +220,7 @@ const load = async (directory: string, required: readonly string[]): Promise<Pro
       return {
         ids: [...kept, ...Array<number>(padding).fill(pad)],
         attentionMask: [...Array<number>(kept.length).fill(1), ...Array<number>(padding).fill(0)],
-        ...(ids.length > length ? { truncatedText: restOf(tokenizer, ids.slice(cut, ids.length - end.length)) } : {}),
+        ...(ids.length > length ? { truncatedText: restOf(tokenizer, prompt, length) } : {}),
       };
     },
   };

@@ -1,17 +1,18 @@
 /** The HTTP application: who may ask, what there is to ask for, and how errors are told. */
 import { randomUUID } from 'node:crypto';
-import swagger from '@fastify/swagger';
+import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from '@fastify/type-provider-zod';
 import {
-  jsonSchemaTransform,
-  serializerCompiler,
-  validatorCompiler,
-  type ZodTypeProvider,
-} from '@fastify/type-provider-zod';
-import { type FastifyBaseLogger, type FastifyInstance, type FastifyRequest, fastify, LogController } from 'fastify';
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  fastify,
+  LogController,
+} from 'fastify';
 import type { Logger } from 'pino';
-import { TOOL_VERSION } from '../../common/version.js';
 import { checkHost, checkKey } from './auth.js';
-import { type ApiError, errorBody, notFound, toApiError } from './errors.js';
+import { addDescription } from './description.js';
+import { type ApiError, errorBody, malformedAnswer, methodNotAllowed, notFound, toApiError } from './errors.js';
 import type { Front, Handler } from './front.js';
 import type { ServerParts } from './parts.js';
 import { addImageRoutes } from './routes/images.js';
@@ -38,9 +39,13 @@ const REQUEST_ID = /^[\w.:/+=@-]{1,128}$/;
 const requestId = (header: string | string[] | undefined): string =>
   typeof header === 'string' && REQUEST_ID.test(header) ? header : randomUUID();
 
+const MAX_LOGGED_PATH = 256;
+
+const pathOf = ({ url }: FastifyRequest): string => url.split('?')[0] ?? url;
+
 const logEnd = (request: FastifyRequest, status: number, ms: number): void => {
   const { quiet } = request.routeOptions.config;
-  const line = { method: request.method, path: request.url.split('?')[0], status, ms: Math.round(ms) };
+  const line = { method: request.method, path: pathOf(request).slice(0, MAX_LOGGED_PATH), status, ms: Math.round(ms) };
   if (quiet) request.log.debug(line, 'request');
   else request.log.info(line, 'request');
 };
@@ -52,45 +57,69 @@ const logError = (log: FastifyBaseLogger, error: ApiError): void => {
   else log.error({ code, status, err: cause ?? error }, 'failed');
 };
 
-const addGuards = (app: App, apiKey: string | undefined): void => {
-  app.addHook('onRequest', async (request, reply) => {
+type Guard = (request: FastifyRequest, reply: FastifyReply) => void;
+
+/** @returns what lets a request in, or throws */
+const createGuard =
+  (apiKey: string | undefined): Guard =>
+  (request, reply) => {
     reply.header('x-request-id', request.id);
     reply.header('x-content-type-options', 'nosniff');
     if (apiKey === undefined) checkHost(request.headers.host);
     else if (!request.routeOptions.config.open) checkKey(apiKey, request.headers.authorization);
-  });
+  };
+
+const sendError = (thrown: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply => {
+  const error = toApiError(thrown);
+  logError(request.log, error);
+  if (error.retryAfterS !== undefined) reply.header('retry-after', String(error.retryAfterS));
+  if (error.status === 401) reply.header('www-authenticate', 'Bearer');
+  if (error.allow.length > 0) reply.header('allow', error.allow.join(', '));
+  return reply
+    .code(error.status)
+    .type('application/json; charset=utf-8')
+    .send(JSON.stringify(errorBody(error)));
 };
+
+/** What the router itself refuses passes no hook: the guard comes first all the same, and the answer has the shape of all others. */
+const routerError =
+  (guard: Guard) =>
+  (refused: Error, request: FastifyRequest, reply: FastifyReply): void => {
+    try {
+      guard(request, reply);
+      sendError(refused, request, reply);
+    } catch (error) {
+      sendError(error, request, reply);
+    }
+  };
+
+/** Paths with their methods, to tell a wrong method from a wrong path. */
+class KnownPaths {
+  readonly #methods = new Map<string, { readonly pattern: RegExp; readonly methods: Set<string> }>();
+
+  add(url: string, methods: string | readonly string[]): void {
+    const pattern = new RegExp(`^${url.replace(/[.]/g, '\\.').replace(/:[^/]+/g, '[^/]+')}$`);
+    const known = this.#methods.get(url) ?? { pattern, methods: new Set<string>() };
+    this.#methods.set(url, known);
+    for (const method of [methods].flat()) known.methods.add(method);
+  }
+
+  methodsOf(path: string): readonly string[] {
+    const known = [...this.#methods.values()].find(({ pattern }) => pattern.test(path));
+    return [...(known?.methods ?? [])];
+  }
+}
 
 const addErrors = (app: App): void => {
-  app.setErrorHandler((thrown, request, reply) => {
-    const error = toApiError(thrown);
-    logError(request.log, error);
-    if (error.retryAfterS !== undefined) reply.header('retry-after', String(error.retryAfterS));
-    if (error.status === 401) reply.header('www-authenticate', 'Bearer');
-    return reply.code(error.status).send(errorBody(error));
-  });
+  app.setErrorHandler(sendError);
+  const paths = new KnownPaths();
+  app.addHook('onRoute', ({ url, method }) => paths.add(url, method));
   app.setNotFoundHandler((request) => {
-    throw notFound(`There is no ${request.method} ${request.url.split('?')[0]}`);
-  });
-};
-
-const addDescription = async (app: App, guarded: boolean): Promise<void> => {
-  await app.register(swagger, {
-    openapi: {
-      openapi: '3.1.0',
-      info: {
-        title: 'Tandem',
-        description: 'One diffusion model on several devices at once; the image routes are those of the OpenAI API.',
-        version: TOOL_VERSION,
-      },
-      ...(guarded
-        ? {
-            components: { securitySchemes: { key: { type: 'http' as const, scheme: 'bearer' } } },
-            security: [{ key: [] }],
-          }
-        : {}),
-    },
-    transform: jsonSchemaTransform,
+    const path = pathOf(request);
+    const allowed = paths.methodsOf(path);
+    throw allowed.length > 0
+      ? methodNotAllowed(request.method, path, allowed)
+      : notFound(`There is no ${request.method} ${path}`);
   });
 };
 
@@ -102,6 +131,8 @@ const COMPILERS = { buildValidator: () => validatorCompiler, buildSerializer: ()
 
 export interface AppOptions {
   readonly apiKey: string | undefined;
+  /** Proxies whose `X-Forwarded-*` headers are believed. */
+  readonly trustProxy: readonly string[];
   readonly log: Logger;
   readonly page: PageFile;
   readonly front: Front;
@@ -114,13 +145,20 @@ export interface BuiltApp {
 }
 
 /** Builds the application of one version. Whichever listens, requests go to the one that the front shows. The caller closes it. */
-export const buildApp = async (parts: ServerParts, { apiKey, log, page, front }: AppOptions): Promise<BuiltApp> => {
+export const buildApp = async (parts: ServerParts, options: AppOptions): Promise<BuiltApp> => {
+  const { apiKey, trustProxy, log, page, front } = options;
   let handler: Handler = () => undefined;
+  const guard = createGuard(apiKey);
   const app = fastify({
     loggerInstance: log as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'request_id' }),
     genReqId: (request) => requestId(request.headers['x-request-id']),
     bodyLimit: BODY_LIMIT,
+    trustProxy: trustProxy.length > 0 && [...trustProxy],
+    // A server that is being stopped says so itself, in its own words.
+    return503OnClosing: false,
+    frameworkErrors: routerError(guard),
+    clientErrorHandler: (error, socket) => socket.writable && socket.end(malformedAnswer(error.code)),
     serverFactory: (own) => {
       handler = own;
       return front.createServer();
@@ -129,7 +167,7 @@ export const buildApp = async (parts: ServerParts, { apiKey, log, page, front }:
   });
   // Browsers send text/plain to other sites without asking; only what needs their consent is read.
   app.removeContentTypeParser('text/plain');
-  addGuards(app, apiKey);
+  app.addHook('onRequest', async (request, reply) => guard(request, reply));
   addErrors(app);
   app.addHook('onResponse', async (request, reply) => logEnd(request, reply.statusCode, reply.elapsedTime));
   await addDescription(app, apiKey !== undefined);

@@ -12,7 +12,7 @@ import { Front, type Handler } from './front.js';
 import { ImageStore } from './image-store.js';
 import type { Metrics, Readings } from './metrics.js';
 import { Pace } from './pace.js';
-import { PngThread } from './png-thread.js';
+import { PictureThread } from './picture-thread.js';
 import { Requests } from './requests.js';
 import { readPage } from './routes/page.js';
 import type { ServingPlan } from './serving-plan.js';
@@ -30,13 +30,13 @@ export interface Edition {
 
 export interface EditionsOptions {
   readonly log: Logger;
+  readonly droppedLogLines: () => number;
   readonly apiKey: string | undefined;
   readonly swaps: () => SwapReport;
 }
 
 const logState = (log: Logger, state: EngineState): void => {
-  const failed = state.kind === 'failed' || state.kind === 'recovering';
-  if (failed) log.error({ state: state.kind, code: state.error.code, problem: state.error.message }, 'state');
+  if ('error' in state) log.error({ state: state.kind, code: state.error.code, problem: state.error.message }, 'state');
   else log.info({ state: state.kind }, 'state');
 };
 
@@ -47,8 +47,7 @@ export class Editions {
   readonly #engines = new Set<Engine>();
   readonly #studios = new Set<Studio>();
   readonly #front = new Front();
-  readonly #png = new PngThread();
-  readonly #images = new ImageStore();
+  readonly #pictures = new PictureThread();
   readonly #startedAt = Math.floor(Date.now() / 1000);
   readonly requests = new Requests();
   /** Of versions that are gone. */
@@ -87,12 +86,22 @@ export class Editions {
     const [{ buildApp }, metrics, page] = await Promise.all([import('./app.js'), this.#loadMetrics(), readPage()]);
     engine.onStep((network, ranks) => metrics.stepDone(network, ranks));
     const { served } = plan;
-    const { maxQueue } = config.server;
-    const studio = new Studio({ engine, served, pace: new Pace(), png: this.#png, metrics, maxQueue });
+    const { maxQueue, trustProxy } = config.server;
+    // The same for all versions: "server:" cannot change.
+    const images = new ImageStore(config.server.images);
+    const studio = new Studio({
+      engine,
+      served,
+      pace: new Pace(),
+      pictures: this.#pictures,
+      images,
+      metrics,
+      maxQueue,
+    });
     const size = `${served.width}x${served.height}`;
-    const shared = { images: this.#images, requests: this.requests, startedAt: this.#startedAt };
+    const shared = { images, requests: this.requests, startedAt: this.#startedAt };
     const parts = { served, size, engine, studio, metrics, swaps, ...shared };
-    const { app, handler } = await buildApp(parts, { apiKey, log, page, front: this.#front });
+    const { app, handler } = await buildApp(parts, { apiKey, trustProxy, log, page, front: this.#front });
     return { config, plan, engine, studio, app, handler };
   }
 
@@ -142,8 +151,7 @@ export class Editions {
   /** Ends all workers and pipelines, which ends what is under way. */
   async close(): Promise<void> {
     await Promise.all([...this.#engines].map((engine) => this.#closeEngine(engine)));
-    await this.#png.close();
-    this.#images.clear();
+    await this.#pictures.close();
   }
 
   async #closeEngine(engine: Engine): Promise<void> {
@@ -163,6 +171,7 @@ export class Editions {
       ready: () => (this.#shown?.engine.state.kind === 'ready' && !this.#shown.studio.draining ? 1 : 0),
       restarts: () => this.#pastRestarts + sum([...this.#engines].map(({ restarts }) => restarts)),
       swaps: this.#options.swaps,
+      droppedLogLines: this.#options.droppedLogLines,
       rankMemory: () => this.#shown?.engine.ranks.map(({ memory_bytes }) => memory_bytes) ?? [],
     };
   }

@@ -1,11 +1,12 @@
 /**
  * The model as the server has it: running workers with a pipeline before them, and what is known of their state.
  *
- *     loading -> warming -> ready <-> recovering
+ *     loading -> warming -> ready <-> recovering, disagreeing
  *         any of these -> failed, or -> closed
  *
  * Ready means proven: since the last load, every rank has finished a step with the same outputs. After the loss of a worker
- * the proof is the step of the image that is under way, or else a canary step.
+ * the proof is the step of the image that is under way, or else a canary step. Ranks that disagree twice over a step make no
+ * picture until a canary step, tried every few seconds, finds them agreed.
  */
 import { TandemError } from '../../common/errors.js';
 import { byteLength, type HostTensor, type TensorSpec } from '../../common/tensor.js';
@@ -19,6 +20,7 @@ export type EngineState =
   | { readonly kind: 'warming' }
   | { readonly kind: 'ready' }
   | { readonly kind: 'recovering'; readonly error: TandemError }
+  | { readonly kind: 'disagreeing'; readonly error: TandemError }
   | { readonly kind: 'failed'; readonly error: TandemError }
   | { readonly kind: 'closed' };
 
@@ -68,15 +70,8 @@ const zeros = (specs: readonly TensorSpec[]): Record<string, HostTensor> =>
     ]),
   );
 
-/** @throws TandemError `RANKS_DISAGREE` where replicas have drifted apart: the picture would be wrong */
-const checkAgreement = (ranks: readonly RankStep[]): void => {
-  const digests = new Set(ranks.map(({ outputs_sha256 }) => outputs_sha256));
-  if (digests.size <= 1) return;
-  throw new TandemError(
-    'RANKS_DISAGREE',
-    `Expected the same outputs from all ${ranks.length} ranks after a step; found ${digests.size} different ones. Make the shard directory again with "tandem partition".`,
-  );
-};
+/** How long ranks that disagree are left alone before the next canary step; ms. */
+const PROOF_INTERVAL_MS = 5_000;
 
 const notOpened = (): TandemError => new TandemError('NOT_OPENED', 'Expected running workers; open the engine first.');
 
@@ -254,14 +249,29 @@ export class Engine {
     const step = this.#lastStep.then(async () => {
       const cluster = this.#cluster;
       if (cluster === undefined) throw notOpened();
-      const result = await cluster.stepAll(microBatches, { network });
-      checkAgreement(result.ranks);
+      const result = await this.#agreed(cluster, microBatches, network);
       for (const listener of this.#stepListeners) listener(network, result.ranks);
       if (network === DENOISER && cluster.state === 'ready') this.#enter({ kind: 'ready' });
       return result;
     });
     this.#lastStep = step.catch(() => undefined);
     return step;
+  }
+
+  /** Before the first proof it is the start that ranks which disagree fail; afterwards they are asked again until they agree. */
+  async #agreed(cluster: Cluster, microBatches: readonly Inputs[], network: string): Promise<StepAllResult> {
+    try {
+      return await cluster.stepAll(microBatches, { network });
+    } catch (error) {
+      const isDisagreement = error instanceof TandemError && error.code === 'RANKS_DISAGREE';
+      if (isDisagreement && this.#state.kind !== 'warming') this.#proveLater(error);
+      throw error;
+    }
+  }
+
+  #proveLater(error: TandemError): void {
+    this.#enter({ kind: 'disagreeing', error });
+    setTimeout(() => void this.#prove().catch(() => undefined), PROOF_INTERVAL_MS).unref();
   }
 
   /** Runs a canary step, unless a step under way turns out to be the proof. */
@@ -277,7 +287,9 @@ export class Engine {
         if (error !== undefined) this.#enter({ kind: 'recovering', error });
         return;
       case 'ready':
-        this.#prove().catch((cause: unknown) => this.#enter({ kind: 'failed', error: proofFailed(cause) }));
+        this.#prove().catch((cause: unknown) => {
+          if (this.#state.kind !== 'disagreeing') this.#enter({ kind: 'failed', error: proofFailed(cause) });
+        });
         return;
       case 'starting':
       case 'failed':

@@ -1,18 +1,33 @@
 /** The server's error catalogue: every answer that is not a success, in the shape that OpenAI's clients read. */
-import { TandemError } from '../../common/errors.js';
+import { z } from 'zod';
+import { statusOf } from '../../common/error-codes.js';
+import { type ErrorCode, TandemError } from '../../common/errors.js';
 
-export type ErrorType =
-  | 'invalid_request_error'
-  | 'authentication_error'
-  | 'permission_error'
-  | 'rate_limit_error'
-  | 'service_unavailable_error'
-  | 'server_error';
+const ERROR_TYPES = [
+  'invalid_request_error',
+  'authentication_error',
+  'permission_error',
+  'rate_limit_error',
+  'service_unavailable_error',
+  'server_error',
+] as const;
+
+export type ErrorType = (typeof ERROR_TYPES)[number];
+
+/** What a client is told. */
+export const errorDetail = z.object({
+  message: z.string(),
+  type: z.enum(ERROR_TYPES),
+  param: z.string().nullable(),
+  code: z.string(),
+});
 
 interface ApiErrorOptions {
   readonly param?: string;
   /** When the client may try again, in whole seconds. */
   readonly retryAfterS?: number;
+  /** Methods that the path has. */
+  readonly allow?: readonly string[];
   readonly problems?: readonly string[];
   readonly cause?: unknown;
 }
@@ -23,24 +38,21 @@ export class ApiError extends TandemError {
   readonly type: ErrorType;
   readonly param: string | undefined;
   readonly retryAfterS: number | undefined;
+  readonly allow: readonly string[];
 
-  constructor(status: number, type: ErrorType, code: string, message: string, options: ApiErrorOptions = {}) {
+  constructor(status: number, type: ErrorType, code: ErrorCode, message: string, options: ApiErrorOptions = {}) {
     super(code, message, options);
     this.status = status;
     this.type = type;
     this.param = options.param;
     this.retryAfterS = options.retryAfterS;
+    this.allow = options.allow ?? [];
   }
 }
 
 /** What a client is sent. */
 export interface ErrorBody {
-  readonly error: {
-    readonly message: string;
-    readonly type: ErrorType;
-    readonly param: string | null;
-    readonly code: string;
-  };
+  readonly error: Readonly<z.infer<typeof errorDetail>>;
 }
 
 export const errorBody = ({ message, type, param, code }: ApiError): ErrorBody => ({
@@ -55,9 +67,14 @@ export interface FieldProblem {
   readonly message: string;
 }
 
-/** All that is wrong with a body; `param` and `code` are the first problem's. */
+/** More problems than anybody reads. */
+const MAX_TOLD = 10;
+
+/** What is wrong with a body, as much as a person may read; `param` and `code` are the first problem's. */
 export const invalidBody = (problems: readonly FieldProblem[]): ApiError => {
-  const messages = problems.map(({ message }) => message);
+  const more = problems.length - MAX_TOLD;
+  const told = problems.slice(0, MAX_TOLD).map(({ message }) => message);
+  const messages = more > 0 ? [...told, `There are ${more} more problems.`] : told;
   const [first] = problems;
   return new ApiError(400, 'invalid_request_error', first?.code ?? 'invalid_value', messages.join(' '), {
     problems: messages,
@@ -100,6 +117,15 @@ export const queueFull = (maxQueue: number, retryAfterS: number): ApiError =>
     { retryAfterS },
   );
 
+export const shareTaken = (share: number, retryAfterS: number): ApiError =>
+  new ApiError(
+    429,
+    'rate_limit_error',
+    'client_share_taken',
+    `This client has ${share} requests under way, its share of the queue; one should be done in about ${retryAfterS} s. Try again then.`,
+    { retryAfterS },
+  );
+
 export const notReady = (why: string, retryAfterS: number): ApiError =>
   new ApiError(503, 'service_unavailable_error', 'not_ready', `No picture can be made yet: ${why}.`, { retryAfterS });
 
@@ -136,17 +162,49 @@ export const noPictures = (model: string): ApiError =>
 export const notFound = (what: string): ApiError =>
   new ApiError(404, 'invalid_request_error', 'not_found', `${what}; /openapi.json lists what there is.`);
 
+export const imagesUnwritable = (directory: string, cause: unknown): ApiError =>
+  new ApiError(
+    503,
+    'service_unavailable_error',
+    'images_unwritable',
+    `The picture could not be kept in ${directory} (server.images). Ask for "response_format": "b64_json", or make room there.`,
+    { cause },
+  );
+
+export const methodNotAllowed = (method: string, path: string, allow: readonly string[]): ApiError =>
+  new ApiError(
+    405,
+    'invalid_request_error',
+    'method_not_allowed',
+    `${path} takes ${allow.join(' and ')}; found ${method}.`,
+    { allow },
+  );
+
 export const imageGone = (lifetimeS: number): ApiError =>
   new ApiError(
     404,
     'invalid_request_error',
     'image_expired',
-    `There is no such picture; one is kept for ${lifetimeS} s at most, and less when many are made. Ask for b64_json to keep it.`,
+    `There is no picture under this address; one holds for ${lifetimeS} s, and less when many are made. Ask for b64_json to keep it.`,
   );
 
-const CLIENT_ERROR_CODES: Readonly<Record<number, string>> = {
+const CLIENT_ERROR_CODES: Readonly<Record<number, ErrorCode>> = {
   413: 'body_too_large',
   415: 'unsupported_media_type',
+};
+
+/** What cannot be read as HTTP, by the parser's codes. */
+const MALFORMED: Readonly<Record<string, readonly [status: number, reason: string, message: string]>> = {
+  ERR_HTTP_REQUEST_TIMEOUT: [408, 'Request Timeout', 'The request took too long to arrive.'],
+  HPE_HEADER_OVERFLOW: [431, 'Request Header Fields Too Large', 'The headers are larger than 16 KB.'],
+};
+
+/** The bytes of an answer to what is no HTTP request: there is no request to reply to. */
+export const malformedAnswer = (code: string | undefined): string => {
+  const [status, reason, message] = MALFORMED[code ?? ''] ?? [400, 'Bad Request', 'Expected an HTTP/1.1 request.'];
+  const body = JSON.stringify(errorBody(new ApiError(status, 'invalid_request_error', 'malformed_request', message)));
+  const head = [`HTTP/1.1 ${status} ${reason}`, `content-length: ${body.length}`, 'content-type: application/json'];
+  return [...head, 'connection: close', '', body].join('\r\n');
 };
 
 /** What Fastify itself refuses: no JSON, another media type, too large a body. */
@@ -165,7 +223,9 @@ export const toApiError = (error: unknown): ApiError => {
   if (error instanceof TandemError) {
     if (error.code === 'REQUEST_INVALID')
       return new ApiError(400, 'invalid_request_error', 'invalid_value', error.message, { problems: error.problems });
-    return new ApiError(500, 'server_error', error.code, error.message, { cause: error });
+    const status = statusOf(error.code);
+    const type = status === 503 ? 'service_unavailable_error' : 'server_error';
+    return new ApiError(status, type, error.code, error.message, { cause: error });
   }
   const known = error instanceof Error ? fromFramework(error) : undefined;
   const message = 'The server failed in a way that it does not foresee; its log has the reason under this request id.';

@@ -8,6 +8,8 @@
  *     studio, turns  who is let in, and whose turn it is           engine       the workers and what is known of them
  *     partial-*      pictures on the way                           png-*        pixels to files, off the main thread
  *     metrics, pace  what is measured, for charts and estimates    errors       every refusal
+ *     log            lines that nobody waits for
  */
+export { createServerLog, type ServerLog } from './log.js';
 export { type Ready, type ServeRequest, serve } from './server.js';
 export type { SwapOutcome } from './swap-report.js';

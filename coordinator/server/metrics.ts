@@ -16,6 +16,8 @@ export interface Readings {
   /** Since the start. */
   restarts(): number;
   swaps(): SwapReport;
+  /** Since the start. */
+  droppedLogLines(): number;
   /** bytes; index is the rank */
   rankMemory(): readonly number[];
 }
@@ -57,15 +59,19 @@ const addReadings = (registers: Registry[], readings: Readings): void => {
       for (const [rank, bytes] of readings.rankMemory().entries()) this.set({ rank: String(rank) }, bytes);
     },
   });
-  new Counter({
-    name: 'tandem_worker_restarts_total',
-    help: 'Workers started again after they were lost.',
-    registers,
-    collect() {
-      this.reset();
-      this.inc(readings.restarts());
-    },
-  });
+  const counter = (name: string, help: string, read: () => number): void => {
+    new Counter({
+      name,
+      help,
+      registers,
+      collect() {
+        this.reset();
+        this.inc(read());
+      },
+    });
+  };
+  counter('tandem_worker_restarts_total', 'Workers started again after they were lost.', readings.restarts);
+  counter('tandem_log_lines_dropped_total', 'Lines of the log that nobody read.', readings.droppedLogLines);
   new Counter({
     name: 'tandem_model_swaps_total',
     help: 'Attempts to serve another version of the model, by how they ended.',

@@ -23,6 +23,8 @@ export interface ServeRequest extends Hooks {
   /** Sizes of symbolic dims by name; the config's default picture decides those that are left out. */
   readonly dims?: Dims;
   readonly log: Logger;
+  /** Lines of the log that were dropped, for the metrics. */
+  readonly droppedLogLines?: () => number;
   /** Stops the server: with `terminated()` as its reason after a drain, else at once. */
   readonly signal: AbortSignal;
   /** Told once, when every rank has run its first step. */
@@ -109,8 +111,12 @@ const stop = async ({ editions, swapper }: Parts, app: App | undefined, request:
   await swapper.settled();
 };
 
-const assemble = ({ log, dims }: ServeRequest, apiKey: string | undefined, watch: Watch): Parts => {
-  const editions: Editions = new Editions({ log, apiKey, swaps: () => swapper.report });
+const assemble = (
+  { log, dims, droppedLogLines = () => 0 }: ServeRequest,
+  apiKey: string | undefined,
+  watch: Watch,
+): Parts => {
+  const editions: Editions = new Editions({ log, droppedLogLines, apiKey, swaps: () => swapper.report });
   const onShown = (edition: Edition): void => watch.follow(edition.engine, () => editions.shown === edition);
   const swapper = new Swapper({ editions, log, dims, onShown });
   return { editions, swapper };

@@ -3,14 +3,15 @@
  * partial pictures and of the picture itself.
  */
 import { randomInt } from 'node:crypto';
-import type { Pipeline, StepProgress } from '../pipeline/index.js';
+import type { ImageParameters, Pipeline, RgbImage, StepProgress } from '../pipeline/index.js';
 import type { Engine } from './engine.js';
-import { draining, noPictures, notReady, queueFull } from './errors.js';
+import { draining, noPictures, notReady, queueFull, shareTaken } from './errors.js';
 import type { ImageBody, Served } from './image-body.js';
+import type { ImageStore } from './image-store.js';
 import type { Metrics } from './metrics.js';
 import type { Pace } from './pace.js';
 import { PartialPictures } from './partial-pictures.js';
-import type { PngThread } from './png-thread.js';
+import type { PictureThread } from './picture-thread.js';
 import { type Turn, Turns } from './turns.js';
 
 /** What happens to a request; `index` is the picture's, from 0. */
@@ -24,12 +25,21 @@ export type ImageEvent =
       readonly step_ms: number;
       readonly remaining_s: number;
     }
-  | { readonly kind: 'partial'; readonly index: number; readonly step: number; readonly png: Uint8Array }
+  | {
+      readonly kind: 'partial';
+      readonly index: number;
+      /** How many partial pictures this one had before. */
+      readonly partial: number;
+      readonly step: number;
+      readonly file: Uint8Array;
+    }
   | {
       readonly kind: 'image';
       readonly index: number;
       readonly seed: number;
-      readonly png: Uint8Array;
+      readonly file: Uint8Array;
+      /** Where it lies, from the server's own address on; where it was asked for by address. */
+      readonly path?: string;
       readonly warnings: readonly string[];
     };
 
@@ -38,7 +48,8 @@ export interface StudioOptions {
   readonly served: Served;
   readonly metrics: Metrics;
   readonly pace: Pace;
-  readonly png: PngThread;
+  readonly pictures: PictureThread;
+  readonly images: ImageStore;
   /** Requests that may wait. */
   readonly maxQueue: number;
 }
@@ -53,13 +64,18 @@ const MAX_DRAWN_SEED = 2 ** 32;
 /** Before anything was measured. */
 const LEAST_RETRY_S = 1;
 const LOADING_RETRY_S = 5;
+/** Of JPEG and WebP. */
+const DEFAULT_QUALITY = 90;
 
 const seconds = (ms: number): number => Math.round(ms / 100) / 10;
 
 export class Studio {
   readonly #options: StudioOptions;
   readonly #turns = new Turns();
-  #admitted = 0;
+  /** Denoiser calls of so many steps, which the scheduler says; one a step until the first picture has loaded it. */
+  #calls: Pipeline['modelCalls'] = (steps) => steps;
+  /** Requests that were let in, by client. */
+  readonly #admitted = new Map<string, number>();
   #draining = false;
 
   constructor(options: StudioOptions) {
@@ -72,7 +88,7 @@ export class Studio {
 
   /** Requests that were let in and whose picture is not being made. */
   get waiting(): number {
-    return this.#admitted - this.#turns.running;
+    return this.#admittedInAll() - this.#turns.running;
   }
 
   get draining(): boolean {
@@ -86,22 +102,41 @@ export class Studio {
 
   /**
    * Lets a request in, which must then be run.
-   * @throws ApiError 429 when as many wait as may, 503 while nothing can be made, 501 where nothing ever can
+   * @param client whose share of the queue it takes: an address
+   * @throws ApiError 429 when as many wait as may, in all or of this client; 503 while nothing can be made, 501 where nothing ever can
    */
-  admit(body: ImageBody, signal: AbortSignal): Job {
+  admit(body: ImageBody, client: string, signal: AbortSignal): Job {
     this.#checkOpen();
-    const { maxQueue } = this.#options;
-    if (this.#admitted > maxQueue) throw queueFull(maxQueue, this.#retryAfterS());
-    this.#admitted += 1;
+    this.#checkPlace(client);
+    this.#count(client, 1);
     return {
       run: async (onEvent) => {
         try {
-          await this.#makeAll(body, signal, onEvent);
+          await this.#makeAll(body, client, signal, onEvent);
         } finally {
-          this.#admitted -= 1;
+          this.#count(client, -1);
         }
       },
     };
+  }
+
+  /** A quarter of the places is never one client's. */
+  #checkPlace(client: string): void {
+    const { maxQueue } = this.#options;
+    const places = maxQueue + 1;
+    const share = places - Math.floor(places / 4);
+    if (this.#admittedInAll() >= places) throw queueFull(maxQueue, this.#retryAfterS());
+    if ((this.#admitted.get(client) ?? 0) >= share) throw shareTaken(share, this.#retryAfterS());
+  }
+
+  #admittedInAll(): number {
+    return [...this.#admitted.values()].reduce((sum, requests) => sum + requests, 0);
+  }
+
+  #count(client: string, change: 1 | -1): void {
+    const now = (this.#admitted.get(client) ?? 0) + change;
+    if (now === 0) this.#admitted.delete(client);
+    else this.#admitted.set(client, now);
   }
 
   #checkOpen(): void {
@@ -113,6 +148,8 @@ export class Studio {
         throw notReady('the workers are loading', LOADING_RETRY_S);
       case 'warming':
         throw notReady('the workers are running their first step', LEAST_RETRY_S);
+      case 'disagreeing':
+        throw notReady('the workers disagree over a step', LOADING_RETRY_S);
       case 'failed':
         throw notReady(`the workers failed (${state.error.code})`, LOADING_RETRY_S);
       case 'closed':
@@ -132,11 +169,17 @@ export class Studio {
     return Math.max(LEAST_RETRY_S, Math.ceil(this.#options.pace.pictureMs(left) / 1000));
   }
 
-  async #makeAll(body: ImageBody, signal: AbortSignal, onEvent: (event: ImageEvent) => void): Promise<void> {
+  async #makeAll(
+    body: ImageBody,
+    client: string,
+    signal: AbortSignal,
+    onEvent: (event: ImageEvent) => void,
+  ): Promise<void> {
     const first = body.seed ?? randomInt(MAX_DRAWN_SEED);
     for (let index = 0; index < body.n; index++) {
       const turn = await this.#turns.take({
-        steps: body.num_inference_steps,
+        client,
+        steps: this.#calls(body.num_inference_steps),
         signal,
         onPosition: (ahead, stepsAhead) => {
           const wait_s = seconds(stepsAhead.reduce((sum, steps) => sum + this.#options.pace.pictureMs(steps), 0));
@@ -146,6 +189,7 @@ export class Studio {
       try {
         this.#options.metrics.waited(turn.waitedMs);
         const pipeline = await this.#options.engine.loadPipeline();
+        this.#calls = pipeline.modelCalls;
         await this.#makeOne({ pipeline, body, index, seed: first + index, turn, signal, onEvent });
       } finally {
         turn.release();
@@ -155,7 +199,7 @@ export class Studio {
 
   async #makeOne(work: Work): Promise<void> {
     const { pipeline, body, index, seed, turn, signal, onEvent } = work;
-    const { png, served, pace } = this.#options;
+    const { served, pace } = this.#options;
     const start = performance.now();
     const image = {
       prompt: body.prompt,
@@ -165,25 +209,39 @@ export class Studio {
       guidanceScale: body.guidance_scale,
     };
     const parameters = { ...image, scheduler: pipeline.scheduler, model: served.model };
+    const encode = (picture: RgbImage): Promise<Uint8Array> => this.#encode(picture, parameters, body);
+    let partial = 0;
     const partials = new PartialPictures({
       most: body.stream ? body.partial_images : 0,
-      draw: async (latents) => png.encode({ picture: await pipeline.decode(latents), parameters }),
-      onPicture: (step, picture) => onEvent({ kind: 'partial', index, step, png: picture }),
+      draw: async (latents) => encode(await pipeline.decode(latents)),
+      onPicture: (step, file) => onEvent({ kind: 'partial', index, partial: partial++, step, file }),
     });
     const onStep = (progress: StepProgress): void => {
       this.#tellStep(work, progress);
       partials.offer(progress);
     };
     try {
-      turn.progress(body.num_inference_steps);
+      turn.progress(pipeline.modelCalls(body.num_inference_steps));
       const made = await pipeline.generateImage({ ...image, onStep, signal });
       await partials.settled();
-      const bytes = await png.encode({ picture: made.image, parameters });
+      const file = await encode(made.image);
+      const path = await this.#keep(file, body);
       pace.addRest(performance.now() - start - made.timings.denoise_ms);
-      onEvent({ kind: 'image', index, seed, png: bytes, warnings: made.warnings });
+      onEvent({ kind: 'image', index, seed, file, ...path, warnings: made.warnings });
     } finally {
       await partials.settled();
     }
+  }
+
+  #encode(picture: RgbImage, parameters: ImageParameters, body: ImageBody): Promise<Uint8Array> {
+    // OpenAI's compression of 0 is the codecs' least quality.
+    const quality = Math.max(1, body.output_compression ?? DEFAULT_QUALITY);
+    return this.#options.pictures.encode({ picture, parameters, format: body.output_format, quality });
+  }
+
+  async #keep(file: Uint8Array, body: ImageBody): Promise<{ readonly path?: string }> {
+    if (body.response_format !== 'url') return {};
+    return { path: await this.#options.images.add(file, body.output_format) };
   }
 
   #tellStep({ index, turn, onEvent }: Work, { step, steps, step_ms }: StepProgress): void {

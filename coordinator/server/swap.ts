@@ -3,6 +3,7 @@
  * proved by a first step; then new requests go to it, and the old one ends when it has answered its own. Whatever fails before
  * that leaves the old one as it is.
  */
+import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import { TandemError } from '../../common/errors.js';
 import type { ClusterConfig } from '../config/index.js';
@@ -30,7 +31,7 @@ const swapping = (): TandemError =>
 /** Nothing of the socket that clients are connected to can change under them. */
 const checkServerBlock = (shown: ClusterConfig, next: ClusterConfig): void => {
   const keys = Object.keys({ ...shown.server, ...next.server }) as (keyof ClusterConfig['server'])[];
-  const changed = keys.filter((key) => shown.server[key] !== next.server[key]);
+  const changed = keys.filter((key) => !isDeepStrictEqual(shown.server[key], next.server[key]));
   if (changed.length === 0) return;
   throw new TandemError(
     'SWAP_SERVER',

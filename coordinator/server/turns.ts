@@ -1,6 +1,7 @@
 /**
- * One picture at a time, first come first served. A request for several pictures takes a turn for each, and goes to the
- * end of the line in between, so that it delays another one by a single picture.
+ * One picture at a time, and clients in turn: who has nothing in line goes before the second picture of those who have, so that a
+ * client with many requests delays another one by a single picture. Among a client's own, first come first served; a request for
+ * several pictures takes a turn for each.
  */
 
 /** The right to use the pipeline. */
@@ -13,6 +14,8 @@ export interface Turn {
 }
 
 export interface TurnRequest {
+  /** Whose picture it is. */
+  readonly client: string;
   /** Steps of the picture. */
   readonly steps: number;
   /** Takes the request out of the line; its reason is thrown. */
@@ -24,12 +27,16 @@ export interface TurnRequest {
 interface Waiting {
   readonly request: TurnRequest;
   readonly start: () => void;
+  /** Fair queuing: a client's pictures come in rounds of their own, one a round, and the line is in the order of rounds. */
+  readonly round: number;
   stepsLeft: number;
 }
 
 export class Turns {
   readonly #line: Waiting[] = [];
   #running: Waiting | undefined;
+  /** Of the picture that was made last. */
+  #round = 0;
 
   get running(): number {
     return this.#running === undefined ? 0 : 1;
@@ -60,12 +67,28 @@ export class Turns {
         request.signal.removeEventListener('abort', leave);
         resolve(this.#turn(place, performance.now() - since));
       };
-      const place: Waiting = { request, start, stepsLeft: request.steps };
+      const place: Waiting = { request, start, round: this.#nextRound(request.client), stepsLeft: request.steps };
       request.signal.addEventListener('abort', leave, { once: true });
-      this.#line.push(place);
+      const index = this.#join(place);
       this.#advance();
-      if (this.#running !== place) this.#tell(place, this.#line.length - 1);
+      if (this.#running !== place) this.#tellFrom(index);
     });
+  }
+
+  /** The round after the client's last one that is in line or runs, and none that is over. */
+  #nextRound(client: string): number {
+    const current = this.#running?.round ?? this.#round;
+    const running = this.#running === undefined ? [] : [this.#running];
+    const own = [...running, ...this.#line].filter((place) => place.request.client === client);
+    return Math.max(current, ...own.map(({ round }) => round + 1));
+  }
+
+  /** @returns its place in line */
+  #join(place: Waiting): number {
+    const later = this.#line.findIndex(({ round }) => round > place.round);
+    const index = later < 0 ? this.#line.length : later;
+    this.#line.splice(index, 0, place);
+    return index;
   }
 
   #turn(place: Waiting, waitedMs: number): Turn {
@@ -78,11 +101,10 @@ export class Turns {
       release: () => {
         if (released) return;
         released = true;
+        this.#round = place.round;
         this.#running = undefined;
         this.#advance();
-        this.#line.forEach((waiting, index) => {
-          this.#tell(waiting, index);
-        });
+        this.#tellFrom(0);
       },
     };
   }
@@ -97,6 +119,10 @@ export class Turns {
     const index = this.#line.indexOf(place);
     if (index < 0) return;
     this.#line.splice(index, 1);
+    this.#tellFrom(index);
+  }
+
+  #tellFrom(index: number): void {
     this.#line.slice(index).forEach((waiting, offset) => {
       this.#tell(waiting, index + offset);
     });

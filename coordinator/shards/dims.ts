@@ -1,10 +1,10 @@
 /** Symbolic dims: which a model has, and whether the caller fixed exactly those. */
 import { TandemError } from '../../common/errors.js';
 import type { TensorMetadata } from '../../common/onnxruntime.js';
+import type { Dims } from '../../partition/index.js';
 import { nearest } from '../config/nearest.js';
 
-/** Sizes of symbolic dims by name. */
-export type Dims = Readonly<Record<string, number>>;
+export type { Dims };
 
 /** A symbolic dim's name with every place where the model's inputs have it. */
 const symbolicDims = (inputs: readonly TensorMetadata[]): ReadonlyMap<string, readonly string[]> => {

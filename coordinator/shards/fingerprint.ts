@@ -3,25 +3,9 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { TOOL_VERSION } from '../../common/version.js';
-import type { Split } from '../../partition/index.js';
-import type { Quantize } from '../../partition/write/manifest.js';
+import type { DeviceSpec, SplitRequest } from '../../partition/index.js';
 import { FORMAT_VERSION } from '../../partition/write/manifest.js';
-import type { DeviceConfig } from '../config/index.js';
-import type { Dims } from './dims.js';
-import { modelFacts } from './model-facts.js';
-
-export interface FingerprintRequest {
-  /** The denoiser's `.onnx` file. */
-  readonly modelPath: string;
-  readonly devices: readonly DeviceConfig[];
-  readonly dims: Dims;
-  readonly wireDtype: 'fp32' | 'fp16';
-  readonly quantize: Quantize;
-  /** Where shard directories are kept. */
-  readonly root: string;
-  readonly split?: Split;
-  readonly outputs?: readonly string[];
-}
+import { modelDigests } from './model-facts.js';
 
 const PARTITIONER = ['common', 'partition'].map((folder) =>
   fileURLToPath(new URL(`../../${folder}/`, import.meta.url)),
@@ -38,7 +22,7 @@ const partitionerDigest = (): string => {
 };
 
 /** What the planner looks at; threads and device numbers do not change a plan. */
-const planned = ({ provider, speed, memoryLimit, rates }: DeviceConfig): readonly unknown[] => [
+const planned = ({ provider, speed, memoryLimit, rates }: DeviceSpec): readonly unknown[] => [
   provider,
   speed,
   memoryLimit,
@@ -47,18 +31,17 @@ const planned = ({ provider, speed, memoryLimit, rates }: DeviceConfig): readonl
 
 /**
  * 16 hex digits that change with the model's files, the split, the sizes, the wire type, the kind of weights and Tandem itself. What the segments
- * were prepared for is in the manifest, which can then say how it differs from this machine.
+ * were optimised for is in the manifest, which can then say how it differs from this machine.
+ * @param root where shard directories are kept, and with them what is remembered of models
  */
-export const fingerprint = async (request: FingerprintRequest): Promise<string> => {
-  const { files } = await modelFacts(request.modelPath, request.root);
+export const fingerprint = async (request: SplitRequest, root: string): Promise<string> => {
   const identity = {
     versions: [FORMAT_VERSION, TOOL_VERSION, partitionerDigest()],
-    // Path, size and time of change stand for a file's content: a digest of 3.4 GB would cost seconds at every start.
-    files: files.map(({ path, size, mtimeMs }) => [path, size, mtimeMs]),
+    files: await modelDigests(request.model.path, root),
     devices: request.devices.map(planned),
     dims: Object.entries(request.dims).sort(([a], [b]) => a.localeCompare(b)),
-    wire: request.wireDtype,
-    quantize: request.quantize,
+    wire: request.wire,
+    quantize: request.quantize ?? 'none',
     split: request.split ?? 'tensor',
     outputs: request.outputs,
   };

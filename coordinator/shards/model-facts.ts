@@ -10,6 +10,7 @@ import type { TensorMetadata } from '../../common/onnxruntime.js';
 import { recall, remember } from '../../common/remembered.js';
 import { DTYPES, type DType } from '../../common/tensor.js';
 import { TOOL_VERSION } from '../../common/version.js';
+import { readThrough } from '../../shard-worker/check.js';
 
 /** A file as it was when it was looked at. */
 export interface KnownFile {
@@ -21,6 +22,7 @@ export interface KnownFile {
   readonly mtimeMs: number;
   readonly ctimeMs: number;
   readonly ino: number;
+  readonly dev: number;
 }
 
 export interface ModelFacts {
@@ -37,6 +39,7 @@ const knownFile = z.object({
   mtimeMs: z.number(),
   ctimeMs: z.number(),
   ino: z.number(),
+  dev: z.number(),
 });
 const tensor = z.object({
   name: z.string(),
@@ -50,16 +53,32 @@ const schema: z.ZodType<ModelFacts> = z.object({
 });
 
 const look = async (path: string): Promise<KnownFile> => {
-  const { size, mtimeMs, ctimeMs, ino } = await stat(path);
-  return { path, size, mtimeMs, ctimeMs, ino };
+  const { size, mtimeMs, ctimeMs, ino, dev } = await stat(path);
+  return { path, size, mtimeMs, ctimeMs, ino, dev };
 };
 
 const lookAll = (paths: readonly string[]): Promise<readonly KnownFile[]> => Promise.all(paths.map(look));
 
-const isUnchanged = async ({ files }: ModelFacts): Promise<boolean> => {
+type Known = Pick<ModelFacts, 'files'>;
+
+const isUnchanged = async ({ files }: Known): Promise<boolean> => {
   const now = await lookAll(files.map(({ path }) => path)).catch(() => undefined);
   return JSON.stringify(now) === JSON.stringify(files);
 };
+
+/** A write within this time of the one before may leave a file's times as they were: file systems count in steps of up to 2 s. */
+const SETTLED_MS = 2_000;
+
+const areSettled = ({ files }: Known): boolean => files.every(({ ctimeMs }) => Date.now() - ctimeMs > SETTLED_MS);
+
+/** What was found out holds for files that stayed as they are while it was, and long enough before that a change would show. */
+const rememberOf = async <T extends Known>(file: string, facts: T): Promise<T> => {
+  if (areSettled(facts) && (await isUnchanged(facts))) remember(file, TOOL_VERSION, facts);
+  return facts;
+};
+
+const recordOf = (absolute: string, root: string, kind: string): string =>
+  join(root, 'models', `${createHash('sha256').update(absolute).digest('hex').slice(0, 16)}${kind}.json`);
 
 /**
  * The facts of a network.
@@ -69,12 +88,41 @@ const isUnchanged = async ({ files }: ModelFacts): Promise<boolean> => {
  */
 export const modelFacts = async (path: string, root: string): Promise<ModelFacts> => {
   const absolute = resolve(path);
-  const file = join(root, 'models', `${createHash('sha256').update(absolute).digest('hex').slice(0, 16)}.json`);
+  const file = recordOf(absolute, root, '');
   const known = recall(file, TOOL_VERSION, schema);
   if (known !== undefined && (await isUnchanged(known))) return known;
   const { inspect } = await import('../../partition/index.js');
   const { inputs, outputs, files } = await inspect(absolute, { requireWeights: true });
-  const facts = { inputs, outputs, files: await lookAll([...files].sort()) };
-  remember(file, TOOL_VERSION, facts);
-  return facts;
+  return rememberOf(file, { inputs, outputs, files: await lookAll([...files].sort()) });
+};
+
+/** A model's content: of each of its files, by path, sha256 in hex. */
+interface Digests extends Known {
+  readonly sha256: readonly string[];
+}
+
+const digestsSchema: z.ZodType<Digests> = z.object({
+  files: z.array(knownFile).min(1),
+  sha256: z.array(z.string().regex(/^[0-9a-f]{64}$/)),
+});
+
+const digestOf = async (path: string): Promise<string> => {
+  const hash = createHash('sha256');
+  await readThrough(path, (piece) => void hash.update(piece));
+  return hash.digest('hex');
+};
+
+/**
+ * Digests of all files of a model. They are read once, and again whenever one may be another than it was: a file that took the
+ * place of one with the same size and time of change has a number and a time of its own that nobody can choose.
+ * @throws TandemError as `modelFacts`
+ */
+export const modelDigests = async (path: string, root: string): Promise<readonly string[]> => {
+  const { files } = await modelFacts(path, root);
+  const record = recordOf(resolve(path), root, '.content');
+  const known = recall(record, TOOL_VERSION, digestsSchema);
+  if (known !== undefined && JSON.stringify(known.files) === JSON.stringify(files)) return known.sha256;
+  const sha256: string[] = [];
+  for (const file of files) sha256.push(await digestOf(file.path));
+  return (await rememberOf(record, { files, sha256 })).sha256;
 };

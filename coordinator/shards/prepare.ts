@@ -3,31 +3,15 @@ import { statSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TandemError } from '../../common/errors.js';
-import type { Split } from '../../partition/index.js';
-import type { Manifest, Profile, Quantize } from '../../partition/write/manifest.js';
+import type { Manifest, Profile } from '../../partition/write/manifest.js';
 import { findOptimisedMismatch } from '../../partition/write/optimise/target.js';
 import { readManifest } from '../../partition/write/read-manifest.js';
 import type { DeviceConfig } from '../config/index.js';
+import { checkDevices } from '../devices/index.js';
 import { checkCancelled, type Hooks } from '../hooks.js';
 import type { Dims } from './dims.js';
 import { fingerprint } from './fingerprint.js';
-import type { DenoiserModel } from './model.js';
-
-export interface ShardRequest extends Hooks {
-  readonly model: DenoiserModel;
-  /** Index is the rank. */
-  readonly devices: readonly DeviceConfig[];
-  /** A size for every symbolic dim. */
-  readonly dims: Dims;
-  readonly wireDtype: 'fp32' | 'fp16';
-  readonly quantize: Quantize;
-  /** `tensor` where absent. */
-  readonly split?: Split;
-  /** The outputs that are used, by name; all where absent. */
-  readonly outputs?: readonly string[];
-  /** Where shard directories are kept; made where it is missing. */
-  readonly root: string;
-}
+import type { ShardRequest } from './request.js';
 
 export interface PreparedShards {
   readonly directory: string;
@@ -72,38 +56,30 @@ const profileFor = (manifest: Manifest, dims: Dims): Profile => {
 };
 
 /** The partitioner is loaded only where there is something to partition. */
-const makeShards = async (request: ShardRequest, directory: string): Promise<Manifest> => {
+const makeShards = async (request: ShardRequest, directory: string, hooks: Hooks): Promise<Manifest> => {
   const { partition } = await import('../../partition/index.js');
-  return partition(request.model.path, directory, {
-    devices: request.devices,
-    profiles: [request.dims],
-    wireDtype: request.wireDtype,
-    quantize: request.quantize,
-    ...(request.split ? { split: request.split } : {}),
-    ...(request.outputs ? { outputs: request.outputs } : {}),
-    ...(request.onProgress ? { onProgress: request.onProgress } : {}),
-    ...(request.signal ? { signal: request.signal } : {}),
-  });
+  return partition(request, directory, hooks);
 };
 
 /**
  * Finds or makes the shard directory of a model for these devices, dims, wire type and kind of weights.
  * It is named by what it was made from, so one that was made from anything else is never reused.
- * @throws TandemError as `partition` and `readManifest` do
+ * @throws TandemError as `checkDevices`, `partition` and `readManifest` do
  */
-export const prepareShards = async (request: ShardRequest): Promise<PreparedShards> => {
-  checkCancelled(request.signal);
-  const key = await fingerprint({ ...request, modelPath: request.model.path });
+export const prepareShards = async (request: ShardRequest, hooks: Hooks = {}): Promise<PreparedShards> => {
+  checkCancelled(hooks.signal);
+  const key = await fingerprint(request, request.root);
   const directory = join(request.root, `${request.model.name}-${request.devices.length}x-${key}`);
   const found = await checkReusable(directory, request.devices);
   if (!('reason' in found)) {
-    request.onNotice?.(`Reusing the shards in ${directory}.`);
+    hooks.onNotice?.(`Reusing the shards in ${directory}.`);
     return { directory, manifest: found, profile: profileFor(found, request.dims), partitionMs: 0 };
   }
-  request.onNotice?.(`Partitioning ${request.model.name} into ${directory} (${found.reason}).`);
+  await checkDevices(request.devices);
+  hooks.onNotice?.(`Partitioning ${request.model.name} into ${directory} (${found.reason}).`);
   await mkdir(request.root, { recursive: true });
   const start = performance.now();
-  const manifest = await makeShards(request, directory);
-  checkCancelled(request.signal);
+  const manifest = await makeShards(request, directory, hooks);
+  checkCancelled(hooks.signal);
   return { directory, manifest, profile: profileFor(manifest, request.dims), partitionMs: performance.now() - start };
 };

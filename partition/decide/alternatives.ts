@@ -19,12 +19,16 @@ export interface Alternative {
   readonly wire_bytes_per_step: number;
   /** Whether weights and activations are within every rank's limit. */
   readonly fits: boolean;
+  /** Of a single device: its place in the list of devices. */
+  readonly rank?: number;
 }
 
 /** A plan with what could be done instead; the JSON keys are a contract. */
 export interface PlanReport extends MadeReport {
   /** The plan itself and the other ways to use the same devices. */
   readonly alternatives: readonly Alternative[];
+  /** The way that is faster than the plan itself; null where none is. */
+  readonly recommended: Alternative | null;
   /** One line where another way is faster; null where none is. */
   readonly recommendation: string | null;
 }
@@ -58,7 +62,10 @@ const tryOut = (
 
 const fastest = (devices: readonly DeviceSpec[], graph: Graph, options: DecideOptions): Alternative | undefined =>
   devices
-    .map((device) => tryOut('single-device', graph, [device], { ...options, split: 'tensor' }))
+    .map((device) => ({
+      ...tryOut('single-device', graph, [device], { ...options, split: 'tensor' }),
+      rank: options.devices.indexOf(device),
+    }))
     .sort((a, b) => Number(b.fits) - Number(a.fits) || a.step_ms - b.step_ms)
     .at(0);
 
@@ -103,10 +110,17 @@ const ADVICE: Readonly<Record<Alternative['name'], string>> = {
   'guidance-batch': 'Split the guidance batch instead (--split batch)',
 };
 
-/** One line where another plan that fits is faster; undefined where none is. */
-export const recommend = ([own, ...others]: readonly Alternative[]): string | undefined => {
+/** Another plan that fits and is faster; undefined where none is. */
+export const findFaster = ([own, ...others]: readonly Alternative[]): Alternative | undefined => {
   const [best] = others.filter(({ fits }) => fits).sort((a, b) => a.step_ms - b.step_ms);
-  if (!own || !best || best.step_ms > CLEARLY * own.step_ms) return undefined;
+  return own && best && best.step_ms <= CLEARLY * own.step_ms ? best : undefined;
+};
+
+/** One line where another plan that fits is faster; undefined where none is. */
+export const recommend = (alternatives: readonly Alternative[]): string | undefined => {
+  const [own] = alternatives;
+  const best = findFaster(alternatives);
+  if (!own || !best) return undefined;
   const times = (own.step_ms / best.step_ms).toFixed(2);
   const weights = (Math.max(...best.weight_bytes_per_rank) / Math.max(1, ...own.weight_bytes_per_rank)).toFixed(1);
   return `${ADVICE[best.name]}: a step is ${times} times as fast, with ${weights} times the weights on a device.`;

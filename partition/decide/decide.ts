@@ -12,14 +12,9 @@ import { cut } from '../plan/cut.js';
 import type { DeviceSpec } from '../plan/device.js';
 import { ratesOf } from '../plan/rates.js';
 import { place } from '../plan/states.js';
+import type { Split } from '../request.js';
 import { type EmittedSegment, emitRank } from '../segments/emit.js';
 import { type Decided, makeReport } from './report.js';
-
-/**
- * What is divided: `tensor`, the weights and the work on them; `batch`, the pictures and prompts of a batch, such as the two halves
- * of classifier-free guidance, with all weights on every rank.
- */
-export type Split = 'tensor' | 'batch';
 
 /** Index is the rank. */
 export type Programs = readonly (readonly EmittedSegment[])[];
@@ -27,7 +22,7 @@ export type Programs = readonly (readonly EmittedSegment[])[];
 export interface DecideOptions {
   /** One per rank. */
   readonly devices: readonly DeviceSpec[];
-  readonly wireDtype: WireDtype;
+  readonly wire: WireDtype;
   readonly split: Split;
   readonly scopes: ReadonlyMap<Node, Scope>;
   /** Last changes to the ranks' programs. */
@@ -45,7 +40,7 @@ const GOALS: Readonly<Record<Split, NonNullable<ChooseOptions['goal']>>> = { ten
 
 /** @param shares of the ranks; only their ratios count */
 const decideShares = (graph: Graph, shares: readonly number[], options: DecideOptions): Decided => {
-  const { devices, wireDtype, split, scopes, finish, onStage } = options;
+  const { devices, wire: wireDtype, split, scopes, finish, onStage } = options;
   onStage?.('place');
   const placements = place(graph, { speeds: shares, providers: devices.map(({ provider }) => provider) }, split);
   onStage?.('choose');

@@ -3,7 +3,7 @@
  * Afterwards no tensor of the model refers to another file: a weight is an initializer with a name, a type and dims only,
  * and whatever lies deeper (in attributes, subgraphs, functions) has its bytes inline.
  */
-import { TandemError } from '../../common/errors.js';
+import { type ErrorCode, TandemError } from '../../common/errors.js';
 import { byteLength, DTYPES, type DType } from '../../common/tensor.js';
 import { clearData, DataLocation, type ModelProto, type NodeProto, type TensorProto } from '../onnx/index.js';
 import { type ExternalFile, locateExternalFile } from './external-file.js';
@@ -89,7 +89,7 @@ class WeightCollector {
   readonly #files = new Map<string, ExternalFile>();
   readonly #windows = new Map<string, FileWindow>();
   /** One for each kind of problem and file, for a missing file is missed by thousands of tensors. */
-  readonly #problems = new Map<string, { readonly code: string; readonly text: string; more: number }>();
+  readonly #problems = new Map<string, { readonly code: ErrorCode; readonly text: string; more: number }>();
 
   constructor(path: string, requireWeights: boolean) {
     this.#path = path;
@@ -132,7 +132,7 @@ class WeightCollector {
     });
   }
 
-  #problem(code: string, key: string, text: string): void {
+  #problem(code: ErrorCode, key: string, text: string): void {
     const known = this.#problems.get(`${code} ${key}`);
     if (known) known.more++;
     else this.#problems.set(`${code} ${key}`, { code, text, more: 0 });

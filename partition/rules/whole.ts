@@ -65,10 +65,8 @@ const PLANNED = join(
   join(
     // biome-ignore format: a list reads better dense
     rare(
-      'AffineGrid', 
-      'CenterCropPad', 'Det', 'GlobalLpPool', 'Hardmax', 'LRN', 'LpPool', 'MaxRoiPool',
-      'MaxUnpool', 'MeanVarianceNormalization', 'OneHot', 'ReverseSequence', 'RoiAlign',
-      'RotaryEmbedding', 
+      'AffineGrid', 'CenterCropPad', 'Det', 'GlobalLpPool', 'Hardmax', 'LRN', 'LpPool', 'MaxRoiPool', 'MaxUnpool',
+      'MeanVarianceNormalization', 'OneHot', 'ReverseSequence', 'RoiAlign', 'RotaryEmbedding',
     ),
     moves('GatherElements', 'GatherND', 'Scatter', 'ScatterElements', 'ScatterND'),
   ),

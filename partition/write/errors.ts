@@ -1,7 +1,7 @@
 /** Failed writes, in words. */
-import { TandemError } from '../../common/errors.js';
+import { type ErrorCode, TandemError } from '../../common/errors.js';
 
-const REASONS: Readonly<Record<string, readonly [code: string, reason: string]>> = {
+const REASONS: Readonly<Record<string, readonly [code: ErrorCode, reason: string]>> = {
   ENOSPC: ['WRITE_DISK_FULL', 'the disk is full; free some space or choose another directory'],
   EDQUOT: ['WRITE_DISK_FULL', 'the disk quota is used up; free some space or choose another directory'],
   EFBIG: [

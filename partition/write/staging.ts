@@ -1,12 +1,17 @@
 /**
  * A shard directory is written beside its final place and renamed into it, so that whoever looks sees the old one whole
- * or the new one whole. What a killed run left is swept by the next one.
+ * or the new one whole. What a killed run left is swept by a later one.
  *
- *     .<name>.partial-<pid>   being written
- *     .<name>.old-<pid>       the one before, from the moment it makes way until it is deleted
+ *     .<name>.partial-<id>   being written
+ *     .<name>.old-<id>       the one before, from the moment it makes way until it is deleted
+ *
+ * Ids are random, and a writer shows that it lives by touching a file: containers that share a cache all have a process 1, and none
+ * sees the others' processes. Times are compared with each other only as the file system gives them.
  */
-import { mkdir, open, readdir, readFile, realpath, rename, rm, stat, statfs } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { mkdir, open, readdir, readFile, realpath, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { TandemError } from '../../common/errors.js';
 import { diskFull, writeError } from './errors.js';
 import { MANIFEST_FILE } from './manifest.js';
@@ -20,8 +25,16 @@ export interface Staging {
   discard(): Promise<void>;
 }
 
-/** Directories that this process is writing: others that bear its pid are from a dead process that had the same one. */
+/** Final places that this process is writing for. */
 const active = new Set<string>();
+
+const ALIVE_FILE = '.alive';
+const BEAT_MS = 1_000;
+/** A writer that has not shown itself for so long is gone, or so slow that its work may be done again. */
+const ABANDONED_MS = 10_000;
+const LOOK_MS = 250;
+const PLACE_ATTEMPTS = 3;
+const RANK_FOLDER = /^rank-\d+$/;
 
 /**
  * Makes the directory to write in.
@@ -40,49 +53,73 @@ export const stage = async (out: string, bytes: number): Promise<Staging> => {
 };
 
 const stageAt = async (target: string, bytes: number): Promise<Staging> => {
-  const parent = dirname(target);
-  const directory = join(parent, `.${basename(target)}.partial-${process.pid}`);
-  if (active.has(directory)) {
+  if (active.has(target)) {
     throw new TandemError(
       'WRITE_BUSY',
       `"${target}" is being written already; wait for that to end or choose another directory.`,
     );
   }
-  active.add(directory);
+  active.add(target);
+  const id = randomBytes(8).toString('hex');
+  const directory = join(dirname(target), `.${basename(target)}.partial-${id}`);
   try {
-    await mkdir(parent, { recursive: true });
-    await sweep(target);
-    await checkReplaceable(target);
-    await checkSpace(target, bytes);
-    // Its name is ours, so what has it already is from a dead process with the same pid.
-    await rm(directory, { recursive: true, force: true });
+    await mkdir(dirname(target), { recursive: true });
     await mkdir(directory);
+    await sweep(target, directory);
+    await checkReplaceable(target);
+    await makeRoom(target, directory, bytes);
   } catch (error) {
-    active.delete(directory);
+    active.delete(target);
+    await rm(directory, { recursive: true, force: true });
     throw error;
   }
-  const end = () => active.delete(directory);
+  const timer = setInterval(() => void beat(directory).catch(() => undefined), BEAT_MS).unref();
+  const end = () => {
+    clearInterval(timer);
+    active.delete(target);
+  };
   return {
     directory,
-    publish: () => publish(directory, target).finally(end),
+    publish: () => publish(directory, target, id).finally(end),
     discard: () => rm(directory, { recursive: true, force: true }).finally(end),
   };
 };
 
+/** @returns the file system's time of it, in ms */
+const beat = async (directory: string): Promise<number> => {
+  const path = join(directory, ALIVE_FILE);
+  await writeFile(path, '');
+  return (await stat(path)).mtimeMs;
+};
+
 const followLink = async (path: string): Promise<string> => realpath(path).catch(() => path);
 
-const publish = async (directory: string, target: string): Promise<void> => {
-  const old = join(dirname(target), `.${basename(target)}.old-${process.pid}`);
+const publish = async (directory: string, target: string, id: string): Promise<void> => {
+  const old = join(dirname(target), `.${basename(target)}.old-${id}`);
   try {
+    await rm(join(directory, ALIVE_FILE), { force: true });
     await syncDirectory(directory);
-    await moveAside(target, old);
-    await rename(directory, target);
+    await takePlace(directory, target, old);
   } catch (error) {
-    await rename(old, target).catch(() => {});
+    await rename(`${old}1`, target).catch(() => {});
     throw writeError(target, error);
   }
   await syncDirectory(dirname(target));
-  await rm(old, { recursive: true, force: true });
+  for (let attempt = 1; attempt <= PLACE_ATTEMPTS; attempt++)
+    await rm(`${old}${attempt}`, { recursive: true, force: true });
+};
+
+/** Another writer may put its own directory there in between, or put back the one that had made way: the last one wins. */
+const takePlace = async (directory: string, target: string, old: string): Promise<void> => {
+  for (let attempt = 1; ; attempt++) {
+    await moveAside(target, `${old}${attempt}`);
+    try {
+      await rename(directory, target);
+      return;
+    } catch (error) {
+      if (attempt === PLACE_ATTEMPTS || !isOccupied(error)) throw error;
+    }
+  }
 };
 
 const moveAside = async (target: string, old: string): Promise<void> => {
@@ -104,35 +141,51 @@ export const syncDirectory = async (directory: string): Promise<void> => {
   }
 };
 
+const isOccupied = (error: unknown): boolean =>
+  ['ENOTEMPTY', 'EEXIST'].includes(String((error as NodeJS.ErrnoException).code));
+
 const isMissing = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'ENOENT';
 
-/** Removes what dead processes left beside `target`, and puts back a directory that had only just made way. */
-const sweep = async (target: string): Promise<void> => {
+/**
+ * Removes what dead writers left beside `target`, and puts back a directory that had only just made way.
+ * @param own this writer's directory
+ * @returns whether there are others that may still be alive
+ */
+const sweep = async (target: string, own: string): Promise<boolean> => {
   const parent = dirname(target);
+  const now = await beat(own);
+  let othersLive = false;
   for (const entry of await readdir(parent)) {
-    const left = parseLeftover(basename(target), entry);
-    if (!left || isWriting(left.pid, join(parent, entry))) continue;
-    if (left.kind === 'old' && !(await exists(target))) await rename(join(parent, entry), target);
-    else await rm(join(parent, entry), { recursive: true, force: true });
+    const path = join(parent, entry);
+    const kind = kindOf(basename(target), entry);
+    if (kind === undefined || path === own) continue;
+    if (kind === 'old' && !(await exists(target))) await rename(path, target).catch(() => undefined);
+    else if (now - (await lastSign(path)) > ABANDONED_MS) await rm(path, { recursive: true, force: true });
+    else othersLive = true;
   }
+  return othersLive;
 };
 
-const parseLeftover = (
-  name: string,
-  entry: string,
-): { readonly kind: 'partial' | 'old'; readonly pid: number } | undefined => {
+const kindOf = (name: string, entry: string): 'partial' | 'old' | undefined => {
   if (!entry.startsWith(`.${name}.`)) return undefined;
-  const [, kind, pid] = /^(partial|old)-(\d+)$/.exec(entry.slice(name.length + 2)) ?? [];
-  return kind === 'partial' || kind === 'old' ? { kind, pid: Number(pid) } : undefined;
+  const [, kind] = /^(partial|old)-[0-9a-f]+$/.exec(entry.slice(name.length + 2)) ?? [];
+  return kind === 'partial' || kind === 'old' ? kind : undefined;
 };
 
-const isWriting = (pid: number, path: string): boolean => {
-  if (pid === process.pid) return active.has(path);
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code !== 'ESRCH';
+/** When a writer last showed that it lives, in the file system's ms; a directory that made way shows when it did. */
+const lastSign = async (path: string): Promise<number> => {
+  const alive = await stat(join(path, ALIVE_FILE)).catch(() => undefined);
+  return alive?.mtimeMs ?? (await stat(path).catch(() => undefined))?.ctimeMs ?? 0;
+};
+
+/** Where the disk is too full, what others left may be swept once it is known that they are gone. */
+const makeRoom = async (target: string, own: string, bytes: number): Promise<void> => {
+  const end = performance.now() + ABANDONED_MS + LOOK_MS;
+  for (;;) {
+    const problem = await spaceProblem(target, bytes);
+    if (problem === undefined) return;
+    if (performance.now() > end || !(await sweep(target, own))) throw (await spaceProblem(target, bytes)) ?? problem;
+    await delay(LOOK_MS);
   }
 };
 
@@ -149,6 +202,7 @@ const checkReplaceable = async (target: string): Promise<void> => {
     throw error;
   });
   if (entries.length === 0) return;
+  if (looksLikeShards(entries)) return;
   const own = await ownEntries(target);
   const foreign = entries.filter((entry) => !own.has(entry));
   if (foreign.length === 0) return;
@@ -157,6 +211,11 @@ const checkReplaceable = async (target: string): Promise<void> => {
     `"${target}" holds other things than a shard directory (${foreign.slice(0, 3).join(', ')}); choose another directory or remove it.`,
   );
 };
+
+/** Also where the manifest is damaged or gone: shards are derived data, and are made anew. */
+const looksLikeShards = (entries: readonly string[]): boolean =>
+  entries.some((entry) => RANK_FOLDER.test(entry)) &&
+  entries.every((entry) => entry === MANIFEST_FILE || RANK_FOLDER.test(entry));
 
 /** What the manifest says is in a shard directory of any format version; nothing where there is no manifest. */
 const ownEntries = async (target: string): Promise<ReadonlySet<string>> => {
@@ -171,8 +230,8 @@ const ownEntries = async (target: string): Promise<ReadonlySet<string>> => {
   }
 };
 
-const checkSpace = async (target: string, needed: number): Promise<void> => {
+const spaceProblem = async (target: string, needed: number): Promise<TandemError | undefined> => {
   const { blocks, bavail, bsize } = await statfs(dirname(target));
   const free = bavail * bsize;
-  if (blocks > 0 && free < needed) throw diskFull(target, needed, free);
+  return blocks > 0 && free < needed ? diskFull(target, needed, free) : undefined;
 };

@@ -3,6 +3,7 @@ import { setMaxListeners } from 'node:events';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { Piscina } from 'piscina';
+import { toErrorCode } from '../../common/error-codes.js';
 import { TandemError } from '../../common/errors.js';
 import { writeError } from './errors.js';
 import type { FileEntry } from './manifest.js';
@@ -63,7 +64,7 @@ const unwrap = (result: WriteResult, place: string): readonly FileEntry[] => {
       return result.files;
     case 'failed':
       throw result.isTandem
-        ? new TandemError(result.code, result.message)
+        ? new TandemError(toErrorCode(result.code), result.message)
         : writeError(place, Object.assign(new Error(result.message), { code: result.code }));
     default:
       return result satisfies never;

@@ -53,7 +53,7 @@ describe('what is measured on this machine', () => {
     expect(found?.exchange.latencyMs).toBeGreaterThan(0);
 
     const { devices } = await withCalibration(settings);
-    const planOf = (list: typeof devices) => plan(model.path, { devices: list, profiles: [{}], wireDtype: 'fp32' });
+    const planOf = (list: typeof devices) => plan({ model, devices: list, dims: {}, wire: 'fp32' });
     const report = await planOf(devices);
     expect(report.predicted.calibrated).toBe(true);
     expect(report.predicted.step_ms).toBeGreaterThan(found?.exchange.stepMs ?? 0);

@@ -89,6 +89,20 @@ describe('tandem generate', () => {
     });
     const out = await generate('configs/dual-cpu.yaml', join(scratch.path, 'none', 'x.png'));
     expect(out).toMatchObject({ status: 1, stderr: expect.stringMatching(/Expected the directory of .* to exist/) });
+    const format = await generate('configs/dual-cpu.yaml', join(scratch.path, 'x.gif'));
+    expect(format).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/to end in \.png, \.jpg, \.jpeg, \.webp; found \.gif/),
+    });
+  });
+
+  it.each([
+    { name: 'apple.jpg', begins: /^\xff\xd8\xff/ },
+    { name: 'apple.webp', begins: /^RIFF.{4}WEBP/s },
+  ])('writes the format that the name asks for: $name', async ({ name, begins }) => {
+    const out = join(scratch.path, name);
+    expect((await generate('configs/single-cpu.yaml', out)).status).toBe(0);
+    expect(readFileSync(out).toString('latin1')).toMatch(begins);
   });
 
   it('stops at Ctrl-C with status 130, writes no picture and leaves no process', async () => {

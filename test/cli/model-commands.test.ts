@@ -126,6 +126,17 @@ describe('tandem verify', () => {
     expect(report.max_abs_error).toBeGreaterThan(0);
   });
 
+  it('reports the split that it verified: of the batch, where that is asked for', async () => {
+    const args = ['--threads', '1', ...SHIPPED_DIMS, '--split', 'batch', '--json'];
+    const [verified, planned] = [await run('verify', ...MODEL, ...args), await run('plan', ...MODEL, ...args)];
+    const { ranks, segments, collective_count, wire_bytes_per_step, sharded_weight_fraction } = JSON.parse(
+      planned.stdout,
+    );
+    const report = JSON.parse(verified.stdout);
+    expect(report).toMatchObject({ ranks, segments, collective_count, wire_bytes_per_step, sharded_weight_fraction });
+    expect(report).toMatchObject({ passed: true, sharded_weight_fraction: 0 });
+  });
+
   it('holds int8 weights to their PSNR', async () => {
     const args = ['--threads', '1', ...SHIPPED_DIMS, '--quantize', 'int8'];
     const { status, stdout } = await run('verify', ...MODEL, ...args);
@@ -156,9 +167,29 @@ describe('tandem verify', () => {
 describe('tandem bench', () => {
   it('measures one worker, two, and plain ONNX Runtime in turns', async () => {
     const args = ['--tensor-parallel-size', '1,2', '--provider', 'cpu', '--threads', '1', '--steps', '2'];
-    const { status, stdout } = await run('bench', 'models/emoji-sd', ...args, ...SHIPPED_DIMS, '--json');
+    const chart = join(scratch.path, 'steps.svg');
+    const { status, stdout } = await run(
+      'bench',
+      'models/emoji-sd',
+      ...args,
+      ...SHIPPED_DIMS,
+      '--json',
+      '--chart',
+      chart,
+    );
     expect(status).toBe(0);
-    const { runs, plain, speedup } = JSON.parse(stdout);
+    const { runs, plain, speedup, verdict, conditions } = JSON.parse(stdout);
+    expect(verdict).toMatch(
+      /^tensor-parallel-2 (is|takes) .* tensor-parallel-1: a step takes .* ms .* against .* ms .*, as a worker computes .*; its largest worker takes .* of memory against .*\.$/,
+    );
+    expect(conditions).toMatchObject({
+      date: expect.stringMatching(/^\d{4}-\d\d-\d\dT/),
+      machine: { cores: expect.any(Number), processor: expect.any(String) },
+      versions: { node: process.versions.node },
+    });
+    const svg = readFileSync(chart, 'utf8');
+    for (const shown of ['tensor-parallel-1', 'tensor-parallel-2', 'plain', 'exchange', process.versions.node])
+      expect(svg).toContain(shown);
     const figures = {
       load_ms: expect.any(Number),
       step_ms: { p50: expect.any(Number), p99: expect.any(Number), mean: expect.any(Number), samples: 2 },

@@ -35,9 +35,13 @@ export const makeScratch = (): { readonly path: string; remove(): void } => {
 };
 
 /** Starts a command; `scratch` is where its cache is. */
-export const start = (args: readonly string[], scratch: string): Running => {
+export const start = (
+  args: readonly string[],
+  scratch: string,
+  variables: Readonly<Record<string, string>> = {},
+): Running => {
   const child = spawn(process.execPath, [BIN, ...args], {
-    env: { ...process.env, XDG_CACHE_HOME: scratch },
+    env: { ...process.env, XDG_CACHE_HOME: scratch, ...variables },
     stdio: ['ignore', 'pipe', 'pipe'],
     timeout: LIMIT_MS,
     killSignal: 'SIGKILL',
@@ -62,8 +66,12 @@ export const start = (args: readonly string[], scratch: string): Running => {
 };
 
 /** Runs a command to its end. What it said is shown when the test fails. */
-export const tandem = async (args: readonly string[], scratch: string): Promise<Ended> => {
-  const ended = await start(args, scratch).ended;
+export const tandem = async (
+  args: readonly string[],
+  scratch: string,
+  variables: Readonly<Record<string, string>> = {},
+): Promise<Ended> => {
+  const ended = await start(args, scratch, variables).ended;
   onTestFailed(() => {
     process.stderr.write(`tandem ${args.join(' ')}: ${ended.status}\n${ended.stdout}${ended.stderr}\n`);
   });

@@ -1,6 +1,6 @@
 // A coordinator that starts an endless step, prints its workers' pids, and waits to be killed.
 import { launchCluster } from '#tandem/coordinator/cluster/index.js';
-import { readManifest } from '#tandem/partition/write/manifest.js';
+import { readManifest } from '#tandem/partition/write/read-manifest.js';
 
 const [shardDirectory, count] = process.argv.slice(2);
 const cluster = await launchCluster({

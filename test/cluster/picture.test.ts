@@ -7,6 +7,7 @@ import { type ClusterConfig, readClusterConfig } from '#tandem/coordinator/confi
 import { type Picture, planPicture } from '#tandem/coordinator/generate/picture.js';
 import { createPipeline, type GeneratedImage, type Pipeline } from '#tandem/coordinator/pipeline/index.js';
 import { type PreparedShards, prepareShards } from '#tandem/coordinator/shards/prepare.js';
+import { denoiserRequest } from '#tandem/coordinator/shards/request.js';
 import { startCluster } from '#tandem/coordinator/start-cluster.js';
 
 const STEPS = 6;
@@ -22,19 +23,14 @@ beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), 'tandem-test-'));
   config = await readClusterConfig('configs/dual-cpu.yaml');
   picture = await planPicture(config);
-  shards = await prepareShards({
-    ...picture,
-    devices: config.devices,
-    wireDtype: config.wire.dtype,
-    quantize: 'none',
-    root,
-  });
+  shards = await prepareShards({ ...denoiserRequest(config, picture), root });
   const restart = { maxAttempts: 2, backoffMs: 10, capMs: 100 };
-  ({ cluster } = await startCluster(shards, {
-    ...config,
-    restart,
-    timeouts: { ...config.timeouts, heartbeatMs: 700 },
-  }));
+  ({ cluster } = await startCluster(
+    { shards, networks: [] },
+    { ...config, timeouts: { ...config.timeouts, heartbeatMs: 700 } },
+    {},
+    { restart },
+  ));
   pipeline = await createPipeline({ directory: picture.directory, denoiser: cluster });
 });
 

@@ -2,7 +2,7 @@
 // standard input ("step 7" runs 7 iterations) and prints the digests; ends its workers on SIGTERM.
 import { createInterface } from 'node:readline';
 import { launchCluster } from '#tandem/coordinator/cluster/index.js';
-import { readManifest } from '#tandem/partition/write/manifest.js';
+import { readManifest } from '#tandem/partition/write/read-manifest.js';
 
 const { shardDirectory, directory, keepWarmMs, heartbeatMs } = JSON.parse(process.argv[2]);
 const say = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);

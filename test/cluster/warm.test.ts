@@ -1,19 +1,16 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { chmod, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { chmod, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, expect, it } from 'vitest';
 import { runtimeDirectory, type WorkerInfo } from '#tandem/coordinator/cluster/index.js';
-import { ControlServer } from '#tandem/shard-worker/transport.js';
-import { decodeFromWorker, encodeMessage } from '#tandem/shard-worker/wire.js';
 import { errorOf, fixture, isAlive, iterations, launchFixture, until, withCopy, withDirectory } from './helpers.js';
 
 const PROGRAM = fileURLToPath(new URL('./resident.mjs', import.meta.url));
-const WORKER = fileURLToPath(new URL('../../dist/shard-worker/main.js', import.meta.url));
 const KEEP_WARM_MS = 20_000;
 
 interface Said {
@@ -182,6 +179,20 @@ it('refuses a second coordinator at the same time, and leaves the first one and 
   });
 });
 
+it('refuses a second coordinator also where a cleaner has removed the lock file', async () => {
+  await withDirectory(async (directory) => {
+    const first = await startCoordinator({ directory });
+    const [key = ''] = await readdir(directory);
+    await rm(join(directory, key, 'coordinator.lock'));
+    const second = await startCoordinator({ directory });
+    expect(second.ready.error).toBe('CLUSTER_IN_USE');
+    expect(second.ready.message).toMatch(new RegExp(`process ${first.child.pid} commands them`));
+    expect(first.pids.every(isAlive)).toBe(true);
+    expect(await first.step(10)).toHaveLength(2);
+    await stop(first);
+  });
+});
+
 it('ends the workers when no coordinator comes in time, and leaves nothing behind', async () => {
   await withDirectory(async (parent) => {
     const directory = join(parent, 'cluster');
@@ -257,36 +268,6 @@ it('recovers detached workers like any others, and the next coordinator finds th
     );
     expect(cluster.workers[0]?.pid).toBe(first);
     await cluster.close();
-  });
-});
-
-it('obeys only a coordinator that shows the token', async () => {
-  await withDirectory(async (directory) => {
-    await writeFile(join(directory, 'token'), 'secret');
-    const control = `ipc://${join(directory, 'control.sock')}`;
-    const exchange = `ipc://${join(directory, 'rank-0.sock')}`;
-    const server = await ControlServer.listen(control);
-    const child = spawn(
-      process.execPath,
-      [WORKER, '--rank', '0', '--control', control, '--exchange', exchange].concat(
-        ...['--detached', directory, '--keep-warm-ms', '1000'],
-      ),
-      { stdio: 'ignore' },
-    );
-    try {
-      const messages = server.messages();
-      const next = async () => decodeFromWorker((await messages.next()).value?.frame ?? Buffer.alloc(0), 'rank 0');
-      const attach = (token: string) =>
-        server.send('0', encodeMessage({ kind: 'attach', token, session: 'a', keep_warm_ms: 1000 }));
-      expect(await next()).toMatchObject({ kind: 'hello' });
-      await attach('guess!');
-      expect(await next()).toMatchObject({ kind: 'failed', error: { code: 'WORKER_TOKEN' } });
-      await attach('secret');
-      expect(await next()).toMatchObject({ kind: 'hello', session: 'a', last_step: 0 });
-    } finally {
-      child.kill('SIGKILL');
-      server.close();
-    }
   });
 });
 

@@ -50,7 +50,7 @@ describe("a real exporter's UNet", () => {
       expect(report.psnr_db).toBeGreaterThanOrEqual(30);
       expect(report.psnr_db, 'something is rounded').toBeLessThan(70);
       const { devices } = configFor(path, ranks, 'none');
-      const exact = await plan(path, { devices, profiles: [{}], wireDtype: 'fp32' });
+      const exact = await plan({ model, devices, dims: {}, wire: 'fp32' });
       for (const [rank, { weight_bytes }] of report.ranks.entries())
         expect(weight_bytes).toBeLessThanOrEqual(0.3 * (exact.ranks[rank]?.weight_bytes ?? 0));
     },

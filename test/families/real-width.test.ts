@@ -23,10 +23,11 @@ it.each(
   '%s on %i ranks is split almost wholly and sends no more often than by hand',
   async (_, worldSize, { skeleton, byHand }) => {
     const report = await inDirectory(async (directory) =>
-      plan(await graphOnly(skeleton, directory), {
+      plan({
+        model: { path: await graphOnly(skeleton, directory) },
         devices: Array.from({ length: worldSize }, () => ({ provider: 'cpu', deviceId: 0, speed: 1 })),
-        profiles: [{}],
-        wireDtype: 'fp16',
+        dims: {},
+        wire: 'fp16',
       }),
     );
     expect(report.sharded_weight_fraction).toBeGreaterThanOrEqual(0.95);

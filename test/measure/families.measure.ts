@@ -43,7 +43,7 @@ interface Planned {
 const planFor = async (path: string, worldSize: number, dims: Dims): Promise<Planned> => {
   const start = process.cpuUsage();
   const devices = Array.from({ length: worldSize }, () => ({ provider: 'cpu', deviceId: 0, speed: 1 }) as const);
-  const report = await plan(path, { devices, profiles: [dims], wireDtype: 'fp32' });
+  const report = await plan({ model: { path }, devices, dims, wire: 'fp32' });
   const { user, system } = process.cpuUsage(start);
   return { report, seconds: (user + system) / 1e6 };
 };

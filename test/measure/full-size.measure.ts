@@ -63,7 +63,7 @@ it('prints the plans of the full-size graphs', async () => {
     for (const worldSize of [2, 4]) {
       const { devices } = cpuCluster(path, worldSize);
       const start = performance.now();
-      const report = await plan(path, { devices, profiles: [dims], wireDtype: 'fp32' });
+      const report = await plan({ model: { path }, devices, dims, wire: 'fp32' });
       rows.push({
         graph: name,
         ranks: worldSize,

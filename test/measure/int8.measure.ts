@@ -7,10 +7,9 @@ import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { decode } from 'fast-png';
 import { it } from 'vitest';
+import { compareOutputs } from '#tandem/common/compare.js';
 import { type BenchRun, bench, type ClusterConfig, findDenoiserModel, generate } from '#tandem/coordinator/index.js';
-import { type PreparedShards, prepareShards } from '#tandem/coordinator/shards/prepare.js';
-import { withCluster } from '#tandem/coordinator/start-cluster.js';
-import { compareOutputs } from '#tandem/coordinator/verify/compare.js';
+import { prepareModel, type ReadyModel, withCluster } from '#tandem/coordinator/start-cluster.js';
 import { randomInputs } from '#tandem/coordinator/verify/random-inputs.js';
 import { cpuCluster, modelOf, SCRATCH } from './scratch.js';
 
@@ -30,8 +29,8 @@ const clusterOf = (model: string, worldSize: number, quantize: Quantize): Cluste
 });
 
 /** What a run's workers predict from the same random inputs. */
-const predict = (run: BenchRun, shards: PreparedShards) =>
-  withCluster(shards, run, async ({ cluster }) => cluster.step(randomInputs(cluster.inputs, 1)));
+const predict = (run: BenchRun, ready: ReadyModel) =>
+  withCluster(ready, run, {}, async ({ cluster }) => cluster.step(randomInputs(cluster.inputs, 1)));
 
 it('prints the size, load time, step time and error of the full-size UNet', async () => {
   const model = findDenoiserModel(await modelOf('sd15-ts17'));
@@ -46,9 +45,9 @@ it('prints the size, load time, step time and error of the full-size UNet', asyn
   const bytes: number[] = [];
   const predictions: Awaited<ReturnType<typeof predict>>[] = [];
   for (const run of runs) {
-    const shards = await prepareShards({ ...run, root: run.shards, wireDtype: run.wire.dtype });
-    bytes.push(shards.manifest.files.reduce((sum, file) => sum + file.bytes, 0));
-    predictions.push(await predict(run, shards));
+    const ready = await prepareModel(run, { ...run, networks: [] }, {});
+    bytes.push(ready.shards.manifest.files.reduce((sum, file) => sum + file.bytes, 0));
+    predictions.push(await predict(run, ready));
   }
   const report = await bench({ runs, steps: STEPS, plain: false });
   console.table(

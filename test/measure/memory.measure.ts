@@ -7,8 +7,8 @@
 import { readFile } from 'node:fs/promises';
 import { it } from 'vitest';
 import { findDenoiserModel } from '#tandem/coordinator/index.js';
-import { prepareShards } from '#tandem/coordinator/shards/prepare.js';
-import { withCluster } from '#tandem/coordinator/start-cluster.js';
+
+import { prepareModel, withCluster } from '#tandem/coordinator/start-cluster.js';
 import { randomInputs } from '#tandem/coordinator/verify/random-inputs.js';
 import { cpuCluster, modelOf } from './scratch.js';
 
@@ -33,8 +33,8 @@ const heldBy = async (pid: number): Promise<Held> => {
 
 const measure = async (path: string, worldSize: number, wire: 'fp32' | 'fp16'): Promise<Held> => {
   const run = { ...cpuCluster(path, worldSize, wire), model: findDenoiserModel(path), dims: {} };
-  const shards = await prepareShards({ ...run, root: run.shards, wireDtype: wire });
-  return withCluster(shards, run, async ({ cluster }) => {
+  const ready = await prepareModel(run, { ...run, networks: [] }, {});
+  return withCluster(ready, run, {}, async ({ cluster }) => {
     for (let step = 0; step < STEPS; step += 1) await cluster.step(randomInputs(cluster.inputs, step));
     const held = await Promise.all(cluster.workers.map(({ pid }) => heldBy(pid)));
     const largest = (of: keyof Held): number => Math.max(...held.map((one) => one[of]));

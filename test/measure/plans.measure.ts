@@ -31,10 +31,11 @@ const planOf = async (
   [worldSize, split, quantize]: (typeof WAYS)[number],
 ) => {
   try {
-    return await plan(await graphOf(name), {
+    return await plan({
+      model: { path: await graphOf(name) },
       devices: Array.from({ length: worldSize }, (_, deviceId) => ({ provider: 'cpu' as const, deviceId })),
-      profiles: [dims],
-      wireDtype: 'fp32',
+      dims,
+      wire: 'fp32',
       split,
       quantize,
     });

@@ -28,8 +28,7 @@ const measure = async (model: DenoiserModel, dims: Dims, steps: number) => {
   if (two) await calibrate({ model, dims, cluster: two });
   const runs = [];
   for (const cluster of clusters) {
-    const { devices, wire, quantize, shards, timeouts } = await withCalibration(cluster);
-    runs.push({ name: `${devices.length}`, model, dims, devices, wire, quantize, shards, timeouts });
+    runs.push({ ...(await withCalibration(cluster)), name: `${cluster.devices.length}`, model, dims });
   }
   return bench({ runs, steps, plain: false });
 };

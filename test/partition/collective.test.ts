@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { type CollectiveKind, findConversions, findForm, sentElements } from '#tandem/partition/graph/collective.js';
 import { apportion, PARTIAL, REPLICATE, type Shard } from '#tandem/partition/graph/placement.js';
-import { type DeviceSpec, type PartitionOptions, type PlanReport, plan } from '#tandem/partition/index.js';
+import { type DeviceSpec, type PlanReport, plan, type SplitRequest } from '#tandem/partition/index.js';
 import { intAttribute } from '#tandem/partition/onnx/index.js';
 import { RATES } from '#tandem/partition/plan/rates.js';
 import { manifestProblems } from '#tandem/partition/write/manifest-rules.js';
@@ -24,14 +24,17 @@ interface Run extends Outcome {
   readonly report: PlanReport;
 }
 
-const runModel = async (path: string, out: string, options: PartitionOptions): Promise<Run> => ({
-  ...(await runPartition(path, out, options)),
-  report: await plan(path, options),
+const runModel = async (request: SplitRequest, out: string): Promise<Run> => ({
+  ...(await runPartition(request, out)),
+  report: await plan(request),
 });
 
-const run = (model: SmallModel, devices: readonly DeviceSpec[], wireDtype: 'fp32' | 'fp16' = 'fp32'): Promise<Run> =>
+const run = (model: SmallModel, devices: readonly DeviceSpec[], wire: 'fp32' | 'fp16' = 'fp32'): Promise<Run> =>
   inDirectory((directory) =>
-    runModel(writeSmallModel(directory, model), join(directory, 'shards'), { devices, profiles: [{}], wireDtype }),
+    runModel(
+      { model: { path: writeSmallModel(directory, model) }, devices, dims: {}, wire },
+      join(directory, 'shards'),
+    ),
   );
 
 const kindsOf = ({ report }: Run): readonly CollectiveKind[] => report.collectives.map(({ kind }) => kind);
@@ -146,8 +149,8 @@ describe('real exports with reduce-scatters', () => {
   ])('%s at speeds %s gives what the whole model gives', async (name, speeds, least) => {
     await inDirectory(async (directory) => {
       const path = await materialise(name, directory);
-      const options = { devices: cpus(speeds, 0), profiles: [{}], wireDtype: 'fp32' } as const;
-      const { report, error, manifest } = await runModel(path, join(directory, 'shards'), options);
+      const request = { model: { path }, devices: cpus(speeds, 0), dims: {}, wire: 'fp32' } as const;
+      const { report, error, manifest } = await runModel(request, join(directory, 'shards'));
       const kinds = report.collectives.map(({ kind }) => kind);
       const count = (wanted: CollectiveKind) => kinds.filter((kind) => kind === wanted).length;
       const wholeInTwo = count('all-gather') - countGathers(report);

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { launchCluster } from '#tandem/coordinator/cluster/index.js';
 import { randomInputs } from '#tandem/coordinator/verify/random-inputs.js';
-import { type Manifest, type PartitionOptions, partition } from '#tandem/partition/index.js';
+import { type Manifest, type PartitionOptions, partition, type SplitRequest } from '#tandem/partition/index.js';
 import { toFloats } from '../cluster/helpers.js';
 import { materialise } from '../fixtures/materialise.js';
 
@@ -19,7 +19,7 @@ export const withUnet = async <T>(work: (folder: string, model: string) => Promi
   }
 };
 
-export const cpus = (count: number): PartitionOptions['devices'] =>
+export const cpus = (count: number): SplitRequest['devices'] =>
   Array.from({ length: count }, () => ({ provider: 'cpu', deviceId: 0, speed: 1 }));
 
 /** Splits a static model over CPU ranks. */
@@ -27,8 +27,9 @@ export const shard = (
   model: string,
   out: string,
   ranks: number,
-  options: Partial<PartitionOptions> = {},
-): Promise<Manifest> => partition(model, out, { devices: cpus(ranks), profiles: [{}], wireDtype: 'fp32', ...options });
+  options: Partial<SplitRequest & PartitionOptions> = {},
+): Promise<Manifest> =>
+  partition({ model: { path: model }, devices: cpus(ranks), dims: {}, wire: 'fp32', ...options }, out, options);
 
 /** Launches the directory's workers, one thread each; the caller closes them. */
 export const launch = (directory: string, manifest: Manifest) =>

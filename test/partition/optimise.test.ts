@@ -54,7 +54,7 @@ describe('a prepared shard directory of a real UNet', () => {
     const ready = new Promise<void>((resolve, reject) => {
       ended = withUnet(async (...unet) => {
         [folder, model] = unet;
-        raw = await shard(model, join(folder, 'raw'), 2, { prepare: false });
+        raw = await shard(model, join(folder, 'raw'), 2, { optimise: false });
         prepared = await shard(model, join(folder, 'prepared'), 2);
         resolve();
         await new Promise<void>((done) => {

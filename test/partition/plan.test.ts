@@ -18,7 +18,7 @@ const cpus = (speeds: readonly number[], memoryLimit?: number): readonly DeviceS
   }));
 
 const planOf = (modelPath: string, devices: readonly DeviceSpec[], dims = {}): Promise<PlanReport> =>
-  plan(modelPath, { devices, profiles: [dims], wireDtype: 'fp32' });
+  plan({ model: { path: modelPath }, devices, dims, wire: 'fp32' });
 
 const planFixture = (name: string, devices: readonly DeviceSpec[], dims = {}): Promise<PlanReport> =>
   inDirectory(async (directory) => planOf(await graphOnly(name, directory), devices, dims));

@@ -2,10 +2,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it, test } from 'vitest';
+import { compareOutputs } from '#tandem/common/compare.js';
 import { openSession } from '#tandem/common/onnxruntime.js';
-import { compareOutputs } from '#tandem/coordinator/verify/compare.js';
 import { randomInputs } from '#tandem/coordinator/verify/random-inputs.js';
-import { type Manifest, type PartitionOptions, partition, plan } from '#tandem/partition/index.js';
+import { type Manifest, type PartitionOptions, partition, plan, type SplitRequest } from '#tandem/partition/index.js';
 import { DataType, decodeModel, intAttribute, intsAttribute, type TensorProto } from '#tandem/partition/onnx/index.js';
 import { sumsAreExact } from '#tandem/partition/write/optimise/integer-sums.js';
 import { openOptimised } from '#tandem/partition/write/optimise/open.js';
@@ -122,7 +122,7 @@ const LAYER: SmallModel = {
   outputs: ['y'],
 };
 
-const quantized = (path: string, out: string, options: Partial<PartitionOptions> = {}) =>
+const quantized = (path: string, out: string, options: Partial<SplitRequest & PartitionOptions> = {}) =>
   shard(path, out, 2, { quantize: 'int8', ...options });
 
 test('the manifest says that the weights are int8, and their size; a plan knows it beforehand', () =>
@@ -132,8 +132,8 @@ test('the manifest says that the weights are int8, and their size; a plan knows 
     expect(manifest.quantize).toBe('int8');
     const expected = 256 * 256 + 4 * 256 + 4 * 256;
     expect(manifest.ranks.map(({ weight_bytes }) => weight_bytes)).toEqual([expected, expected]);
-    const options = { devices: cpus(2), profiles: [{}], wireDtype: 'fp32', quantize: 'int8' } as const;
-    expect((await plan(path, options)).ranks.map(({ weight_bytes }) => weight_bytes)).toEqual([expected, expected]);
+    const request = { model: { path }, devices: cpus(2), dims: {}, wire: 'fp32', quantize: 'int8' } as const;
+    expect((await plan(request)).ranks.map(({ weight_bytes }) => weight_bytes)).toEqual([expected, expected]);
     expect((await shard(path, join(directory, 'exact'), 2)).quantize).toBeUndefined();
   }));
 
@@ -161,14 +161,15 @@ test('int8 is refused on other providers, without preparation, and where there i
   inDirectory(async (directory) => {
     const path = writeSmallModel(directory, LAYER);
     const out = join(directory, 'shards');
-    const codeOf = async (options: Partial<PartitionOptions>) => (await errorOf(quantized(path, out, options))).code;
+    const codeOf = async (options: Partial<SplitRequest & PartitionOptions>) =>
+      (await errorOf(quantized(path, out, options))).code;
     const [cpu, other] = cpus(2);
     if (!cpu || !other) throw new Error('Expected two devices.');
     expect(await codeOf({ devices: [cpu, { ...other, provider: 'webgpu' }] })).toBe('QUANTIZE_PROVIDER');
-    expect(await codeOf({ prepare: false })).toBe('QUANTIZE_UNPREPARED');
+    expect(await codeOf({ optimise: false })).toBe('QUANTIZE_UNPREPARED');
     const narrow = writeSmallModel(directory, { ...LAYER, inputs: { x: [5, 8] }, weights: { w: [8, 512], b: [512] } });
     const error = await errorOf(
-      partition(narrow, out, { devices: cpus(1), profiles: [{}], wireDtype: 'fp32', quantize: 'int8' }),
+      partition({ model: { path: narrow }, devices: cpus(1), dims: {}, wire: 'fp32', quantize: 'int8' }, out),
     );
     expect([error.code, error.message]).toEqual(['QUANTIZE_NOTHING', expect.stringMatching(/found none\. Export/)]);
   }));

@@ -16,10 +16,11 @@ import { inDirectory } from './stages.js';
 
 const planSmall = (model: SmallModel): Promise<PlanReport> =>
   inDirectory((directory) =>
-    plan(writeSmallModel(directory, model), {
+    plan({
+      model: { path: writeSmallModel(directory, model) },
       devices: [1, 1].map((speed) => ({ provider: 'cpu', deviceId: 0, speed })),
-      profiles: [{}],
-      wireDtype: 'fp32',
+      dims: {},
+      wire: 'fp32',
     }),
   );
 
@@ -123,10 +124,11 @@ it('plans for the outputs that are wanted alone, and names those that the model 
   };
   const weights = (outputs?: readonly string[]): Promise<number | undefined> =>
     inDirectory(async (directory) => {
-      const [rank] = await planRanks(writeSmallModel(directory, model), {
+      const [rank] = await planRanks({
+        model: { path: writeSmallModel(directory, model) },
         devices: [{ provider: 'cpu', deviceId: 0 }],
-        profiles: [{}],
-        wireDtype: 'fp32',
+        dims: {},
+        wire: 'fp32',
         ...(outputs ? { outputs } : {}),
       });
       return rank?.weight_bytes;

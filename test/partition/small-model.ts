@@ -1,13 +1,13 @@
 /** Small models for tests of the partitioner's stages: a few nodes with seeded weights, written as a file. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { compareOutputs } from '#tandem/common/compare.js';
+import { fromNumbers } from '#tandem/common/elements.js';
 import { openSession } from '#tandem/common/onnxruntime.js';
 import { DTYPES, type DType, elementCount, type HostTensor } from '#tandem/common/tensor.js';
 import { createRandomStream } from '#tandem/coordinator/pipeline/random.js';
-import { compareOutputs } from '#tandem/coordinator/verify/compare.js';
-import { fromNumbers } from '#tandem/coordinator/verify/elements.js';
 import { randomInputs } from '#tandem/coordinator/verify/random-inputs.js';
-import { type Manifest, type PartitionOptions, partition, type Split } from '#tandem/partition/index.js';
+import { type Manifest, partition, type Split, type SplitRequest } from '#tandem/partition/index.js';
 import {
   type AttributeProto,
   createGraph,
@@ -134,25 +134,29 @@ export const weightBytes = ({ weights = {} }: SmallModel): number =>
 export const runSmallModel = (model: SmallModel, speeds: readonly number[]): Promise<Outcome> =>
   inDirectory(async (directory) => runSplit(writeSmallModel(directory, model), join(directory, 'shards'), speeds));
 
-/** Splits a model into `out`, unprepared, and does the same. `dims` are sizes for its symbolic dims. */
+/** Splits a model into `out`, its segments as they are, and does the same. `dims` are sizes for its symbolic dims. */
 export const runSplit = (
   modelPath: string,
   out: string,
   speeds: readonly number[],
   { split = 'tensor', dims = {} }: { readonly split?: Split; readonly dims?: Readonly<Record<string, number>> } = {},
 ): Promise<Outcome> =>
-  runPartition(modelPath, out, {
-    devices: speeds.map((speed) => ({ provider: 'cpu', deviceId: 0, speed })),
-    profiles: [dims],
-    wireDtype: 'fp32',
-    split,
-  });
+  runPartition(
+    {
+      model: { path: modelPath },
+      devices: speeds.map((speed) => ({ provider: 'cpu', deviceId: 0, speed })),
+      dims,
+      wire: 'fp32',
+      split,
+    },
+    out,
+  );
 
-/** The same for any devices and options. */
-export const runPartition = async (modelPath: string, out: string, options: PartitionOptions): Promise<Outcome> => {
-  const manifest = await partition(modelPath, out, { ...options, prepare: false });
+/** The same for any request. */
+export const runPartition = async (request: SplitRequest, out: string): Promise<Outcome> => {
+  const manifest = await partition(request, out, { optimise: false });
   const inputs = randomInputs(manifest.profiles[0]?.inputs ?? [], 7);
-  const session = await openSession(modelPath, { provider: 'cpu', optimization: 'all' });
+  const session = await openSession(request.model.path, { provider: 'cpu', optimization: 'all' });
   const expected = await session.run(inputs);
   await session.dispose();
   const outputs = await runShards(out, manifest, inputs);

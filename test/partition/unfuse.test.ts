@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 import { expect, it } from 'vitest';
+import { compareOutputs } from '#tandem/common/compare.js';
 import { openSession } from '#tandem/common/onnxruntime.js';
-import { compareOutputs } from '#tandem/coordinator/verify/compare.js';
 import { randomInputs } from '#tandem/coordinator/verify/random-inputs.js';
 import { partition } from '#tandem/partition/index.js';
 import { floatAttribute, intAttribute } from '#tandem/partition/onnx/index.js';
@@ -85,12 +85,16 @@ const unzip = (name: string, directory: string): string => {
 it('a UNet fused for CUDA, which the CPU provider cannot run, gives split what the UNet gives before it was fused', async () => {
   await inDirectory(async (directory) => {
     const out = join(directory, 'shards');
-    const manifest = await partition(unzip('pair-fused', directory), out, {
-      devices: [2, 1].map((speed) => ({ provider: 'cpu', deviceId: 0, speed })),
-      profiles: [{}],
-      wireDtype: 'fp32',
-      prepare: false,
-    });
+    const manifest = await partition(
+      {
+        model: { path: unzip('pair-fused', directory) },
+        devices: [2, 1].map((speed) => ({ provider: 'cpu', deviceId: 0, speed })),
+        dims: {},
+        wire: 'fp32',
+      },
+      out,
+      { optimise: false },
+    );
     const inputs = randomInputs(manifest.profiles[0]?.inputs ?? [], 7);
     const whole = await openSession(unzip('pair-plain', directory), { provider: 'cpu', optimization: 'all' });
     const expected = await whole.run(inputs);

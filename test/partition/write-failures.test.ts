@@ -1,6 +1,15 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readdirSync, renameSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
@@ -119,6 +128,12 @@ const spawnWriter = (folder: string, bytes: number, prefix: readonly string[] = 
   return child;
 };
 
+/** Makes a writer's last sign of life a minute old. */
+const silence = (partial: string): void => {
+  const then = new Date(Date.now() - 60_000);
+  utimesSync(join(partial, '.alive'), then, then);
+};
+
 const waitForEntry = async (folder: string, prefix: string): Promise<string> => {
   for (let attempt = 0; attempt < 1000; attempt++) {
     const entry = readdirSync(folder).find((name) => name.startsWith(prefix));
@@ -138,15 +153,41 @@ test('what a killed run left is swept by the next one, and what a running one wr
   expect(readdirSync(folder)).toContain(partial);
   child.kill('SIGKILL');
   await once(child, 'exit');
+  silence(join(folder, partial));
   await writeShardDirectory(out, content);
   expect(readdirSync(folder).sort()).toEqual(['large.bin', 'model.onnx', 'shards']);
 });
 
-test('a directory left by a dead process with the same pid is swept as well', async () => {
+test("containers that share a cache, all with the same process id, leave each other's directories alone", async () => {
   const folder = temporaryFolder();
-  mkdirSync(join(folder, `.shards.partial-${process.pid}`, 'rank-0'), { recursive: true });
-  await writeShardDirectory(join(folder, 'shards'), await twoRankContent(folder));
+  const out = join(folder, 'shards');
+  // Another writer of the same place that has just shown itself, named as one of this process's own would have been.
+  const other = join(folder, `.shards.partial-${process.pid}`);
+  mkdirSync(join(other, 'rank-0'), { recursive: true });
+  writeFileSync(join(other, '.alive'), '');
+  await writeShardDirectory(out, await twoRankContent(folder));
+  expect(existsSync(join(other, 'rank-0'))).toBe(true);
+  silence(other);
+  await writeShardDirectory(out, await twoRankContent(folder));
   expect(readdirSync(folder).sort()).toEqual(['model.onnx', 'shards']);
+});
+
+test('a shard directory whose manifest is damaged or gone is made anew, and anything else is left alone', async () => {
+  const folder = temporaryFolder();
+  const out = join(folder, 'shards');
+  const content = await twoRankContent(folder);
+  for (const damage of [
+    () => writeFileSync(join(out, 'manifest.json'), '{'),
+    () => rmSync(join(out, 'manifest.json')),
+  ]) {
+    await writeShardDirectory(out, content);
+    damage();
+    const again = await writeShardDirectory(out, content);
+    expect(await readManifest(out)).toEqual(again);
+  }
+  writeFileSync(join(out, 'holiday.jpg'), '');
+  rmSync(join(out, 'manifest.json'));
+  await expect(writeShardDirectory(out, content)).rejects.toMatchObject({ code: 'WRITE_OCCUPIED' });
 });
 
 test('a shard directory that had made way for one that never came is put back', async () => {

@@ -99,7 +99,15 @@ describe('a model directory', () => {
     expect((await readModelDirectory(model.directory)).scheduler.name).toBe('dpmpp-2m');
   });
 
-  it('of the original Stable Diffusion, which names PNDM, runs with another scheduler', async () => {
+  it('with a number that is none is refused by the option', async () => {
+    const config = '{ "_class_name": "DDIMScheduler", "beta_start": NaN, "trained_betas": null }';
+    await model.write('scheduler/scheduler_config.json', config);
+    await expect(readModelDirectory(model.directory)).rejects.toMatchObject({
+      problems: [expect.stringContaining('beta_start is "NaN"')],
+    });
+  });
+
+  it('of the original Stable Diffusion, which names PNDM, runs as it is and with another scheduler', async () => {
     const pndm = {
       _class_name: 'PNDMScheduler',
       beta_start: 0.00085,
@@ -109,12 +117,19 @@ describe('a model directory', () => {
       steps_offset: 1,
     };
     await model.write('scheduler/scheduler_config.json', pndm);
-    await expect(readModelDirectory(model.directory)).rejects.toMatchObject({
-      problems: [
-        expect.stringMatching(/found the class PNDMScheduler.*Supported are DDIMScheduler \(ddim\).*--scheduler/),
-      ],
-    });
+    const own = (await readModelDirectory(model.directory)).scheduler;
+    expect(own.create({ numInferenceSteps: 4 }).timesteps).toEqual([751, 501, 501, 251, 1]);
     const { scheduler } = await readModelDirectory(model.directory, 'ddim');
     expect(scheduler.create({ numInferenceSteps: 4 }).timesteps).toEqual([751, 501, 251, 1]);
+  });
+
+  it('of a scheduler that is not known runs with another, and says so where none was asked for', async () => {
+    await model.write('scheduler/scheduler_config.json', { _class_name: 'EDMEulerScheduler', sigma_data: 0.5 });
+    await expect(readModelDirectory(model.directory)).rejects.toMatchObject({
+      problems: [
+        expect.stringMatching(/found the class EDMEulerScheduler.*Supported are DDIMScheduler \(ddim\).*--scheduler/),
+      ],
+    });
+    expect((await readModelDirectory(model.directory, 'heun')).scheduler.name).toBe('heun');
   });
 });

@@ -7,15 +7,16 @@ import { inDirectory } from '../partition/stages.js';
 
 const reportOf = (worldSize: number): Promise<PlanReport> =>
   inDirectory(async (directory) =>
-    plan(await graphOnly('tiny-ts17', directory), {
+    plan({
+      model: { path: await graphOnly('tiny-ts17', directory) },
       devices: Array.from({ length: worldSize }, () => ({
         provider: 'cpu',
         deviceId: 0,
         speed: 1,
         memoryLimit: 2 ** 30,
       })),
-      profiles: [{}],
-      wireDtype: 'fp32',
+      dims: {},
+      wire: 'fp32',
     }),
   );
 

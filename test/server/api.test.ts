@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { decode } from 'fast-png';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { generate } from '#tandem/coordinator/generate/generate.js';
+import { ImageStore } from '#tandem/coordinator/server/image-store.js';
 import {
   type ApiError,
   CONFIG,
@@ -67,21 +68,86 @@ describe('POST /v1/images/generations', () => {
     }
   });
 
-  it('gives an address by default, under which the picture lies', async () => {
-    const answer = await json<ImageAnswer>(await post(served.url, { prompt: 'a boat', num_inference_steps: 2 }));
+  it('gives the picture itself by default, and an address where one is asked for', async () => {
+    const body = { prompt: 'a boat', num_inference_steps: 2, seed: 1 };
+    const whole = await json<ImageAnswer>(await post(served.url, body));
+    const answer = await json<ImageAnswer>(await post(served.url, { ...body, response_format: 'url' }));
     const url = answer.data[0]?.url ?? '';
     expect(url.startsWith(`${served.url}/images/`)).toBe(true);
     const picture = await fetch(url);
     expect(picture.headers.get('content-type')).toBe('image/png');
-    const { width, height } = decode(new Uint8Array(await picture.arrayBuffer()));
+    const bytes = Buffer.from(await picture.arrayBuffer());
+    expect(bytes.toString('base64')).toBe(whole.data[0]?.b64_json);
+    const { width, height } = decode(bytes);
     expect(`${width}x${height}`).toBe(answer.size);
     expect(answer.size).toBe(size);
   });
 
-  it('answers 404 under an address that was never given', async () => {
-    const response = await fetch(`${served.url}/images/00000000-0000-4000-8000-000000000000.png`);
-    expect(response.status).toBe(404);
-    expect((await errorOf(response)).code).toBe('image_expired');
+  it('gives addresses that hold on a replica and after a restart, and that nobody can make up', async () => {
+    const body = { prompt: 'a boat', num_inference_steps: 1, response_format: 'url' };
+    const { data } = await json<ImageAnswer>(await post(served.url, body));
+    const address = new URL(data[0]?.url ?? '');
+    // Another process with the same directory, as far as pictures go.
+    const replica = new ImageStore((await testConfig()).server.images);
+    const file = address.pathname.split('/').at(-1) ?? '';
+    const signed = {
+      expires: Number(address.searchParams.get('expires')),
+      signature: address.searchParams.get('signature') ?? '',
+    };
+    expect(await replica.get(file, signed)).toBeDefined();
+    const inAnHour = Date.now() / 1000 + 3600;
+    expect(Math.abs(signed.expires - inAnHour)).toBeLessThan(60);
+    expect(await replica.get(file, { ...signed, expires: signed.expires + 1 })).toBeUndefined();
+    expect(await replica.get('../key', signed)).toBeUndefined();
+    for (const [name, value] of [
+      ['signature', '0'.repeat(64)],
+      ['expires', '4000000000'],
+      ['expires', 'soon'],
+    ] as const) {
+      const forged = new URL(address);
+      forged.searchParams.set(name, value);
+      const response = await fetch(forged);
+      expect(response.status).toBe(404);
+      expect((await errorOf(response)).code).toBe('image_expired');
+    }
+  });
+
+  it.each([
+    ['jpeg', [0xff, 0xd8, 0xff]],
+    ['webp', [...Buffer.from('RIFF')]],
+  ] as const)('writes %s, smaller at a lower quality', async (output_format, magic) => {
+    const body = { prompt: 'a boat', num_inference_steps: 1, seed: 2, output_format };
+    const sizes = [];
+    for (const output_compression of [100, 10]) {
+      const answer = await json<ImageAnswer>(await post(served.url, { ...body, output_compression }));
+      const file = Buffer.from(answer.data[0]?.b64_json ?? '', 'base64');
+      expect([...file.subarray(0, magic.length)]).toEqual(magic);
+      sizes.push(file.length);
+    }
+    expect(sizes[1]).toBeLessThan(sizes[0] ?? 0);
+    const { data } = await json<ImageAnswer>(await post(served.url, { ...body, response_format: 'url' }));
+    expect((await fetch(data[0]?.url ?? '')).headers.get('content-type')).toBe(`image/${output_format}`);
+  });
+
+  it("takes OpenAI's other fields, and says in a header which of them change nothing", async () => {
+    const plain = { prompt: 'x', num_inference_steps: 1, seed: 1 };
+    const quiet = { quality: 'auto', background: 'opaque', moderation: 'auto', user: 'me', n: null, style: null };
+    const unheard = await post(served.url, { ...plain, ...quiet });
+    expect([unheard.status, unheard.headers.get('tandem-warning')]).toEqual([200, null]);
+    const wishes = {
+      quality: 'hd',
+      style: 'vivid',
+      background: 'transparent',
+      output_compression: 5,
+      partial_images: 2,
+    };
+    const response = await post(served.url, { ...plain, ...wishes });
+    expect(response.status).toBe(200);
+    const header = response.headers.get('tandem-warning') ?? '';
+    for (const name of Object.keys(wishes)) expect(header).toContain(`"${name} is ignored`);
+    const { data } = await json<ImageAnswer>(response);
+    expect(data[0]?.warnings).toHaveLength(5);
+    expect(data[0]?.b64_json).toBe((await json<ImageAnswer>(unheard)).data[0]?.b64_json);
   });
 
   it('makes n pictures of consecutive seeds, each what a request of its own gives', async () => {
@@ -131,7 +197,9 @@ describe('POST /v1/images/generations', () => {
     [{ prompt: 'x', response_format: 'jpeg' }, 'response_format', 'invalid_value', /found "jpeg"/],
     [{ prompt: 'x', qualty: 'hd' }, 'qualty', 'unknown_parameter', /qualty: unknown field/],
     [{ prompt: 'x', num_inference_step: 3 }, 'num_inference_step', 'unknown_parameter', /num_inference_steps/],
-    [{ prompt: 'x', partial_images: 2 }, 'partial_images', 'invalid_value', /stream/],
+    [{ prompt: 'x', output_format: 'gif' }, 'output_format', 'invalid_value', /found "gif"/],
+    [{ prompt: 'x', output_compression: 101 }, 'output_compression', 'invalid_value', /found 101/],
+    [{ prompt: 'x', quality: 7 }, 'quality', 'invalid_value', /found 7/],
     [[], null, 'invalid_value', /the body/],
   ] as const)('refuses %j with 400, naming the field', async (body, param, code, message) => {
     const response = await post(served.url, body);
@@ -183,6 +251,7 @@ describe('"stream": true', () => {
     const steps = all.filter(({ type }) => type === 'image_generation.progress').map(({ step }) => step);
     expect(steps).toEqual([1, 2, 3, 4]);
     const partials = all.filter(({ type }) => type === 'image_generation.partial_image');
+    expect(partials.map(({ partial_image_index }) => partial_image_index)).toEqual(partials.map((_, index) => index));
     expect(partials.length).toBeGreaterThan(0);
     expect(partials.length).toBeLessThanOrEqual(3);
     for (const { b64_json } of partials) {

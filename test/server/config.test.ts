@@ -24,7 +24,14 @@ const problemsOf = (server: string): string => {
 describe('the config block "server"', () => {
   it('listens on the loopback at 8080 unless it says otherwise', () => {
     const { server } = parseClusterConfig('model: .\ndevices: [{ provider: cpu }]\n', FILE);
-    expect(server).toEqual({ host: '127.0.0.1', port: 8080, maxQueue: 16, drainMs: 45_000 });
+    expect(server).toEqual({
+      images: expect.stringMatching(/tandem.images$/),
+      host: '127.0.0.1',
+      port: 8080,
+      maxQueue: 16,
+      trustProxy: [],
+      drainMs: 45_000,
+    });
   });
 
   it.each(['0.0.0.0', '::', '192.168.1.5', 'example.org'])('refuses the address %s without an API key', (host) => {

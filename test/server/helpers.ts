@@ -54,7 +54,7 @@ export const testConfig = async (
 };
 
 const asTandemError = (error: unknown): TandemError =>
-  error instanceof TandemError ? error : new TandemError('UNFORESEEN', String(error), { cause: error });
+  error instanceof TandemError ? error : new TandemError('INTERNAL', String(error), { cause: error });
 
 /** Serves a config in this process; the URL is known at once, the rest when `ready` says so. */
 export const start = (config: ClusterConfig): Served => {
@@ -103,7 +103,12 @@ export interface ApiError {
 
 export interface ImageAnswer {
   readonly created: number;
-  readonly data: readonly { readonly b64_json?: string; readonly url?: string; readonly seed: number }[];
+  readonly data: readonly {
+    readonly b64_json?: string;
+    readonly url?: string;
+    readonly seed: number;
+    readonly warnings?: readonly string[];
+  }[];
   readonly size: string;
 }
 

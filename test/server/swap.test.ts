@@ -136,10 +136,11 @@ describe('another version of the model', () => {
       await writeFile(join(broken, 'unet', 'model.onnx'), 'no model');
       const textless = await makeOtherVersion(join(scratch, 'textless'));
       await writeFile(join(textless, 'text_encoder', 'model.onnx'), 'no model');
-      const { ranks } = await plan(ready.model.path, {
+      const { ranks } = await plan({
+        model: ready.model,
         devices: config.devices,
-        profiles: [ready.shards.profile.dims],
-        wireDtype: 'fp32',
+        dims: ready.shards.profile.dims,
+        wire: 'fp32',
       });
       const needed = Math.max(...ranks.map((rank) => rank.weight_bytes + rank.activation_peak_bytes));
       const limited = config.devices.map((device) => ({ ...device, memoryLimit: Math.ceil(1.5 * needed) }));

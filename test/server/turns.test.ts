@@ -10,7 +10,7 @@ describe('turns', () => {
     const turns = new Turns();
     const order: number[] = [];
     const work = async (name: number): Promise<void> => {
-      const turn = await turns.take({ steps: 1, signal: never });
+      const turn = await turns.take({ client: 'a', steps: 1, signal: never });
       expect(turns.running).toBe(1);
       order.push(name);
       turn.release();
@@ -23,11 +23,16 @@ describe('turns', () => {
 
   it('tell how many steps are ahead, with those that are done taken off', async () => {
     const turns = new Turns();
-    const first = await turns.take({ steps: 10, signal: never });
+    const first = await turns.take({ client: 'a', steps: 10, signal: never });
     first.progress(4);
     const seen: (readonly number[])[] = [];
-    const second = turns.take({ steps: 5, signal: never });
-    const third = turns.take({ steps: 1, signal: never, onPosition: (_, stepsAhead) => seen.push(stepsAhead) });
+    const second = turns.take({ client: 'a', steps: 5, signal: never });
+    const third = turns.take({
+      client: 'a',
+      steps: 1,
+      signal: never,
+      onPosition: (_, stepsAhead) => seen.push(stepsAhead),
+    });
     expect(turns.runningStepsLeft).toBe(4);
     first.release();
     (await second).release();
@@ -37,13 +42,13 @@ describe('turns', () => {
 
   it('are given up by whoever leaves the line, with the reason that was given', async () => {
     const turns = new Turns();
-    const first = await turns.take({ steps: 1, signal: never });
+    const first = await turns.take({ client: 'a', steps: 1, signal: never });
     const controller = new AbortController();
-    const second = turns.take({ steps: 1, signal: controller.signal });
-    const third = turns.take({ steps: 1, signal: never });
+    const second = turns.take({ client: 'a', steps: 1, signal: controller.signal });
+    const third = turns.take({ client: 'a', steps: 1, signal: never });
     controller.abort(new Error('gone'));
     await expect(second).rejects.toThrow('gone');
-    await expect(turns.take({ steps: 1, signal: controller.signal })).rejects.toThrow('gone');
+    await expect(turns.take({ client: 'a', steps: 1, signal: controller.signal })).rejects.toThrow('gone');
     first.release();
     (await third).release();
     expect(turns.waiting).toBe(0);

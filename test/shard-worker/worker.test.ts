@@ -188,8 +188,13 @@ it('refuses a reset before it has loaded, and to be taken over when it ends with
   await withWorker(async (rig) => {
     await rig.send({ kind: 'reset', generation: 1, peers: [], exchange_timeout_ms: 1, after_step: 0 });
     expect(await problemOf(rig)).toMatch(/^PROTOCOL_ORDER: Expected "load" before "reset"/);
-    await rig.send({ kind: 'attach', token: 'x', session: 'y', keep_warm_ms: 1 });
-    expect(await problemOf(rig)).toMatch(/^WORKER_TOKEN: .*ends with its coordinator/);
+    for (const order of [
+      { kind: 'attach', session: 'y', keep_warm_ms: 1 },
+      { kind: 'knock', session: 'y' },
+    ] as const) {
+      await rig.send(order);
+      expect(await problemOf(rig)).toMatch(/^WORKER_TOKEN: .*ends with its coordinator/);
+    }
   });
 });
 

@@ -1,11 +1,14 @@
-import { cp, mkdtemp, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rename, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { uniformDevices } from '#tandem/coordinator/cli/options.js';
+import type { Hooks } from '#tandem/coordinator/hooks.js';
 import { findDenoiserModel } from '#tandem/coordinator/shards/model.js';
-import { prepareShards, type ShardRequest } from '#tandem/coordinator/shards/prepare.js';
+import { prepareShards } from '#tandem/coordinator/shards/prepare.js';
+import type { ShardRequest } from '#tandem/coordinator/shards/request.js';
 import { MANIFEST_FILE } from '#tandem/partition/write/manifest.js';
+import { readManifest } from '#tandem/partition/write/read-manifest.js';
 
 const DIMS = { batch_size: 1, height: 16, width: 16, sequence_length: 77 };
 let scratch = '';
@@ -19,18 +22,17 @@ beforeAll(async () => {
 
 afterAll(() => rm(scratch, { recursive: true }));
 
-const prepare = async (changes: Partial<ShardRequest> = {}) => {
+const prepare = async (changes: Partial<ShardRequest> = {}, hooks: Hooks = {}) => {
   const notices: string[] = [];
-  const shards = await prepareShards({
+  const request: ShardRequest = {
     model: findDenoiserModel(model),
     devices: uniformDevices(2, 'cpu', 1),
     dims: DIMS,
-    wireDtype: 'fp32',
-    quantize: 'none',
+    wire: 'fp32',
     root: join(scratch, 'shards'),
-    onNotice: (notice) => notices.push(notice),
     ...changes,
-  });
+  };
+  const shards = await prepareShards(request, { ...hooks, onNotice: (notice) => notices.push(notice) });
   return { ...shards, notice: notices.join('\n') };
 };
 
@@ -49,7 +51,7 @@ describe('prepared shards', () => {
     ['the world size', { devices: uniformDevices(3, 'cpu', 1) }],
     ['a speed', { devices: uniformDevices(2, 'cpu', 1).map((device, rank) => ({ ...device, speed: 1 + rank })) }],
     ['the dims', { dims: { ...DIMS, height: 8 } }],
-    ['the wire type', { wireDtype: 'fp16' as const }],
+    ['the wire type', { wire: 'fp16' as const }],
     ['the kind of weights', { quantize: 'int8' as const }],
   ])('are others when %s changes', async (_, changes) => {
     const { directory } = await prepare();
@@ -80,14 +82,34 @@ describe('prepared shards', () => {
     expect((await prepare()).notice).toBe(`Reusing the shards in ${directory}.`);
   });
 
-  it('are others when the model file changes', async () => {
+  it('are others when another model of the same path, size and time has taken the place of this one', async () => {
+    const then = new Date(Date.now() - 60_000);
+    await utimes(model, then, then);
+    const { directory } = await prepare();
+    await prepare();
+    const bytes = await readFile(model);
+    // A bit of a weight: of a file in its place, and of the same file.
+    bytes.writeUInt8(bytes.readUInt8(bytes.length >> 1) ^ 1, bytes.length >> 1);
+    await writeFile(`${model}.new`, bytes);
+    await rename(`${model}.new`, model);
+    await utimes(model, then, then);
+    const other = await prepare();
+    expect(other.directory).not.toBe(directory);
+    expect(other.manifest.model.sha256).not.toBe((await readManifest(directory)).model.sha256);
+    bytes.writeUInt8(bytes.readUInt8(bytes.length >> 1) ^ 1, bytes.length >> 1);
+    await writeFile(model, bytes);
+    await utimes(model, then, then);
+    expect((await prepare()).directory).toBe(directory);
+  });
+
+  it('are the same when the model was only touched', async () => {
     const { directory } = await prepare();
     await utimes(model, new Date(), new Date(Date.now() + 5_000));
-    expect((await prepare()).directory).not.toBe(directory);
+    expect((await prepare()).directory).toBe(directory);
   });
 
   it('are not begun when the caller has cancelled', async () => {
     const reason = new Error('enough');
-    await expect(prepare({ signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+    await expect(prepare({}, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
   });
 });

@@ -27,7 +27,7 @@ export const pageCacheOption = (): Option =>
     .default('both');
 
 export const chartOption = (): Option =>
-  new Option('--chart <file>', 'with --cold: write the result as an SVG picture too');
+  new Option('--chart <file>', 'write the result as an SVG picture too: steps by phase, with --cold starts');
 
 const columns = [
   { title: 'start' },
@@ -79,9 +79,10 @@ const coldText = (report: ColdReport): string => {
   return `${formatTable(columns, rows)}\n\n${diskLine(report)}${speedupLine(report)}${notes}`;
 };
 
-const saveChart = async (file: string, report: ColdReport): Promise<void> => {
+/** @param svg the chart's text */
+export const saveChart = async (file: string, svg: string): Promise<void> => {
   try {
-    await writeFile(resolve(file), drawColdReport(report));
+    await writeFile(resolve(file), svg);
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException;
     const message = `Expected to write the chart to ${file}, in ${dirname(resolve(file))}; the system said ${code}.`;
@@ -104,6 +105,6 @@ export const runBenchCold = async (
   context: CommandContext,
 ): Promise<void> => {
   const report = await benchCold({ ...context, runs, pageCaches: STATES[pageCache], seed, plain });
-  if (chart !== undefined) await saveChart(chart, report);
+  if (chart !== undefined) await saveChart(chart, drawColdReport(report));
   context.print(report, () => coldText(report));
 };

@@ -4,6 +4,8 @@ import type { Command } from 'commander';
 import { inspect } from '../../../partition/index.js';
 import { type BenchReport, type BenchRunReport, bench, compareRuns, largestWorker } from '../../bench/bench.js';
 import type { ColdPicture, ColdRun } from '../../bench/cold-contestant.js';
+import { drawBenchReport } from '../../bench/step-chart.js';
+import { conditionsText, verdict } from '../../bench/verdict.js';
 import { withCalibration } from '../../calibration/index.js';
 import { formatBytes } from '../../config/bytes.js';
 import { type ClusterConfig, readClusterConfig } from '../../config/index.js';
@@ -31,7 +33,7 @@ import {
   wireOption,
 } from '../options.js';
 import { formatMs, formatRatio, formatTable } from '../table.js';
-import { type ColdOptions, chartOption, coldOption, pageCacheOption, runBenchCold } from './bench-cold.js';
+import { type ColdOptions, chartOption, coldOption, pageCacheOption, runBenchCold, saveChart } from './bench-cold.js';
 import { UNCALIBRATED } from './plan.js';
 
 interface BenchOptions extends Omit<DeviceOptions, 'tensorParallelSize' | 'config'>, CommonOptions, ColdOptions {
@@ -44,7 +46,8 @@ interface BenchOptions extends Omit<DeviceOptions, 'tensorParallelSize' | 'confi
 
 const HELP = `
 All runs are loaded at the same time and step in turns, so that noise hits all of them; "plain" is one ONNX Runtime
-session with as many threads as the last run's workers have together. The speedup is the last run's over the first's.
+session with as many threads as the last run's workers have together. The speedup is the last run's over the first's. The
+verdict at the end says both runs in a sentence, with machine, versions and date; --chart draws where their steps go.
 
 With --cold, each run is started alone, once with its files only on the disk and once with them in memory; the speedup is
 then the last run's over plain's. Dropping files from memory takes Linux and GNU dd, but no privileges.
@@ -53,7 +56,7 @@ With --micro-batches 2, each step runs the network twice, both under way at once
 for one prompt at a time: one computes while the other's tensors travel.
 
 Examples:
-  $ tandem bench --config configs/single-cpu.yaml --config configs/dual-cpu.yaml
+  $ tandem bench --config configs/single-cpu.yaml --config configs/dual-cpu.yaml --chart steps.svg
   $ tandem bench unet.onnx --tensor-parallel-size 1,2 --provider cpu --threads 1 --steps 5 --json
   $ tandem bench --config configs/single-cpu.yaml --config configs/dual-cpu.yaml --cold --chart cold.svg`;
 
@@ -70,23 +73,10 @@ const pictureOf = async (config: ClusterConfig, options: BenchOptions): Promise<
 
 const configRun = async (file: string, options: BenchOptions): Promise<ColdRun> => {
   const config = await readClusterConfig(file);
-  const { devices, wire, quantize, split, shards, loader, timeouts } = config;
   const { model, dims } = await planDenoiser(config, options.dim);
   const picture = await pictureOf(config, options);
   const name = basename(file).replace(/\.ya?ml$/, '');
-  return {
-    name,
-    model,
-    dims,
-    devices,
-    wire,
-    quantize,
-    split,
-    shards,
-    loader,
-    timeouts,
-    ...(picture ? { picture } : {}),
-  };
+  return { ...config, name, model, dims, ...(picture ? { picture } : {}) };
 };
 
 const modelRuns = async (model: string, options: BenchOptions): Promise<readonly ColdRun[]> => {
@@ -176,6 +166,9 @@ const benchText = (report: BenchReport): string => {
     '',
     `${baseline.step_ms.samples} steps each, in turns. "largest worker" is its peak of private memory and its mapped weights; speedup and memory are against ${baseline.name}.`,
     ...(report.runs.some(({ predicted }) => predicted?.calibrated === false) ? [UNCALIBRATED] : []),
+    '',
+    verdict(report),
+    conditionsText(report),
   ].join('\n');
 };
 
@@ -211,7 +204,8 @@ export const addBench = (program: Command, outer: ProcessContext): void => {
         const runs = (await runsOf(model, options, command)).map((run) => ({ ...run, microBatches }));
         if (options.cold) return runBenchCold(runs, options, context);
         const report = await bench({ ...context, runs, steps, seed, plain });
-        context.print(report, () => benchText(report));
+        if (options.chart !== undefined) await saveChart(options.chart, drawBenchReport(report));
+        context.print({ ...report, verdict: verdict(report) }, () => benchText(report));
       }),
     );
 };

@@ -1,4 +1,4 @@
-/** `tandem generate`: prompt in, PNG out. */
+/** `tandem generate`: prompt in, picture out. */
 import { type Command, Option } from 'commander';
 import { formatBytes } from '../../config/bytes.js';
 import { readClusterConfig } from '../../config/index.js';
@@ -12,6 +12,7 @@ import {
   nonNegativeInteger,
   nonNegativeNumber,
   positiveInteger,
+  requireOptions,
   verboseOption,
 } from '../options.js';
 import { formatMs, formatTable } from '../table.js';
@@ -32,6 +33,7 @@ interface GenerateOptions extends CommonOptions {
 
 const HELP = `
 What is not given comes from the config's defaults. A seed gives the same picture on any number of workers.
+With "parallel: auto", the config's default, the devices are used as the plan predicts to be fastest, and a line says how.
 Shards are prepared once and reused; --json prints times per phase, the workers and the file.
 
 Examples:
@@ -43,15 +45,20 @@ Examples:
 const given = <T extends object>(values: T): Partial<T> =>
   Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Partial<T>;
 
+const stepsText = ({ num_inference_steps, timings }: GenerateReport): string => {
+  const calls = timings.step_ms.length;
+  return `denoise, ${num_inference_steps} steps${calls === num_inference_steps ? '' : ` (${calls} calls)`}`;
+};
+
 const generateText = (report: GenerateReport): string => {
   const { timings } = report;
   const phases: readonly (readonly [string, number])[] = [
     ['partition', timings.partition_ms],
     ['start and load workers', timings.load_ms],
     ['encode the prompt', timings.text_encode_ms],
-    [`denoise, ${report.num_inference_steps} steps`, timings.denoise_ms],
+    [stepsText(report), timings.denoise_ms],
     ['decode the latents', timings.vae_decode_ms],
-    ['write the PNG', timings.png_ms],
+    ['write the file', timings.png_ms],
     ['all', timings.total_ms],
   ];
   return [
@@ -83,8 +90,8 @@ export const addGenerate = (program: Command, outer: ProcessContext): void => {
   program
     .command('generate')
     .description("Make a picture with all of the config's workers together.")
-    .requiredOption('--config <file>', 'cluster config')
-    .requiredOption('--prompt <text>', 'what the picture should show')
+    .option('--config <file>', 'cluster config')
+    .option('--prompt <text>', 'what the picture should show')
     .option('--negative-prompt <text>', 'what it should not show; needs a guidance scale above 1')
     .option('--seed <n>', 'seed of the initial noise', nonNegativeInteger, 0)
     .option('--num-inference-steps <n>', 'denoising steps', positiveInteger)
@@ -93,10 +100,11 @@ export const addGenerate = (program: Command, outer: ProcessContext): void => {
     .option('--height <pixels>', "height of the picture (default: the config's, else the model's own)", positiveInteger)
     .addOption(new Option('--scheduler <name>', "instead of the model's own scheduler").choices([...SCHEDULER_NAMES]))
     .addOption(dimOption())
-    .option('--out <file>', 'where to write the PNG', 'image.png')
+    .option('--out <file>', 'where to write the picture; .png, .jpg or .webp', 'image.png')
     .addOption(jsonOption())
     .addOption(verboseOption())
     .addHelpText('after', HELP)
+    .hook('preAction', requireOptions('config', 'prompt'))
     .action((options: GenerateOptions) =>
       withContext(outer, options, async (context) => {
         const { config, prompt, seed, out, dim } = options;

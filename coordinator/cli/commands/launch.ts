@@ -1,9 +1,10 @@
 /** `tandem launch`: starts the workers, serves pictures over HTTP, and stays. */
 import { type Command, InvalidArgumentError } from 'commander';
-import { pino } from 'pino';
 import { formatBytes } from '../../config/bytes.js';
 import { type ClusterConfig, readClusterConfig } from '../../config/index.js';
+import { followPlan } from '../../generate/follow-plan.js';
 import { reportWorkers } from '../../generate/generate.js';
+import { planDenoiser } from '../../generate/picture.js';
 import type { Ready } from '../../server/index.js';
 import type { Dims } from '../../shards/dims.js';
 import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
@@ -18,7 +19,7 @@ interface LaunchOptions extends CommonOptions {
 const HELP = `
 The workers load the config's default picture size. The server answers at http://127.0.0.1:8080 unless the config's
 "server:" says otherwise: a page at /, POST /v1/images/generations as the OpenAI API has it, /ready, /health, /metrics;
-/openapi.json describes all. Its log goes to standard error, a JSON object a line.
+/openapi.json describes all. Once it is ready, its log goes to standard error, a JSON object a line.
 
 SIGHUP reads the config again and serves what it says now, another version of the model for instance, without failing a
 request: it is loaded beside the old one, which stays where loading fails. /health and the log tell what came of it.
@@ -30,8 +31,6 @@ Example:
   $ tandem launch configs/dual-cpu.yaml
   $ curl http://127.0.0.1:8080/v1/images/generations -H 'content-type: application/json' \\
       -d '{"prompt": "a red apple", "response_format": "url"}'`;
-
-const STANDARD_ERROR = 2;
 
 const portNumber = (text: string): number => {
   const port = nonNegativeInteger(text);
@@ -93,12 +92,16 @@ export const addLaunch = (program: Command, outer: ProcessContext): void => {
     .action((file: string, options: LaunchOptions) =>
       withContext(outer, options, async (context) => {
         // Only this command needs an HTTP server; the others start faster without.
-        const { serve } = await import('../../server/index.js');
-        const read = async () => withPort(await readClusterConfig(file), options.port);
+        const { createServerLog, serve } = await import('../../server/index.js');
+        const read = async () => {
+          const asked = withPort(await readClusterConfig(file), options.port);
+          if (asked.parallel !== 'auto') return asked;
+          return followPlan(asked, await planDenoiser(asked, options.dim), context);
+        };
         const config = await read();
         outer.allowStop(config.server.drainMs);
-        const level = options.verbose ? 'debug' : 'info';
-        const log = pino({ name: 'tandem', level }, pino.destination({ dest: STANDARD_ERROR, sync: true }));
+        const { log, dropped, release } = createServerLog(process.stderr, options.verbose ? 'debug' : 'info');
+        if (options.verbose) release();
         let swap = (): void => log.warn('SIGHUP came before the first version was ready');
         const stopListening = onHangUp(() => swap());
         try {
@@ -107,8 +110,10 @@ export const addLaunch = (program: Command, outer: ProcessContext): void => {
             config,
             dims: options.dim,
             log,
+            droppedLogLines: dropped,
             onReady: (ready) => {
               swap = () => void ready.swap(read);
+              release();
               context.print(readyReport(ready), () => launchText(ready));
             },
           });

@@ -5,6 +5,7 @@ import { formatBytes } from '../../config/bytes.js';
 import { checkCancelled } from '../../hooks.js';
 import { type Dims, requireDims } from '../../shards/dims.js';
 import { findDenoiserModel } from '../../shards/model.js';
+import { denoiserRequest } from '../../shards/request.js';
 import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
 import {
   clusterFromOptions,
@@ -14,6 +15,7 @@ import {
   positiveInteger,
   providerOption,
   quantizeOption,
+  requireOptions,
   splitOption,
   threadsOption,
   verboseOption,
@@ -90,7 +92,7 @@ export const addPartition = (program: Command, outer: ProcessContext): void => {
     .command('partition <MODEL>')
     .description("Split a model and write each rank's weights and segment graphs.")
     .option('--tensor-parallel-size <n>', 'ranks to split over', positiveInteger)
-    .requiredOption('--out <dir>', 'where to write the shard directory')
+    .option('--out <dir>', 'where to write the shard directory')
     .option('--config <file>', 'cluster config whose devices, speeds and memory limits to split for')
     .option('--no-prepare', 'leave the segments as they are: slower starts, on any machine')
     .addOption(dimOption())
@@ -102,21 +104,15 @@ export const addPartition = (program: Command, outer: ProcessContext): void => {
     .addOption(jsonOption())
     .addOption(verboseOption())
     .addHelpText('after', HELP)
+    .hook('preAction', requireOptions('out'))
     .action((model: string, options: PartitionCommandOptions, command: Command) =>
       withContext(outer, options, async (context) => {
-        const { path } = findDenoiserModel(model);
+        const found = findDenoiserModel(model);
         const cluster = await clusterFromOptions(options, command);
-        const { inputs } = await inspect(path);
-        const manifest = await partition(path, options.out, {
-          devices: cluster.devices,
-          profiles: [requireDims(inputs, options.dim)],
-          wireDtype: cluster.wire.dtype,
-          quantize: cluster.quantize,
-          ...(cluster.split ? { split: cluster.split } : {}),
-          prepare: options.prepare,
-          onProgress: context.onProgress,
-          signal: context.signal,
-        });
+        const { inputs } = await inspect(found.path);
+        const request = denoiserRequest(cluster, { model: found, dims: requireDims(inputs, options.dim) });
+        const { onProgress, signal } = context;
+        const manifest = await partition(request, options.out, { optimise: options.prepare, onProgress, signal });
         checkCancelled(context.signal);
         context.print(summarise(manifest, options.out), () => manifestText(manifest, options.out));
       }),

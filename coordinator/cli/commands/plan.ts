@@ -5,13 +5,14 @@ import { TandemError } from '../../../common/errors.js';
 import { inspect, type PlanReport, plan } from '../../../partition/index.js';
 import { calibrate, withCalibration } from '../../calibration/index.js';
 import { formatBytes } from '../../config/bytes.js';
+import type { ClusterSettings } from '../../config/index.js';
 import { dryRunHosting, type NetworkReport } from '../../hosting/dry-run.js';
 import { drawPlanPage } from '../../plan-page/page.js';
 import { type Dims, requireDims } from '../../shards/dims.js';
 import { type DenoiserModel, findDenoiserModel } from '../../shards/model.js';
+import { denoiserRequest } from '../../shards/request.js';
 import { type CommandContext, type CommonOptions, type ProcessContext, withContext } from '../context.js';
 import {
-  type CalibratedSettings,
   type DeviceOptions,
   dimOption,
   jsonOption,
@@ -167,12 +168,12 @@ export const planText = (report: PlanReport, networks: readonly NetworkReport[])
 
 /** The cluster with measured rates; they are measured first where that was asked for. */
 const withRates = async (
-  cluster: CalibratedSettings,
+  cluster: ClusterSettings,
   model: DenoiserModel,
   dims: Dims,
   options: PlanOptions,
   context: CommandContext,
-): Promise<CalibratedSettings> => {
+): Promise<ClusterSettings> => {
   const { onProgress, signal } = context;
   if (options.calibrate) {
     await calibrate({ model, dims, cluster, onProgress, signal });
@@ -214,14 +215,8 @@ export const addPlan = (program: Command, outer: ProcessContext): void => {
         const { inputs } = await inspect(path);
         const dims = requireDims(inputs, options.dim);
         const cluster = await withRates(described, found, dims, options, context);
-        const report = await plan(path, {
-          devices: cluster.devices,
-          profiles: [dims],
-          wireDtype: cluster.wire.dtype,
-          quantize: cluster.quantize,
-          ...(cluster.split ? { split: cluster.split } : {}),
-          onProgress: context.onProgress,
-        });
+        const { onProgress } = context;
+        const report = await plan(denoiserRequest(cluster, { model: found, dims }), { onProgress });
         const networks = await dryRunHosting({
           model: found,
           dims,

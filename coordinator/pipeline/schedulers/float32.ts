@@ -38,3 +38,13 @@ export const zipWith = (
 /** `a * left + b * right`, elementwise, with both products rounded as separate float32 operations. */
 export const linearCombination = (a: number, left: Float32Array, b: number, right: Float32Array): Float32Array =>
   zipWith(left, right, (x, y) => f32(a * x) + f32(b * y));
+
+/** A factor and what it multiplies. */
+export type Weighted = readonly [weight: number, values: Float32Array];
+
+/** The sum of weighted terms, elementwise and in their order, with each product and each sum rounded to float32. */
+export const weightedSum = (terms: readonly Weighted[], length: number): Float32Array =>
+  terms.reduce<Float32Array>(
+    (sum, [weight, values]) => zipWith(sum, values, (total, value) => total + f32(f32(weight) * value)),
+    new Float32Array(length),
+  );

@@ -5,18 +5,32 @@
 import { z } from 'zod';
 import { at, f32 } from './float32.js';
 
+/** Longest schedule that is made: ten times the longest that a released model has, so that a slip of the pen is told at once. */
+const MAX_TRAIN_TIMESTEPS = 10_000;
+
+export const trainTimesteps = z.number().int().min(1).max(MAX_TRAIN_TIMESTEPS).default(1000);
+
+const beta = z.number().positive().lt(1);
+
 /** The keys of scheduler_config.json that describe the forward process, common to all schedulers but flow matching. */
 export const noiseScheduleKeys = {
-  num_train_timesteps: z.number().int().positive().default(1000),
-  beta_start: z.number().positive().default(0.0001),
-  beta_end: z.number().positive().default(0.02),
-  beta_schedule: z.enum(['linear', 'scaled_linear', 'squaredcos_cap_v2']).default('linear'),
-  trained_betas: z.array(z.number()).min(2).nullable().default(null),
-  rescale_betas_zero_snr: z.boolean().default(false),
+  num_train_timesteps: trainTimesteps,
+  beta_start: beta.default(0.0001),
+  beta_end: beta.default(0.02),
+  beta_schedule: z
+    .enum(['linear', 'scaled_linear', 'squaredcos_cap_v2', 'exp', 'laplace', 'sigmoid'])
+    .default('linear'),
+  trained_betas: z.array(beta).nullable().default(null),
 } as const;
 
+/** For the classes that know it; the others leave the betas as they are, as diffusers does. */
+export const zeroSnrKeys = { rescale_betas_zero_snr: z.boolean().default(false) } as const;
+
+/** The betas that Heun's family of classes has where a config names none. */
+export const latentBetaKeys = { beta_start: beta.default(0.00085), beta_end: beta.default(0.012) } as const;
+
 const noiseScheduleConfig = z.object(noiseScheduleKeys);
-export type NoiseScheduleConfig = z.infer<typeof noiseScheduleConfig>;
+export type NoiseScheduleConfig = z.infer<typeof noiseScheduleConfig> & { readonly rescale_betas_zero_snr?: boolean };
 
 /** Largest beta of the cosine schedule, against a singular end (arXiv 2102.09672, section 3.2). */
 const MAX_BETA = 0.999;
@@ -37,11 +51,20 @@ const linspaceFloat32 = (start: number, stop: number, count: number): Float32Arr
   );
 };
 
-const cosineAlphaBar = (time: number): number => Math.cos((((time + 0.008) / 1.008) * Math.PI) / 2) ** 2;
+/** Signal's share at a time from 0 to 1, for the schedules that are given by it. */
+const ALPHA_BARS = {
+  squaredcos_cap_v2: (time: number): number => Math.cos((((time + 0.008) / 1.008) * Math.PI) / 2) ** 2,
+  exp: (time: number): number => Math.exp(time * -12),
+  laplace: (time: number): number => {
+    const side = time > 0.5 ? -1 : 1;
+    const ratio = Math.exp(-0.5 * side * Math.log(1 - 2 * Math.abs(0.5 - time) + 1e-6));
+    return Math.sqrt(ratio / (1 + ratio));
+  },
+} as const;
 
-const cosineBetas = (count: number): Float32Array =>
+const betasOfAlphaBar = (alphaBar: (time: number) => number, count: number): Float32Array =>
   Float32Array.from({ length: count }, (_, index) =>
-    Math.min(1 - cosineAlphaBar((index + 1) / count) / cosineAlphaBar(index / count), MAX_BETA),
+    Math.min(1 - alphaBar((index + 1) / count) / alphaBar(index / count), MAX_BETA),
   );
 
 const betasOf = (config: NoiseScheduleConfig): Float32Array => {
@@ -54,8 +77,14 @@ const betasOf = (config: NoiseScheduleConfig): Float32Array => {
       return linspaceFloat32(Math.sqrt(beta_start), Math.sqrt(beta_end), num_train_timesteps).map(
         (root) => root * root,
       );
+    case 'sigmoid':
+      return linspaceFloat32(-6, 6, num_train_timesteps).map(
+        (value) => f32(f32(1 / (1 + Math.exp(-value))) * (beta_end - beta_start)) + beta_start,
+      );
     case 'squaredcos_cap_v2':
-      return cosineBetas(num_train_timesteps);
+    case 'exp':
+    case 'laplace':
+      return betasOfAlphaBar(ALPHA_BARS[config.beta_schedule], num_train_timesteps);
     default:
       return config.beta_schedule satisfies never;
   }

@@ -1,22 +1,23 @@
 /**
- * What the denoising loop needs of a noise schedule. A scheduler is made for one image: it knows its number of steps
- * from the start, and steps are addressed by index, so that a step whose network call failed can simply be run again.
+ * What the denoising loop needs of a noise schedule. A scheduler is made for one image: it knows its calls of the network
+ * from the start, and they are addressed by index, so that one that failed can simply be made again. Most schedulers make one
+ * call a step; Heun and its kin make two, and PNDM makes more while it starts.
  */
 
 /** Draws fresh standard normal noise in the shape of the latents; called only by steps that need it. */
 export type NoiseSource = () => Float32Array;
 
 export interface Scheduler {
-  /** The timestep values that the network is given, one a step, in the order of the steps. */
+  /** The timestep values that the network is given, one a call, in the order of the calls; they may repeat. */
   readonly timesteps: readonly number[];
   /** Standard deviation of the first latents: unit noise is multiplied by it. */
   readonly initNoiseSigma: number;
-  /** The latents as the network expects them at a step. Returns `sample` itself where nothing is scaled. */
+  /** The latents as the network expects them at a call. Returns `sample` itself where nothing is scaled. */
   scaleModelInput(sample: Float32Array, index: number): Float32Array;
   /**
-   * The latents after a step.
+   * The latents after a call.
    * @param modelOutput the network's prediction, guidance applied; same length as `sample`
-   * @param index of the step, 0-based; DPM++ needs the previous index to have been stepped before
+   * @param index of the call, 0-based; most schedulers look back, so the calls before it must have been made
    */
   step(modelOutput: Float32Array, index: number, sample: Float32Array, noise: NoiseSource): Float32Array;
 }

@@ -1,5 +1,7 @@
 /** Noise levels between the training timesteps, and the spacings of noise levels that replace a spacing of timesteps. */
+import { betaQuantile } from './beta-quantile.js';
 import { at, f32, linspace } from './float32.js';
+import type { SigmaSpacing } from './options.js';
 
 /** Exponent of the Karras spacing (arXiv 2206.00364, equation 5). */
 const KARRAS_RHO = 7;
@@ -25,6 +27,31 @@ export const karrasSigmas = (max: number, min: number, count: number): number[] 
 /** `count` sigmas from `max` down to `min`, evenly spaced in their logarithm. */
 export const exponentialSigmas = (max: number, min: number, count: number): number[] =>
   linspace(Math.log(max), Math.log(min), count).map(Math.exp);
+
+/** `count` sigmas from `max` down to `min`, dense near both: the quantiles of a Beta(0.6, 0.6) ("Beta Sampling is All You Need", arXiv 2407.12173). */
+export const betaSigmas = (max: number, min: number, count: number): number[] =>
+  linspace(0, 1, count).map((ramp) => min + betaQuantile(1 - ramp) * (max - min));
+
+/** `count` sigmas in a spacing of their own. */
+export const spacedSigmas = (
+  spacing: Exclude<SigmaSpacing, 'timesteps'>,
+  max: number,
+  min: number,
+  count: number,
+): number[] => {
+  switch (spacing) {
+    case 'karras':
+      return karrasSigmas(max, min, count);
+    // Lu's spacing is Karras' in log sigmas with an exponent of 1 (arXiv 2211.01095): an exponential one by another name.
+    case 'lu':
+    case 'exponential':
+      return exponentialSigmas(max, min, count);
+    case 'beta':
+      return betaSigmas(max, min, count);
+    default:
+      return spacing satisfies never;
+  }
+};
 
 /** Index of the last ascending value that is not above `wanted`, at most the last but one; 0 where all are above. */
 const lowerNeighbour = (ascending: Float32Array, wanted: number): number => {

@@ -1,5 +1,6 @@
 /** Which of the training timesteps an image visits (arXiv 2305.08891, table 2). */
 import { z } from 'zod';
+import { requestError } from '../errors.js';
 import { linspace, roundHalfEven } from './float32.js';
 
 export const timestepSpacing = z.enum(['linspace', 'leading', 'trailing']);
@@ -41,4 +42,13 @@ export const spacedTimesteps = (request: SpacingRequest): number[] => {
     default:
       return request.spacing satisfies never;
   }
+};
+
+/** Refuses timesteps that the training schedule does not have: an offset or a number of steps that goes beyond its ends. */
+export const checkTimesteps = (timesteps: readonly number[], numTrainTimesteps: number): readonly number[] => {
+  const outside = timesteps.find((timestep) => !(timestep >= 0 && timestep < numTrainTimesteps));
+  if (outside === undefined) return timesteps;
+  throw requestError(
+    `${timesteps.length} steps would visit timestep ${outside}, and this model has timesteps 0 to ${numTrainTimesteps - 1}. Ask for fewer steps, or correct steps_offset in scheduler_config.json.`,
+  );
 };

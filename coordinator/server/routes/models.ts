@@ -30,7 +30,8 @@ export const addModelRoutes = (app: TypedApp, { served, size, startedAt, engine 
     '/v1/models',
     {
       schema: {
-        summary: 'The served model',
+        summary: 'The served model, as a list of one',
+        operationId: 'listModels',
         response: { 200: z.object({ object: z.literal('list'), data: z.array(model) }) },
       },
     },
@@ -38,7 +39,14 @@ export const addModelRoutes = (app: TypedApp, { served, size, startedAt, engine 
   );
   app.get(
     '/v1/models/:model',
-    { schema: { summary: 'The served model', params: z.object({ model: z.string() }), response: { 200: model } } },
+    {
+      schema: {
+        summary: 'The served model',
+        operationId: 'getModel',
+        params: z.object({ model: z.string() }),
+        response: { 200: model },
+      },
+    },
     async ({ params }) => {
       if (params.model !== served.model) throw modelNotFound(params.model, served.model);
       return only();

@@ -45,6 +45,7 @@ const whyNot = (state: EngineState): string | null => {
     case 'warming':
       return 'not every rank has run a step yet';
     case 'recovering':
+    case 'disagreeing':
     case 'failed':
       return state.error.message;
     case 'closed':
@@ -67,7 +68,11 @@ export const addProbes = (app: TypedApp, parts: ServerParts): void => {
     '/live',
     {
       config: probe,
-      schema: { summary: 'Answers while the process does', response: { 200: z.object({ live: z.literal(true) }) } },
+      schema: {
+        summary: 'Answers while the process does',
+        operationId: 'getLive',
+        response: { 200: z.object({ live: z.literal(true) }) },
+      },
     },
     async () => ({ live: true as const }),
   );
@@ -76,6 +81,7 @@ export const addProbes = (app: TypedApp, parts: ServerParts): void => {
     {
       config: probe,
       schema: {
+        operationId: 'getReady',
         summary:
           'Whether pictures can be made: every rank has run a step since it was loaded, and nothing is being stopped',
         response: { 200: readiness, 503: readiness },
@@ -88,7 +94,10 @@ export const addProbes = (app: TypedApp, parts: ServerParts): void => {
   );
   app.get(
     '/health',
-    { config: { quiet: true }, schema: { summary: 'The state of every rank', response: { 200: health } } },
+    {
+      config: { quiet: true },
+      schema: { summary: 'The state of every rank', operationId: 'getHealth', response: { 200: health } },
+    },
     async () => ({
       state: studio.draining ? 'draining' : engine.state.kind,
       ready: reason() === null,
@@ -105,7 +114,10 @@ export const addProbes = (app: TypedApp, parts: ServerParts): void => {
   );
   app.get(
     '/metrics',
-    { config: { quiet: true }, schema: { summary: 'Metrics in the text format of Prometheus' } },
+    {
+      config: { quiet: true },
+      schema: { summary: 'Metrics in the text format of Prometheus', operationId: 'getMetrics' },
+    },
     async (_, reply) => reply.type(metrics.registry.contentType).send(await metrics.registry.metrics()),
   );
 };

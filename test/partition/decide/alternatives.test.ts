@@ -13,7 +13,7 @@ const cpu: DeviceSpec = { provider: 'cpu', deviceId: 0 };
 
 const planTiny = (devices: readonly DeviceSpec[], split: Split = 'tensor'): Promise<PlanReport> =>
   inDirectory(async (directory) =>
-    plan(await graphOnly('tiny-ts17', directory), { devices, profiles: [{}], wireDtype: 'fp32', split }),
+    plan({ model: { path: await graphOnly('tiny-ts17', directory) }, devices, dims: {}, wire: 'fp32', split }),
   );
 
 const needs = ({ ranks }: PlanReport): readonly number[] =>

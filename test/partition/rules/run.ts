@@ -1,8 +1,8 @@
 /** Runs a sample whole, and a row of it on shards, in ONNX Runtime. */
 
+import { toNumbers } from '#tandem/common/elements.js';
 import { openSession, type Session } from '#tandem/common/onnxruntime.js';
 import { DTYPES, type HostTensor } from '#tandem/common/tensor.js';
-import { toNumbers } from '#tandem/coordinator/verify/elements.js';
 import type { Node, Value } from '#tandem/partition/graph/graph.js';
 import { REPLICATE } from '#tandem/partition/graph/placement.js';
 import {

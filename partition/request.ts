@@ -1,0 +1,47 @@
+/** What is asked of the partitioner. Whatever plans, splits, fingerprints, verifies or measures a model does it by one of these. */
+import type { Dims } from './clean/fold.js';
+import type { WireDtype } from './plan/choose.js';
+import type { DeviceSpec } from './plan/device.js';
+import type { Quantize } from './write/manifest.js';
+
+export type { Dims };
+
+/**
+ * What is divided: `tensor`, the weights and the work on them; `batch`, the pictures and prompts of a batch, such as the two halves
+ * of classifier-free guidance, with all weights on every rank.
+ */
+export type Split = 'tensor' | 'batch';
+
+export interface SplitRequest {
+  /** An `.onnx` file. */
+  readonly model: { readonly path: string };
+  /** A size for every symbolic dim; `{}` for a static model. */
+  readonly dims: Dims;
+  /** One per rank. */
+  readonly devices: readonly DeviceSpec[];
+  /** Element type of what the ranks send each other. */
+  readonly wire: WireDtype;
+  /** What to make of the weights; `none` where absent. `int8` needs devices whose segments are optimised. */
+  readonly quantize?: Quantize;
+  /** `tensor` where absent. */
+  readonly split?: Split;
+  /** The outputs that are wanted, by name: what only the others need is left out. All where absent. */
+  readonly outputs?: readonly string[];
+}
+
+/** How the stages' work is watched and stopped. */
+export interface Watch {
+  /** Called as the stages go on; `done` of `total` in the stage's own unit. */
+  readonly onProgress?: (stage: string, done: number, total: number) => void;
+  readonly signal?: AbortSignal;
+}
+
+export interface PartitionOptions extends Watch {
+  /**
+   * Whether to optimise each rank's segments for its provider on this machine; true where absent. Otherwise every worker
+   * does that at every start, and the shard directory serves other machines too.
+   */
+  readonly optimise?: boolean;
+  /** Bytes of weights beyond which a segment is divided before it is optimised, which takes three times as much memory. */
+  readonly segmentWeightsLimit?: number;
+}
