@@ -19,6 +19,7 @@ from diffusers import (
     ZImageTransformer2DModel,
 )
 
+from more_families import MORE
 from text_encoders import build_clip, build_qwen3, build_t5, encode, text_inputs
 from z_image import make_exportable
 
@@ -287,7 +288,9 @@ FAMILIES = {
         VAE_SMALL,
         lambda config, sizes: {"latent_sample": torch.randn(1, 4, sizes.latent, sizes.latent)},
         call=lambda model, latent_sample: model.decode(latent_sample, return_dict=False)[0],
-    ),    "clip": Family(build_clip, {}, text_inputs, call=encode),
+    ),
+    "clip": Family(build_clip, {}, text_inputs, call=encode),
     "t5": Family(build_t5, {}, text_inputs, call=encode),
     "qwen3": Family(build_qwen3, {}, text_inputs, call=encode),
+    **{name: Family(**family) for name, family in MORE.items()},
 }

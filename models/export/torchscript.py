@@ -11,7 +11,7 @@ def rms_norm(graph, x, normalized_shape, weight, eps):
         raise NotImplementedError(f"expected a norm over one axis, found {normalized_shape}")
     squares = graph.op("Mul", x, x)
     mean = graph.op("ReduceMean", squares, axes_i=[-1])
-    root = graph.op("Sqrt", graph.op("Add", mean, graph.op("Constant", value_t=torch.tensor(eps))))
+    root = graph.op("Sqrt", graph.op("Add", mean, graph.op("Constant", value_t=torch.tensor(torch.finfo(torch.float32).eps if eps is None else eps))))
     normed = graph.op("Div", x, root)
     return normed if symbolic_helper._is_none(weight) else graph.op("Mul", normed, weight)
 

@@ -4,7 +4,7 @@ import { elementCount } from '../../common/tensor.js';
 import { intAttribute, type Node, stringAttribute, type Value } from '../graph/graph.js';
 import type { Table } from './registry.js';
 import { type LocalEdit, type LocalShapes, shapeOf } from './rule.js';
-import { broadcastFactors, numbered, rule, type Signature } from './signature.js';
+import { broadcastFactors, type Factors, numbered, rule, type Signature } from './signature.js';
 
 /** `[..., m, k] x [..., k, n] -> [..., m, n]`; a 1-D operand lacks `m` or `n`. */
 const matMul = (node: Node, transA = false, transB = false): Signature => {
@@ -80,12 +80,20 @@ const conv = (node: Node): Signature => {
 };
 
 /** Like `conv`, but the weight is `[in channels, out channels / group, ...kernel]`. */
-const convTranspose = (node: Node): Signature | undefined => {
-  if (intAttribute(node, 'group', 1) > 1) return undefined;
+const convTranspose = (node: Node): Signature => {
+  const group = intAttribute(node, 'group', 1);
   const window = shapeOf(node.inputs[1])
     .slice(2)
     .map(() => null);
   const bias = node.inputs[2] !== undefined;
+  if (group > 1) {
+    return {
+      inputs: [['n', 'g', ...window], ['g', null, ...window], ...(bias ? [['g']] : [])],
+      outputs: [['n', 'g', ...window]],
+      units: { g: group },
+      seeds: ['g'],
+    };
+  }
   return {
     inputs: [['n', bias ? null : 'c', ...window], [bias ? null : 'c', 'o', ...window], ...(bias ? [['o']] : [])],
     outputs: [['n', 'o', ...window]],
@@ -107,17 +115,36 @@ const localGroups = (node: Node, local: LocalShapes): LocalEdit => {
   return group === 1 ? {} : { ints: { group: (group * (local.inputs[0]?.[1] ?? channels)) / channels } };
 };
 
-/** The equation is the signature. Ellipses and repeated letters are left whole. */
+/** A term's factors; an ellipsis stands for the axes that it leaves over, numbered from the last one so that they line up. */
+const termFactors = (term: string, rank: number): readonly string[] => {
+  const [before = '', after] = term.split('...');
+  if (after === undefined) return [...term];
+  const count = rank - before.length - after.length;
+  return [...before, ...Array.from({ length: count }, (_, i) => `.${count - i}`), ...after];
+};
+
+/** Without a result, the letters that stand once, in the alphabet's order, behind the ellipsis. */
+const implicitResult = (left: string): string => {
+  const letters = [...left].filter((letter) => /[a-z]/i.test(letter));
+  const once = letters.filter((letter) => letters.indexOf(letter) === letters.lastIndexOf(letter));
+  return (left.includes('...') ? '...' : '') + once.sort().join('');
+};
+
+/** The equation is the signature. An axis of size 1 is for all of the others'; repeated letters are left whole. */
 const einsum = (node: Node): Signature | undefined => {
-  const [left = '', right] = stringAttribute(node, 'equation', '').replaceAll(' ', '').split('->');
-  if (right === undefined || left.includes('.') || right.includes('.')) return undefined;
-  const inputs = left.split(',').map((term) => [...term]);
-  const letters = new Set(inputs.flat());
+  const [left = '', right = implicitResult(left)] = stringAttribute(node, 'equation', '')
+    .replaceAll(' ', '')
+    .split('->');
+  const inputs = left.split(',').map((term, i) => termFactors(term, shapeOf(node.inputs[i]).length));
+  const output = termFactors(right, shapeOf(node.outputs[0]).length);
+  const factors = [...new Set(inputs.flat())];
+  const wide = (term: readonly string[], value: Value | undefined): Factors =>
+    term.map((factor, axis) => (shapeOf(value)[axis] === 1 ? null : factor));
   return {
-    inputs,
-    outputs: [[...right]],
-    summed: [...letters].filter((letter) => !right.includes(letter)),
-    seeds: [...letters],
+    inputs: inputs.map((term, i) => wide(term, node.inputs[i])),
+    outputs: [wide(output, node.outputs[0])],
+    summed: factors.filter((factor) => !output.includes(factor)),
+    seeds: factors,
   };
 };
 
@@ -151,6 +178,6 @@ export const CONTRACTION = {
   'com.microsoft::FusedMatMul': rule({ ...PRODUCT, signature: fusedMatMul, linear: eitherInput }),
   Gemm: rule({ ...PRODUCT, signature: gemm, linear: withoutAddend }),
   Conv: rule({ ...CONVOLUTION, signature: conv, flops: convFlops, localise: localGroups }),
-  ConvTranspose: rule({ ...CONVOLUTION, signature: convTranspose, flops: convTransposeFlops }),
+  ConvTranspose: rule({ ...CONVOLUTION, signature: convTranspose, flops: convTransposeFlops, localise: localGroups }),
   Einsum: rule({ ...PRODUCT, signature: einsum, linear: eachInput, flops: einsumFlops }),
 } satisfies Table;

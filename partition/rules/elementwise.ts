@@ -22,7 +22,8 @@ const isFloat = (node: Node) => [node.inputs[0], node.outputs[0]].every((value) 
 
 // biome-ignore format: a list reads better dense
 const NONLINEAR = [
-  'Abs', 'And', 'Atan', 'BitShift', 'Ceil', 'Celu', 'Clip', 'Cos', 'Elu', 'Equal', 'Erf', 'Exp', 'Floor', 'Gelu', 'Greater',
+  'Abs', 'Acos', 'Acosh', 'And', 'Asin', 'Asinh', 'Atan', 'Atanh', 'BitwiseAnd', 'BitwiseNot', 'BitwiseOr', 'BitwiseXor', 'Cosh',
+  'Sinh', 'BitShift', 'Ceil', 'Celu', 'Clip', 'Cos', 'Elu', 'Equal', 'Erf', 'Exp', 'Floor', 'Gelu', 'Greater',
   'GreaterOrEqual', 'HardSigmoid', 'HardSwish', 'IsInf', 'IsNaN', 'LeakyRelu', 'Less', 'LessOrEqual', 'Log', 'Max', 'Min',
   'Mish', 'Mod', 'Not', 'Or', 'PRelu', 'Pow', 'Reciprocal', 'Relu', 'Round', 'Selu', 'Shrink', 'Sigmoid', 'Sign', 'Sin', 'Softplus',
   'Softsign', 'Sqrt', 'Swish', 'Tan', 'Tanh', 'ThresholdedRelu', 'Xor', 'com.microsoft::BiasGelu',
@@ -32,6 +33,7 @@ const NONLINEAR = [
 export const ELEMENTWISE = join(each(NONLINEAR, rule({ signature: pointwise })), {
   Add: rule({ signature: pointwise, linear: allInputs }),
   Sub: rule({ signature: pointwise, linear: allInputs }),
+  Mean: rule({ signature: pointwise, linear: allInputs }),
   Sum: rule({ signature: pointwise, linear: allInputs }),
   Mul: rule({ signature: pointwise, linear: () => [[0], [1]] }),
   Div: rule({ signature: pointwise, linear: firstInput }),

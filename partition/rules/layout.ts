@@ -94,6 +94,41 @@ const gather = (node: Node): Signature => {
   };
 };
 
+/** What is cut off lies in the last two axes. */
+const trilu = (node: Node): Signature => {
+  const rank = shapeOf(node.inputs[0]).length;
+  return untouchedAxes(node, (axis) => axis < rank - 2);
+};
+
+/**
+ * Squares of `blocksize` channels become space. With mode CRD, which is PyTorch's pixel shuffle, the channels of a square stand
+ * together, so whole squares can be split; with DCR they stand apart, and only the batch and space can.
+ */
+const depthToSpace = (node: Node): Signature => {
+  const factors = ['n', stringAttribute(node, 'mode', 'DCR') === 'CRD' ? 'c' : null, 'h', 'w'];
+  const [, , h = 1, w = 1] = shapeOf(node.inputs[0]);
+  return { inputs: [factors], outputs: [factors], units: { c: shapeOf(node.outputs[0])[1] ?? 1, h, w } };
+};
+
+/** The channels of a square stand apart. */
+const spaceToDepth = (node: Node): Signature => {
+  const factors = ['n', null, 'h', 'w'];
+  const [, , h = 1, w = 1] = shapeOf(node.outputs[0]);
+  return { inputs: [factors], outputs: [factors], units: { h, w } };
+};
+
+/** Each channel is looked up at the same places, and each place in the whole picture. */
+const gridSample = (node: Node): Signature => {
+  const places = numbered('p', shapeOf(node.inputs[0]).length - 2);
+  return {
+    inputs: [
+      ['n', 'c', ...places.map(() => null)],
+      ['n', ...places, null],
+    ],
+    outputs: [['n', 'c', ...places]],
+  };
+};
+
 /** Sizes are given by the output's; scales of 1 stay as they are. */
 const localResize = (node: Node, local: LocalShapes): LocalEdit =>
   constantInts(node.inputs[3])?.length
@@ -112,5 +147,9 @@ export const LAYOUT = {
   Pad: rule({ cost: 'move', signature: pad, flops: noFlops }),
   Resize: rule({ cost: 'move', signature: resize, linear: resizeLinear, localise: localResize }),
   Upsample: rule({ cost: 'move', signature: upsample, linear: firstInput }),
+  Trilu: rule({ cost: 'move', signature: trilu, linear: firstInput }),
+  DepthToSpace: rule({ cost: 'move', signature: depthToSpace, linear: firstInput, flops: noFlops }),
+  SpaceToDepth: rule({ cost: 'move', signature: spaceToDepth, linear: firstInput, flops: noFlops }),
+  GridSample: rule({ cost: 'move', signature: gridSample, linear: firstInput }),
   Gather: rule({ cost: 'move', signature: gather, linear: firstInput, flops: noFlops }),
 } satisfies Table;

@@ -106,6 +106,23 @@ const pooling = (node: Node): Signature | undefined => {
   return { inputs: [factors], outputs: node.outputs.map(() => factors) };
 };
 
+/** The index of the largest along one axis, which is kept or not. */
+const argReduce = (node: Node): Signature => {
+  const shape = shapeOf(node.inputs[0]);
+  const axis = normaliseAxis(intAttribute(node, 'axis', 0), shape.length);
+  const factors: Factors = shape.map((_, i) => (i === axis ? null : `d${i}`));
+  const kept = intAttribute(node, 'keepdims', 1) !== 0;
+  return { inputs: [factors], outputs: [kept ? factors : factors.filter((_, i) => i !== axis)] };
+};
+
+/** The largest along one axis, and where they are in it. */
+const topK = (node: Node): Signature => {
+  const shape = shapeOf(node.inputs[0]);
+  const axis = normaliseAxis(intAttribute(node, 'axis', -1), shape.length);
+  const factors: Factors = shape.map((_, i) => (i === axis ? null : `d${i}`));
+  return { inputs: [factors, [null]], outputs: node.outputs.map(() => factors) };
+};
+
 const trailing = rule({ cost: 'norm', signature: trailingNorm, flops: inputFlops(5) });
 
 export const REDUCTION = {
@@ -124,6 +141,12 @@ export const REDUCTION = {
   ReduceMax: reduce(false, false),
   ReduceMin: reduce(false, false),
   ReduceProd: reduce(false, false),
+  ReduceLogSum: reduce(false, false),
+  ReduceLogSumExp: reduce(false, false),
+  ArgMax: rule({ cost: 'norm', signature: argReduce, flops: inputFlops(1) }),
+  ArgMin: rule({ cost: 'norm', signature: argReduce, flops: inputFlops(1) }),
+  // A sort of each row: some passes over what it reads.
+  TopK: rule({ cost: 'softmax', signature: topK, flops: inputFlops(10) }),
   ReduceL1: reduce(true, false),
   ReduceL2: reduce(false, false),
   ReduceSumSquare: reduce(true, false),

@@ -6,7 +6,16 @@
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { type PlanReport, plan } from '#tandem/partition/index.js';
-import { type Dims, dimsOf, isHalf, REAL_MODELS, type RealModel, SMALL_EXPORTS } from '../fixtures/families.js';
+import {
+  type Dims,
+  dimsOf,
+  isHalf,
+  MORE_EXPORTS,
+  MORE_FAMILIES,
+  REAL_MODELS,
+  type RealModel,
+  SMALL_EXPORTS,
+} from '../fixtures/families.js';
 import { graphOnly, materialise } from '../fixtures/materialise.js';
 import { runSplit } from '../partition/small-model.js';
 import { countGathers, countSums, inDirectory } from '../partition/stages.js';
@@ -39,8 +48,16 @@ const planFor = async (path: string, worldSize: number, dims: Dims): Promise<Pla
   return { report, seconds: (user + system) / 1e6 };
 };
 
-/** One export: its error on each number of ranks, and the smallest shares that are split. */
-const measureExport = (name: string): Promise<Row> =>
+interface Measured {
+  readonly errors: readonly string[];
+  /** Index is that of `RANKS`. */
+  readonly reports: readonly PlanReport[];
+  /** The smallest shares of weights and of operations that are split. */
+  readonly shares: readonly string[];
+}
+
+/** One export on each number of ranks. */
+const measureExport = (name: string): Promise<Measured> =>
   inDirectory(async (directory) => {
     const path = await materialise(name, join(directory, 'model'));
     const dims = dimsOf(name);
@@ -55,8 +72,15 @@ const measureExport = (name: string): Promise<Row> =>
     }
     const least = (share: (report: PlanReport) => number) => percent(Math.min(...reports.map(share)));
     const shares = [least((one) => one.sharded_weight_fraction), least((one) => one.sharded_flop_fraction)];
-    return [name.replace('families/', ''), ...errors, ...shares];
+    return { errors, reports, shares };
   });
+
+/** Sums of whole activations, and of one number a row, which norms over a split axis need. */
+const describeSums = ({ collectives }: PlanReport): string => {
+  const sums = collectives.filter(({ kind }) => kind !== 'all-gather');
+  const single = sums.filter(({ shape }) => shape.at(-1) === 1).length;
+  return single === 0 ? `${sums.length}` : `${sums.length - single} + ${single}`;
+};
 
 const describePlan = ({ name, byHand, blocks }: RealModel, worldSize: number, { report, seconds }: Planned): Row => [
   name,
@@ -92,7 +116,28 @@ it('prints the plans of the published configurations', async () => {
   }
 });
 
+const WANTED = process.env['EXPORTS'] ?? '';
+
+/** Those whose name begins with `EXPORTS`, or all. */
+const wanted = (names: readonly string[]): readonly string[] =>
+  names.filter((name) => name.replace('families/', '').startsWith(WANTED));
+
 it('prints max_rel_error of each small export', async () => {
   printHead(['export', ...RANKS.map((n) => `${n} ranks`), 'weights split', 'operations split']);
-  for (const name of SMALL_EXPORTS) printRow(await measureExport(name));
+  for (const name of wanted(SMALL_EXPORTS)) {
+    const { errors, shares } = await measureExport(name);
+    printRow([name.replace('families/', ''), ...errors, ...shares]);
+  }
+});
+
+it('prints max_rel_error and sums of each export of further families', async () => {
+  const counts = RANKS.flatMap((n) => [`sums on ${n}`, 'gathers']);
+  printHead(['export', ...RANKS.map((n) => `${n} ranks`), 'weights split', 'operations split', 'by hand', ...counts]);
+  for (const name of wanted(MORE_EXPORTS)) {
+    const { errors, shares, reports } = await measureExport(name);
+    const short = name.replace('families/', '');
+    const { byHand = 0, blocks = '' } = MORE_FAMILIES[short.split('-')[0] ?? ''] ?? {};
+    const exchanges = reports.flatMap((report) => [describeSums(report), countGathers(report)]);
+    printRow([short, ...errors, ...shares, `${byHand} = ${blocks}`, ...exchanges]);
+  }
 });

@@ -105,6 +105,8 @@ const EINSUM = [
   einsum('i,j->ij', [4], [5]),
   einsum('...ij,...jk->...ik', [2, 4, 5], [2, 5, 6]),
   einsum('ij,jk', [4, 5], [5, 6]),
+  einsum('...ij,...jk', [3, 4, 5], [1, 5, 6]),
+  einsum('bn,anm->bam', [4, 5], [3, 5, 6]),
 ];
 
 export const CONTRACTION_SAMPLES: readonly Sample[] = [...MATMUL, ...FUSED, ...GEMM, ...CONV, ...EINSUM];

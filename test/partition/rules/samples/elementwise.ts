@@ -6,6 +6,15 @@ const SHAPE = [3, 7, 4];
 const plain = (ops: readonly string[], input: () => SampleInput, opset = 17): readonly Sample[] =>
   ops.map((op) => sample(op, [input()], { opset }));
 
+/** Numbers above 1, and between 0 and 1. */
+const counted = (shape: readonly number[], number: (i: number) => number) =>
+  numbers(
+    Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => number(i)),
+    shape,
+  );
+const above = (shape: readonly number[]) => counted(shape, (i) => 1.1 + ((i * 37) % 41) / 10);
+const within = (shape: readonly number[]) => counted(shape, (i) => ((i * 37) % 41) / 50);
+
 const UNARY = [
   ...plain(['Abs', 'Atan', 'Ceil', 'Celu', 'Cos', 'Elu', 'Erf', 'Exp', 'Floor', 'HardSigmoid'], () => normal(SHAPE)),
   ...plain(['HardSwish', 'Identity', 'LeakyRelu', 'Neg', 'Relu', 'Round', 'Selu', 'Shrink', 'Sigmoid'], () =>
@@ -35,7 +44,7 @@ const PARTNERS: Readonly<Record<string, readonly number[]>> = {
 const binary = (op: string, make: (shape: readonly number[]) => SampleInput): readonly Sample[] => [
   ...Object.entries(PARTNERS).map(([variant, shape]) => sample(op, [make(SHAPE), make(shape)], { variant })),
   sample(op, [make([1, 7, 1]), make([3, 1, 4])], { variant: 'with both broadcast' }),
-  sample(op, [make([6]), make([2, 6])], { variant: 'with the first of a lower rank' }),
+  sample(op, [make([16]), make([4, 16])], { variant: 'with the first of a lower rank' }),
 ];
 
 const BINARY = [
@@ -82,4 +91,16 @@ const OTHERS = [
   sample('com.microsoft::BiasGelu', [normal(SHAPE), normal([4])]),
 ];
 
-export const ELEMENTWISE_SAMPLES: readonly Sample[] = [...UNARY, ...BINARY, ...OTHERS];
+/** Last, for a sample's numbers depend on those before it. */
+const FURTHER = [
+  ...plain(['Asinh', 'Cosh', 'Sinh'], () => normal(SHAPE)),
+  ...plain(['Acosh'], () => above(SHAPE)),
+  ...plain(['Acos', 'Asin', 'Atanh'], () => within(SHAPE)),
+  sample('BitwiseNot', [below(50, SHAPE)], { opset: 18 }),
+  ...['BitwiseAnd', 'BitwiseOr', 'BitwiseXor'].map((op) =>
+    sample(op, [below(50, SHAPE), below(50, [7, 1])], { opset: 18 }),
+  ),
+  ...binary('Mean', (shape) => normal(shape)),
+];
+
+export const ELEMENTWISE_SAMPLES: readonly Sample[] = [...UNARY, ...BINARY, ...OTHERS, ...FURTHER];

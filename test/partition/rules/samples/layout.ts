@@ -113,6 +113,15 @@ const SLICE = [
 const pad = (variant: string, shape: readonly number[], pads: readonly number[], mode = 'constant'): Sample =>
   sample('Pad', [normal(shape), ints(pads)], { variant, attributes: { mode } });
 
+const SQUARES = [
+  sample('DepthToSpace', [normal([3, 12, 3, 2])], { variant: 'DCR', attributes: { blocksize: 2, mode: 'DCR' } }),
+  sample('DepthToSpace', [normal([3, 12, 3, 2])], { variant: 'CRD', attributes: { blocksize: 2, mode: 'CRD' } }),
+  sample('SpaceToDepth', [normal([3, 3, 4, 6])], { attributes: { blocksize: 2 } }),
+  sample('Trilu', [normal([3, 4, 5])]),
+  sample('Trilu', [normal([3, 3, 4, 5]), ints([1], [])], { variant: 'above a diagonal', attributes: { upper: 1 } }),
+  sample('GridSample', [normal([3, 4, 5, 6]), normal([3, 2, 7, 2])]),
+];
+
 const PAD = [
   pad('', [3, 4, 5], [0, 0, 1, 0, 0, 2]),
   pad('by reflection', [3, 4, 5], [0, 0, 2, 0, 0, 1], 'reflect'),
@@ -164,4 +173,12 @@ const RESIZE = [
   }),
 ];
 
-export const LAYOUT_SAMPLES: readonly Sample[] = [...RESHAPE, ...MOVES, ...PARTS, ...SLICE, ...PAD, ...RESIZE];
+export const LAYOUT_SAMPLES: readonly Sample[] = [
+  ...RESHAPE,
+  ...MOVES,
+  ...PARTS,
+  ...SLICE,
+  ...SQUARES,
+  ...PAD,
+  ...RESIZE,
+];

@@ -81,6 +81,16 @@ const REDUCE = [
 const IMAGE = [2, 5, 6, 7];
 const WINDOW = { kernel_shape: [2, 2], strides: [2, 2] };
 
+const RANKED = [
+  ...['ArgMax', 'ArgMin'].flatMap((op) => [
+    sample(op, [normal(SHAPE)], { attributes: { axis: 1 } }),
+    sample(op, [normal(SHAPE)], { variant: 'not kept', attributes: { axis: -1, keepdims: 0 } }),
+  ]),
+  sample('TopK', [normal(SHAPE), ints([2])], { outputs: 2 }),
+  sample('TopK', [normal(SHAPE), ints([2])], { variant: 'along axis 0', outputs: 2, attributes: { axis: 0 } }),
+  ...['ReduceLogSum', 'ReduceLogSumExp'].map((op) => sample(op, [positive(SHAPE)], { attributes: { axes: [1] } })),
+];
+
 const POOLING = [
   ...['AveragePool', 'MaxPool'].map((op) => sample(op, [normal(IMAGE)], { attributes: WINDOW })),
   sample('AveragePool', [normal(IMAGE)], {
@@ -168,6 +178,7 @@ export const REDUCTION_SAMPLES: readonly Sample[] = [
   ...NORMS,
   ...RUNNING,
   ...REDUCE,
+  ...RANKED,
   ...POOLING,
   ...ATTENTION,
 ];
