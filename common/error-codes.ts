@@ -60,6 +60,9 @@ const PARTITION = {
 const WORKER = {
   PROVIDER_UNAVAILABLE: { means: "This machine's ONNX Runtime lacks the provider; the message says how to get it." },
   PROVIDER_DEVICE: { means: 'The provider has no device of this number.' },
+  DEVICE_WRONG: {
+    means: 'A device computes something else than the CPU; the message names the operator and its sizes.',
+  },
   SHARD_FILES: { means: 'Files of the shard directory are missing or have changed; make it again.' },
   SHARD_PREPARED: {
     means: 'The segments were prepared for another machine, provider or ONNX Runtime; make them again.',
@@ -115,6 +118,8 @@ const COORDINATOR = {
   CANCELLED: { means: 'Ctrl-C.' },
   TERMINATED: { means: 'SIGTERM.' },
   CONFIG_MISSING: { means: 'The config file cannot be read.' },
+  CONFIG_EXISTS: { means: 'A config would be written over a file that is there.' },
+  CONFIG_WRITE: { means: 'The config cannot be written there.' },
   CONFIG_INVALID: { means: 'The config has mistakes, all of which are told with their lines.' },
   CALIBRATE_FAILED: { means: 'Measuring the devices failed.' },
   CALIBRATION_BROKEN: { means: 'The calibration file cannot be read; measure again.' },

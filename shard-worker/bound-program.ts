@@ -4,7 +4,7 @@
  * share buffers, one following another as soon as it is released.
  */
 import { TandemError } from '../common/errors.js';
-import type { BoundRun, LocalSession } from '../common/onnxruntime.js';
+import type { LocalSession } from '../common/onnxruntime.js';
 import type { HostTensor, TensorSpec } from '../common/tensor.js';
 import type { SegmentEntry } from '../partition/write/manifest.js';
 import type { BufferPool } from './buffers.js';

@@ -17,6 +17,7 @@ import { openOptimised } from '../partition/write/optimise/open.js';
 import { bindProgram, type LoadedSegment } from './bound-program.js';
 import { BufferPool, ownBuffer } from './buffers.js';
 import type { Answer, ConnectTask, OpenTask, StepDone, StepTask } from './compute-protocol.js';
+import { proveOnDevice } from './device-proof.js';
 import type { Link } from './link.js';
 import { toProblem } from './problem.js';
 import { SocketLink } from './socket-link.js';
@@ -90,6 +91,7 @@ const openSegment = async (task: OpenTask): Promise<void> => {
     ? openOptimised(path, device)
     : openSession(path, { ...device, optimization: 'all' }));
   checkSession(session, entry);
+  await proveOnDevice({ path, entry, provider, deviceId, session });
   segments.set(index, { session, entry });
 };
 

@@ -9,6 +9,7 @@ import { closing } from '../start-cluster.js';
 import { checkComparable } from './comparable.js';
 import { type Conditions, conditionsNow } from './conditions.js';
 import { type BenchRun, type Contestant, openCluster, openPlain, prepareRuns, totalThreads } from './contestant.js';
+
 import { Turns } from './turns.js';
 
 export type { BenchRun } from './contestant.js';

@@ -5,8 +5,8 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Provider } from '../../common/onnxruntime.js';
+import { exportAdvice } from '../export-advice.js';
 import { NETWORK_NAMES, type NetworkName } from '../pipeline/index.js';
-import { exportAdvice } from '../shards/model.js';
 import type { Problem } from './problems.js';
 
 const field = (value: unknown, key: string): unknown =>

@@ -1,4 +1,4 @@
-/** The middle of an image: latents through the network step by step. */
+/** The middle of an image: latents through the network call by call, which are steps for most schedulers. */
 import type { Conditioning } from './conditioning.js';
 import type { DenoiserBinding } from './denoiser-binding.js';
 import { modelInputsError } from './errors.js';
@@ -17,7 +17,7 @@ export const timed = async <T>(work: () => Promise<T>): Promise<[T, number]> => 
 export const loopWarnings = (scheduler: Scheduler, binding: DenoiserBinding, conditioning: Conditioning): string[] => [
   ...(binding.wholeTimesteps && scheduler.timesteps.some((timestep) => !Number.isInteger(timestep))
     ? [
-        'The scheduler makes fractional timesteps, but the model takes whole ones: they were rounded. Use timestep_spacing "leading" or "trailing", or another scheduler, to avoid it.',
+        'The scheduler makes fractional timesteps, but the model takes whole ones: they were rounded. Use another scheduler, or one with timestep_spacing "leading" or "trailing", to avoid it; schedulers that look at the middle of a step always make them.',
       ]
     : []),
   ...(binding.batch > conditioning.prompts.length
@@ -41,12 +41,12 @@ const predict = async (
 export interface LoopResult {
   /** `[channels * height * width]`. */
   readonly latents: Float32Array;
-  /** ms. */
+  /** ms, one a call. */
   readonly stepTimes: readonly number[];
 }
 
 /**
- * The denoising loop. A step that fails leaves the latents of the step before; nothing is retried here.
+ * The denoising loop. A call that fails leaves the latents of the one before; nothing is retried here.
  * @throws TandemError `REQUEST_ABORTED`, or whatever the denoiser throws
  */
 export const denoise = async (

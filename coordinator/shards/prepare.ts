@@ -7,8 +7,8 @@ import type { Manifest, Profile } from '../../partition/write/manifest.js';
 import { findOptimisedMismatch } from '../../partition/write/optimise/target.js';
 import { readManifest } from '../../partition/write/read-manifest.js';
 import type { DeviceConfig } from '../config/index.js';
+import { checkDevices } from '../devices/index.js';
 import { checkCancelled, type Hooks } from '../hooks.js';
-import { checkProviders } from '../providers/index.js';
 import type { Dims } from './dims.js';
 import { fingerprint } from './fingerprint.js';
 import type { ShardRequest } from './request.js';
@@ -64,7 +64,7 @@ const makeShards = async (request: ShardRequest, directory: string, hooks: Hooks
 /**
  * Finds or makes the shard directory of a model for these devices, dims, wire type and kind of weights.
  * It is named by what it was made from, so one that was made from anything else is never reused.
- * @throws TandemError as `checkProviders`, `partition` and `readManifest` do
+ * @throws TandemError as `checkDevices`, `partition` and `readManifest` do
  */
 export const prepareShards = async (request: ShardRequest, hooks: Hooks = {}): Promise<PreparedShards> => {
   checkCancelled(hooks.signal);
@@ -75,7 +75,7 @@ export const prepareShards = async (request: ShardRequest, hooks: Hooks = {}): P
     hooks.onNotice?.(`Reusing the shards in ${directory}.`);
     return { directory, manifest: found, profile: profileFor(found, request.dims), partitionMs: 0 };
   }
-  await checkProviders(request.devices);
+  await checkDevices(request.devices);
   hooks.onNotice?.(`Partitioning ${request.model.name} into ${directory} (${found.reason}).`);
   await mkdir(request.root, { recursive: true });
   const start = performance.now();

@@ -2,9 +2,9 @@
 
 import { uniformInt } from 'pure-rand/distribution/uniformInt';
 import { mersenne } from 'pure-rand/generator/mersenne';
+import { fromNumbers } from '../../common/elements.js';
 import { elementCount, type HostTensor, type TensorSpec } from '../../common/tensor.js';
 import { createRandomStream } from '../pipeline/random.js';
-import { fromNumbers } from './elements.js';
 
 /** Diffusion models are trained on this many timesteps. */
 const TRAIN_TIMESTEPS = 1000;

@@ -1,5 +1,6 @@
 /** Proof by numbers: real workers against the whole model in one ONNX Runtime session, on the same random inputs. */
 
+import { compareOutputs, type Difference } from '../../common/compare.js';
 import type { HostTensor } from '../../common/tensor.js';
 import { type PlanReport, plan } from '../../partition/index.js';
 import type { Quantize } from '../../partition/write/manifest.js';
@@ -9,7 +10,6 @@ import type { Hooks } from '../hooks.js';
 import { openPlainModel } from '../plain/index.js';
 import { denoiserRequest, type OpenedModel } from '../shards/request.js';
 import { closing, prepareModel, withCluster } from '../start-cluster.js';
-import { compareOutputs, type Difference } from './compare.js';
 import { randomInputs } from './random-inputs.js';
 
 /** Allowed max |a - b| / max |b|: rounding of another order of sums in fp32; the wire's rounding in fp16. */

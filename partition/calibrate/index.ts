@@ -20,3 +20,4 @@ export const measureModel = async (
   const source = await readModel(modelPath, { requireWeights: false });
   return measureGraph(canonicalise(await fold(source, dims)), device, options);
 };
+export { checkDevice, type DeviceCheck } from './device-check.js';

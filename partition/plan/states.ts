@@ -71,7 +71,7 @@ class Search {
 
   constructor(graph: Graph, context: PlaceContext) {
     this.#graph = graph;
-    this.#context = context;
+    this.#context = { ...context, known: (value) => this.#shards(value) };
     this.#uses = findUses(graph);
     this.#constants = findConstants(graph);
     for (const node of graph.nodes) {
@@ -152,6 +152,10 @@ class Search {
     this.#queue.push({ value, placement });
   }
 
+  #shards(value: Value): readonly Shard[] {
+    return [...(this.#candidates.get(value)?.values() ?? [])].filter((placement) => placement.kind === 'shard');
+  }
+
   #spread(value: Value, placement: Placement): void {
     for (const node of this.#uses.consumers.get(value) ?? []) {
       node.inputs.forEach((input, index) => {
@@ -178,7 +182,9 @@ class Search {
 
   #tryShard(node: Node, operand: Operand, shard: Shard): void {
     const match = findRule(node)?.match(node, operand, shard, this.#context);
-    if (match?.kind === 'row' && !this.#keepsClear(node, match.row)) this.#addRow(node, match.row);
+    if (match?.kind === 'row') {
+      for (const row of [match.row, match.finer]) if (row && !this.#keepsClear(node, row)) this.#addRow(node, row);
+    }
     const value = node[operand.side][operand.index];
     if (match?.kind === 'wants' && value) this.#suggest(value, match.shard);
   }

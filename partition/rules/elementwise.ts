@@ -24,7 +24,7 @@ const isFloat = (node: Node) => [node.inputs[0], node.outputs[0]].every((value) 
 const NONLINEAR = [
   'Abs', 'And', 'Atan', 'BitShift', 'Ceil', 'Celu', 'Clip', 'Cos', 'Elu', 'Equal', 'Erf', 'Exp', 'Floor', 'Gelu', 'Greater',
   'GreaterOrEqual', 'HardSigmoid', 'HardSwish', 'IsInf', 'IsNaN', 'LeakyRelu', 'Less', 'LessOrEqual', 'Log', 'Max', 'Min',
-  'Mish', 'Mod', 'Not', 'Or', 'PRelu', 'Pow', 'Reciprocal', 'Relu', 'Round', 'Selu', 'Sigmoid', 'Sign', 'Sin', 'Softplus',
+  'Mish', 'Mod', 'Not', 'Or', 'PRelu', 'Pow', 'Reciprocal', 'Relu', 'Round', 'Selu', 'Shrink', 'Sigmoid', 'Sign', 'Sin', 'Softplus',
   'Softsign', 'Sqrt', 'Swish', 'Tan', 'Tanh', 'ThresholdedRelu', 'Xor', 'com.microsoft::BiasGelu',
   'com.microsoft::FastGelu', 'com.microsoft::Gelu', 'com.microsoft::QuickGelu',
 ] as const;

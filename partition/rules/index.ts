@@ -6,6 +6,7 @@ import { CONTRACTION } from './contraction.js';
 import { ELEMENTWISE } from './elementwise.js';
 import { LAYOUT } from './layout.js';
 import type { OperatorName } from './names.js';
+import { PARTS } from './parts.js';
 import { REDUCTION } from './reduction.js';
 import { join } from './registry.js';
 import { RESHAPE } from './reshape.js';
@@ -13,7 +14,7 @@ import type { Facts, Operator, Rule } from './rule.js';
 import { WHOLE } from './whole.js';
 
 const REGISTRY: Readonly<Record<OperatorName, Operator>> = join(
-  join(join(ELEMENTWISE, CONTRACTION), join(RESHAPE, LAYOUT)),
+  join(join(ELEMENTWISE, CONTRACTION), join(RESHAPE, join(LAYOUT, PARTS))),
   join(join(REDUCTION, ATTENTION), WHOLE),
 );
 

@@ -92,6 +92,13 @@ const reduce = (summed: boolean, linear: boolean) =>
     linear: () => (linear ? [[0]] : []),
   });
 
+/** A mean over parts of an axis is the sum of the ranks' means, each times its share: never as large as a sum, which overflows. */
+const localMean = ({ inputs }: Node, local: LocalShapes): LocalEdit => {
+  const isPartial = local.row.outputs[0]?.kind === 'partial';
+  const share = elementCount(local.inputs[0] ?? []) / Math.max(1, elementCount(shapeOf(inputs[0])));
+  return isPartial && share !== 1 ? { scale: share } : {};
+};
+
 /** Pooling: images and channels by themselves. Indices of the maxima count through the whole tensor, so they must be whole. */
 const pooling = (node: Node): Signature | undefined => {
   if (node.outputs[1]) return undefined;
@@ -113,7 +120,7 @@ export const REDUCTION = {
   GroupNormalization: rule({ cost: 'norm', signature: groupNorm, flops: inputFlops(5), localise: localGroupNorm }),
   BatchNormalization: rule({ cost: 'norm', signature: channelNorm, flops: inputFlops(2) }),
   ReduceSum: reduce(true, true),
-  ReduceMean: reduce(false, true),
+  ReduceMean: { ...reduce(true, true), localise: localMean },
   ReduceMax: reduce(false, false),
   ReduceMin: reduce(false, false),
   ReduceProd: reduce(false, false),

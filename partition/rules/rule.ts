@@ -25,9 +25,9 @@ export interface Seed {
   readonly axis: number;
 }
 
-/** Legal; legal if the operand were split at other places; or not at all. */
+/** Legal, perhaps in a second way that cuts other operands as finely as their neighbours do; legal if the operand were split at other places; or not at all. */
 export type Match =
-  | { readonly kind: 'row'; readonly row: Row }
+  | { readonly kind: 'row'; readonly row: Row; readonly finer?: Row }
   | { readonly kind: 'wants'; readonly shard: Shard }
   | { readonly kind: 'illegal' };
 
@@ -36,6 +36,8 @@ export const ILLEGAL: Match = { kind: 'illegal' };
 export interface PlaceContext {
   /** Relative speed per rank; its length is the world size. */
   readonly speeds: readonly number[];
+  /** How a value may be split as far as the search has come. */
+  readonly known?: (value: Value) => readonly Shard[];
   /** Per rank, for what each gets wrong (`quirks.ts`); nothing where absent. */
   readonly providers?: readonly Provider[];
 }
@@ -44,6 +46,8 @@ export interface PlaceContext {
 export interface LocalEdit {
   readonly ints?: Readonly<Record<string, number | readonly number[]>>;
   readonly constants?: Readonly<Record<number, readonly number[]>>;
+  /** What the result is multiplied by: a rank's mean counts as much as the rank has of all. */
+  readonly scale?: number;
 }
 
 /** A node's operands on one rank: their shapes, and the row that made them so. */

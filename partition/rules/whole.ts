@@ -66,7 +66,7 @@ const PLANNED = join(
       'Acos', 'Acosh', 'AffineGrid', 'ArgMax', 'ArgMin', 'Asin', 'Asinh', 'Atanh', 'BitwiseAnd', 'BitwiseNot', 'BitwiseOr',
       'BitwiseXor', 'CenterCropPad', 'Cosh', 'Det', 'GlobalLpPool', 'GridSample', 'Hardmax', 'LRN', 'LpPool', 'MaxRoiPool',
       'MaxUnpool', 'Mean', 'MeanVarianceNormalization', 'OneHot', 'ReduceLogSum', 'ReduceLogSumExp', 'ReverseSequence', 'RoiAlign',
-      'RotaryEmbedding', 'Shrink', 'Sinh', 'TopK', 'Trilu',
+      'RotaryEmbedding', 'Sinh', 'TopK', 'Trilu',
     ),
     moves('DepthToSpace', 'GatherElements', 'GatherND', 'Scatter', 'ScatterElements', 'ScatterND', 'SpaceToDepth'),
   ),

@@ -149,7 +149,8 @@ class RankEmitter {
     const specs = node.outputs.flatMap((value, i) =>
       value ? [this.#spec(this.#madeName(value), value, row.outputs[i] ?? REPLICATE)] : [],
     );
-    draft.add(local.node, specs);
+    for (const { node: made, made: between } of local.nodes)
+      draft.add(made, [...specs.filter(({ name }) => made.output.includes(name)), ...between]);
   }
 
   /** Name under which a segment reads a value in the wanted placement; adds what it takes to have it so. */

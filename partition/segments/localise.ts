@@ -1,12 +1,22 @@
 /** A node as one rank runs it: the same operator on parts, with the sizes that its attributes and constants name made local. */
+import { DTYPES, type TensorSpec } from '../../common/tensor.js';
 import type { Node, Value } from '../graph/graph.js';
 import { localShape, REPLICATE } from '../graph/placement.js';
-import { type AttributeProto, createNode, intAttribute, intsAttribute, type NodeProto } from '../onnx/index.js';
+import {
+  type AttributeProto,
+  createNode,
+  createTensor,
+  intAttribute,
+  intsAttribute,
+  type NodeProto,
+  tensorAttribute,
+} from '../onnx/index.js';
 import { findRule } from '../rules/index.js';
 import type { LocalEdit, Row } from '../rules/rule.js';
 
 export interface LocalNode {
-  readonly node: NodeProto;
+  /** The node itself, and what its result goes through; `made` is what each makes beside the node's own outputs. */
+  readonly nodes: readonly { readonly node: NodeProto; readonly made: readonly TensorSpec[] }[];
   /** Integer constants that the node needs instead of its own, by the name that it reads them under. */
   readonly constants: ReadonlyMap<string, { readonly dtype: 'int64' | 'int32'; readonly values: readonly number[] }>;
 }
@@ -57,5 +67,31 @@ export const localise = (node: Node, row: Row, rank: number, names: OperandNames
     output: [...names.outputs],
     attribute: editAttributes(node, edit),
   });
-  return { node: local, constants };
+  const [output] = node.outputs;
+  if (edit.scale === undefined || !output) return { nodes: [{ node: local, made: [] }], constants };
+  const [shape = []] = shapesOf(node.outputs, row.outputs, rank);
+  return { nodes: scaled(local, { dtype: output.dtype, shape }, edit.scale), constants };
+};
+
+const scalar = (value: number) =>
+  createTensor({ dataType: DTYPES.float32.code, rawData: new Uint8Array(Float32Array.of(value).buffer) });
+
+/** The node, and its first output, of the given type and shape, times a number. */
+const scaled = (local: NodeProto, { dtype, shape }: Omit<TensorSpec, 'name'>, scale: number): LocalNode['nodes'] => {
+  const [name = '', ...others] = local.output;
+  const [part, single, factor] = [`${name}@part`, `${name}@scale32`, `${name}@scale`];
+  const cast = intAttribute('to', DTYPES[dtype].code);
+  const value = tensorAttribute('value', scalar(scale));
+  return [
+    { node: createNode({ ...local, output: [part, ...others] }), made: [{ name: part, dtype, shape }] },
+    {
+      node: createNode({ name: single, opType: 'Constant', output: [single], attribute: [value] }),
+      made: [{ name: single, dtype: 'float32', shape: [] }],
+    },
+    {
+      node: createNode({ name: factor, opType: 'Cast', input: [single], output: [factor], attribute: [cast] }),
+      made: [{ name: factor, dtype, shape: [] }],
+    },
+    { node: createNode({ name: `${name}@scaled`, opType: 'Mul', input: [part, factor], output: [name] }), made: [] },
+  ];
 };

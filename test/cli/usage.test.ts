@@ -41,6 +41,10 @@ describe('tandem', () => {
       args: ['plan', 'models/emoji-sd', '--config', 'configs/dual-cpu.yaml', '--tensor-parallel-size', '3'],
       says: /Expected --tensor-parallel-size 2/,
     },
+    {
+      args: ['generate', '--config', 'x', '--prompt', 'x', '--scheduler', 'magic'],
+      says: /'magic' is invalid. Allowed choices are ddim, ddpm, pndm, euler, euler-ancestral, heun, lms, kdpm2, kdpm2-ancestral, dpmpp-2m, dpmpp-singlestep, dpmpp-sde, deis, unipc, lcm, tcd, flow-match-euler, flow-match-heun, flow-match-lcm\./,
+    },
     { args: ['bench'], says: /Expected --config FILE/ },
     { args: ['bench', 'models/emoji-sd', '--config', 'configs/dual-cpu.yaml'], says: /not both/ },
     { args: ['bench', 'models/emoji-sd', '--cold', '--micro-batches', '2'], says: /--micro-batches and --cold/ },

@@ -1,9 +1,9 @@
 /** Float16 tensors through ONNX Runtime, on whichever Node runs this: from 23 on there is a global Float16Array. */
 import { resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { fromNumbers, toNumbers } from '#tandem/common/elements.js';
 import { type LocalSession, openSession, type TensorMetadata } from '#tandem/common/onnxruntime.js';
 import type { HostTensor, TensorSpec } from '#tandem/common/tensor.js';
-import { fromNumbers, toNumbers } from '#tandem/coordinator/verify/elements.js';
 
 const segment = (index: number): Promise<LocalSession> =>
   openSession(resolve(`test/fixtures/exchange/mlp-2-fp16/rank-0/segment-${index}.onnx`), {

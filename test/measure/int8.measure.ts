@@ -7,9 +7,9 @@ import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { decode } from 'fast-png';
 import { it } from 'vitest';
+import { compareOutputs } from '#tandem/common/compare.js';
 import { type BenchRun, bench, type ClusterConfig, findDenoiserModel, generate } from '#tandem/coordinator/index.js';
 import { prepareModel, type ReadyModel, withCluster } from '#tandem/coordinator/start-cluster.js';
-import { compareOutputs } from '#tandem/coordinator/verify/compare.js';
 import { randomInputs } from '#tandem/coordinator/verify/random-inputs.js';
 import { cpuCluster, modelOf, SCRATCH } from './scratch.js';
 

@@ -145,3 +145,26 @@ it.each(TINY_EXPORTS)(
     }
   },
 );
+
+it('combines nested cuts: a projection cut in two, and its parts in three and in two', async () => {
+  const graph = await graphOf({
+    inputs: { x: [4, 32] },
+    weights: { w: [32, 192], v: [36, 32], u: [42, 32] },
+    ints: { halves: [108, 84], thirds: [36, 36, 36], pair: [42, 42] },
+    nodes: [
+      node('MatMul', ['x', 'w'], 'fused'),
+      { op: 'Split', inputs: ['fused', 'halves'], outputs: ['qkv', 'mlp'], attributes: [intAttribute('axis', 1)] },
+      { op: 'Split', inputs: ['qkv', 'thirds'], outputs: ['q', 'k', 'v0'], attributes: [intAttribute('axis', 1)] },
+      { op: 'Split', inputs: ['mlp', 'pair'], outputs: ['a', 'b'], attributes: [intAttribute('axis', 1)] },
+      node('Mul', ['q', 'k'], 'qk'),
+      node('Mul', ['qk', 'v0'], 'attended'),
+      node('Mul', ['a', 'b'], 'gated'),
+      node('MatMul', ['attended', 'v'], 'y0'),
+      node('MatMul', ['gated', 'u'], 'y1'),
+      node('Add', ['y0', 'y1'], 'y'),
+    ],
+    outputs: ['y'],
+  });
+  const rows = describeRows(place(graph, EVEN).rows.get(find(graph, 'MatMul', 0)));
+  expect(rows).toContain('R S1:0,18,36|0,18,36|0,18,36|0,21,42|0,21,42 -> S1:0,18,36|0,18,36|0,18,36|0,21,42|0,21,42');
+});

@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it, test } from 'vitest';
+import { compareOutputs } from '#tandem/common/compare.js';
 import { openSession } from '#tandem/common/onnxruntime.js';
-import { compareOutputs } from '#tandem/coordinator/verify/compare.js';
 import { randomInputs } from '#tandem/coordinator/verify/random-inputs.js';
 import { type Manifest, type PartitionOptions, partition, plan, type SplitRequest } from '#tandem/partition/index.js';
 import { DataType, decodeModel, intAttribute, intsAttribute, type TensorProto } from '#tandem/partition/onnx/index.js';

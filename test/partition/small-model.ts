@@ -1,11 +1,11 @@
 /** Small models for tests of the partitioner's stages: a few nodes with seeded weights, written as a file. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { compareOutputs } from '#tandem/common/compare.js';
+import { fromNumbers } from '#tandem/common/elements.js';
 import { openSession } from '#tandem/common/onnxruntime.js';
 import { DTYPES, type DType, elementCount, type HostTensor } from '#tandem/common/tensor.js';
 import { createRandomStream } from '#tandem/coordinator/pipeline/random.js';
-import { compareOutputs } from '#tandem/coordinator/verify/compare.js';
-import { fromNumbers } from '#tandem/coordinator/verify/elements.js';
 import { randomInputs } from '#tandem/coordinator/verify/random-inputs.js';
 import { type Manifest, partition, type Split, type SplitRequest } from '#tandem/partition/index.js';
 import {

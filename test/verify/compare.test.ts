@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import { compareOutputs } from '#tandem/common/compare.js';
+import { fromNumbers, toNumbers } from '#tandem/common/elements.js';
 import { DTYPES, type DType } from '#tandem/common/tensor.js';
-import { compareOutputs } from '#tandem/coordinator/verify/compare.js';
-import { fromNumbers, toNumbers } from '#tandem/coordinator/verify/elements.js';
 
 const tensor = (values: readonly number[], dtype: DType = 'float64') =>
   fromNumbers({ dtype, shape: [values.length] }, values);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { toNumbers } from '#tandem/common/elements.js';
 import { elementCount } from '#tandem/common/tensor.js';
-import { toNumbers } from '#tandem/coordinator/verify/elements.js';
 import { randomInputs } from '#tandem/coordinator/verify/random-inputs.js';
 
 const SPECS = [

@@ -42,7 +42,7 @@ const ask = (node: Node, operand: Operand, first: Shard, context: PlaceContext):
     const match: Match = findRule(node)?.match(node, operand, shard, context) ?? ILLEGAL;
     const at = `${operand.side}[${operand.index}] as ${placementKey(shard)}`;
     if (match.kind === 'row') {
-      rows.push(match.row);
+      rows.push(match.row, ...(match.finer ? [match.finer] : []));
       if (!isAsAsked(match.row, operand, shard)) problems.push(`${at}: the row has it otherwise`);
       if (match.row.inputs.length !== node.inputs.length || match.row.outputs.length !== node.outputs.length)
         problems.push(`${at}: the row has another number of operands`);

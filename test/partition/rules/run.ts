@@ -1,8 +1,8 @@
 /** Runs a sample whole, and a row of it on shards, in ONNX Runtime. */
 
+import { toNumbers } from '#tandem/common/elements.js';
 import { openSession, type Session } from '#tandem/common/onnxruntime.js';
 import { DTYPES, type HostTensor } from '#tandem/common/tensor.js';
-import { toNumbers } from '#tandem/coordinator/verify/elements.js';
 import type { Node, Value } from '#tandem/partition/graph/graph.js';
 import { REPLICATE } from '#tandem/partition/graph/placement.js';
 import {
@@ -27,9 +27,9 @@ export interface Prepared {
   readonly outputs: Tensors;
 }
 
-/** A graph of one node: what is in `constants` is an initializer, what is in `feeds` an input. */
+/** A graph of one node and what its result goes through: what is in `constants` is an initializer, what is in `feeds` an input. */
 interface OneNode {
-  readonly proto: NodeProto;
+  readonly protos: readonly NodeProto[];
   readonly opset: number;
   readonly feeds: ReadonlyMap<string, HostTensor>;
   readonly constants: ReadonlyMap<string, HostTensor>;
@@ -37,7 +37,7 @@ interface OneNode {
 
 const IR_VERSION = 10n;
 
-const encode = ({ proto, opset, feeds, constants }: OneNode): Uint8Array =>
+const encode = ({ protos, opset, feeds, constants }: OneNode): Uint8Array =>
   encodeModel(
     createModel({
       irVersion: IR_VERSION,
@@ -47,10 +47,10 @@ const encode = ({ proto, opset, feeds, constants }: OneNode): Uint8Array =>
       ],
       graph: createGraph({
         name: 'sample',
-        node: [proto],
+        node: [...protos],
         input: [...feeds].map(([name, { dtype, shape }]) => createValueInfo(name, DTYPES[dtype].code, shape)),
         // ONNX Runtime finds out the outputs' types.
-        output: proto.output.filter((name) => name !== '').map((name) => ({ name })),
+        output: protos.flatMap(({ output }) => output.filter((name) => /^y\d+$/.test(name)).map((name) => ({ name }))),
         initializer: [...constants].map(([name, { dtype, shape, data }]) =>
           createTensor({ name, dataType: DTYPES[dtype].code, dims: shape.map(BigInt), rawData: data }),
         ),
@@ -116,18 +116,19 @@ export const runLocal = async (
     inputs: namesOf('x', inputs.map(Boolean)),
     outputs: namesOf('y', sample.outputs),
   };
-  const { node: proto, constants: edits } = localise(node, row, rank, names);
+  const { nodes, constants: edits } = localise(node, row, rank, names);
+  const protos = nodes.map(({ node: proto }) => proto);
   const feeds = new Map<string, HostTensor>();
   const constants = new Map<string, HostTensor>();
   inputs.forEach((tensor, i) => {
-    if (!tensor || !proto.input.includes(`x${i}`)) return;
+    if (!tensor || !protos.some(({ input }) => input.includes(`x${i}`))) return;
     (sample.inputs[i]?.isConstant ? constants : feeds).set(`x${i}`, tensor);
   });
   for (const [name, { dtype, values }] of edits) {
     const array = dtype === 'int64' ? BigInt64Array.from(values, BigInt) : Int32Array.from(values);
     constants.set(name, { dtype, shape: [values.length], data: new Uint8Array(array.buffer) });
   }
-  const results = await runner.run({ proto, opset: sample.opset, feeds, constants });
+  const results = await runner.run({ protos, opset: sample.opset, feeds, constants });
   return names.outputs.map((name) => results[name]);
 };
 

@@ -3,9 +3,9 @@
  * `missing.ts`, and how it is run in `run.ts`.
  */
 
+import { fromNumbers } from '#tandem/common/elements.js';
 import { type DType, elementCount, type HostTensor } from '#tandem/common/tensor.js';
 import { createRandomStream } from '#tandem/coordinator/pipeline/random.js';
-import { fromNumbers } from '#tandem/coordinator/verify/elements.js';
 import {
   type AttributeProto,
   floatAttribute,

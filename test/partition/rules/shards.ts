@@ -1,8 +1,8 @@
 /** Cuts tensors up as placements say and puts them together again, and thinks of placements that are hard on a rule. */
 
+import { fromNumbers, toNumbers } from '#tandem/common/elements.js';
 import { elementCount, type HostTensor } from '#tandem/common/tensor.js';
 import { createRandomStream } from '#tandem/coordinator/pipeline/random.js';
-import { fromNumbers, toNumbers } from '#tandem/coordinator/verify/elements.js';
 import {
   apportion,
   type Piece,

@@ -8,7 +8,9 @@ const plain = (ops: readonly string[], input: () => SampleInput, opset = 17): re
 
 const UNARY = [
   ...plain(['Abs', 'Atan', 'Ceil', 'Celu', 'Cos', 'Elu', 'Erf', 'Exp', 'Floor', 'HardSigmoid'], () => normal(SHAPE)),
-  ...plain(['HardSwish', 'Identity', 'LeakyRelu', 'Neg', 'Relu', 'Round', 'Selu', 'Sigmoid'], () => normal(SHAPE)),
+  ...plain(['HardSwish', 'Identity', 'LeakyRelu', 'Neg', 'Relu', 'Round', 'Selu', 'Shrink', 'Sigmoid'], () =>
+    normal(SHAPE),
+  ),
   ...plain(['Sign', 'Sin', 'Softplus', 'Softsign', 'Tan', 'Tanh', 'ThresholdedRelu'], () => normal(SHAPE)),
   ...plain(['Log', 'Reciprocal', 'Sqrt'], () => positive(SHAPE)),
   ...plain(['IsInf', 'IsNaN'], () => strange(SHAPE)),

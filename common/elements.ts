@@ -1,7 +1,7 @@
 /** Tensors' bytes as numbers and back, for every type that a model's inputs and outputs may have. */
 import { getFloat16, setFloat16 } from '@petamoriken/float16';
-import { TandemError } from '../../common/errors.js';
-import { byteLength, DTYPES, type DType, elementCount, type HostTensor, type TensorSpec } from '../../common/tensor.js';
+import { TandemError } from './errors.js';
+import { byteLength, DTYPES, type DType, elementCount, type HostTensor, type TensorSpec } from './tensor.js';
 
 const floatBits = (value: number): number => new Uint32Array(Float32Array.of(value).buffer)[0] ?? 0;
 

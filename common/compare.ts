@@ -1,7 +1,8 @@
 /** How far two sets of outputs are apart. */
-import { TandemError } from '../../common/errors.js';
-import type { HostTensor } from '../../common/tensor.js';
+
 import { toNumbers } from './elements.js';
+import { TandemError } from './errors.js';
+import type { HostTensor } from './tensor.js';
 
 export interface Difference {
   /** max |a - b| over all outputs */

@@ -1,0 +1,12 @@
+/** The checking process from the inside: answers one request. */
+import { checkDevice } from '../../partition/calibrate/index.js';
+import type { CheckAnswer, CheckRequest } from './protocol.js';
+
+const answer = async ({ provider, deviceId }: CheckRequest): Promise<CheckAnswer> => {
+  const float32 = await checkDevice(provider, deviceId, 'float32');
+  const float16 = float32.works ? await checkDevice(provider, deviceId, 'float16') : float32;
+  return { float32, float16 };
+};
+
+process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'));
+process.on('message', (request: CheckRequest) => void answer(request).then((found) => process.send?.(found)));
