@@ -28,6 +28,7 @@ const PARTITION = {
   MODEL_CONTROL_FLOW: {
     means: 'The model decides at run time what it computes (If, Loop); export it with fixed sizes.',
   },
+  MODEL_TOO_LARGE: { means: 'The graph has more nodes than are planned; export it without unrolling its loops.' },
   MODEL_RANDOM: { means: 'The model draws random numbers, so its ranks would not agree; export it for evaluation.' },
   WEIGHTS_MISSING: { means: "A file of the model's weights is not there." },
   WEIGHTS_TOO_SHORT: { means: "A file of the model's weights ends too early; copy it again." },
@@ -50,6 +51,7 @@ const PARTITION = {
   WRITE_CONTENT: { means: 'Segments and weights do not fit each other; please report the model.' },
   WRITE_DISK_FULL: { means: 'The disk, or the quota, is full.' },
   WRITE_DENIED: { means: 'The shard directory may not be written there.' },
+  WRITE_STOPPED: { means: 'A rank was not written to its end, since another has failed.' },
   WRITE_FAILED: { means: "The shard directory could not be written; the system's words are in the message." },
   SHARD_DIRECTORY_MISSING: { means: 'There is no shard directory; make it with tandem partition.' },
   SHARD_DIRECTORY_INVALID: { means: 'The directory holds no shards.' },
@@ -71,7 +73,7 @@ const WORKER = {
   SHARD_WORLD_SIZE: { means: 'The shard directory was made for another number of ranks.' },
   ENDPOINT_INVALID: { means: 'A socket address cannot be read.' },
   ENDPOINT_IN_USE: { means: 'Another process listens at the address.' },
-  ENDPOINT_NOT_LOCAL: { means: 'An address can be reached from other machines, and the traffic is not encrypted.' },
+  ENDPOINT_NOT_LOCAL: { means: 'An address can be reached from other machines, which have no part in a cluster.' },
   ENDPOINT_TOO_LONG: { means: 'The path of a socket is longer than the system takes; use a shorter directory.' },
   EXCHANGE_CONNECT: { means: 'A rank could not be connected to its peers.' },
   EXCHANGE_FRAME: { means: 'A peer sent what does not belong into the exchange.' },
@@ -90,6 +92,8 @@ const WORKER = {
   STEP_OUTPUTS: { means: 'An output of the model has another size than the manifest says.' },
   WORKER_ARGUMENTS: { means: 'A worker was started with arguments that it does not know.' },
   WORKER_TOKEN: { means: "A coordinator came without the token of the worker's directory." },
+  SYSTEM_MEMORY: { means: 'The system gives no more memory.' },
+  SYSTEM_REFUSED: { means: 'The operating system refused something; the message has its word for it, and what to do.' },
   INTERNAL: { means: 'Something failed in a way that is not foreseen; the log has the reason.' },
 } as const satisfies Record<string, ErrorFacts>;
 

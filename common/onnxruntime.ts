@@ -46,13 +46,21 @@ export interface Session {
 /** Runs a session on the memory that it is bound to. */
 export type BoundRun = () => Promise<void>;
 
+/** A place for a tensor whose size is not known beforehand: what the last run wrote there is what the next one reads. */
+export class OpenTensor {
+  held: ort.Tensor | undefined;
+}
+
+/** Memory by the names of a session's inputs or outputs. */
+export type Bound = Readonly<Record<string, HostTensor | OpenTensor>>;
+
 /** A session in this thread. */
 export interface LocalSession extends Session {
   /**
    * Ties the session to memory, once for many runs: each reads `feeds` as they are then and writes into `outputs`, which have
    * the types and shapes of the outputs wanted. Nothing is copied, and the memory must not be a `SharedArrayBuffer`.
    */
-  bind(feeds: Readonly<Record<string, HostTensor>>, outputs: Readonly<Record<string, HostTensor>>): BoundRun;
+  bind(feeds: Bound, outputs: Bound): BoundRun;
 }
 
 /** Like `TensorSpec`, but a dim may still be symbolic. */
@@ -184,6 +192,40 @@ const plainly = async <T>(work: Promise<T>): Promise<T> => {
   }
 };
 
+const openOf = (tensors: Bound): readonly (readonly [string, OpenTensor])[] =>
+  Object.entries(tensors).flatMap(([name, tensor]) => (tensor instanceof OpenTensor ? [[name, tensor] as const] : []));
+
+const settledOf = (tensors: Bound): Record<string, ort.Tensor> => {
+  const settled = Object.entries(tensors).flatMap(([name, tensor]) =>
+    tensor instanceof OpenTensor ? [] : [[name, tensor] as const],
+  );
+  for (const [, tensor] of settled) checkAligned(tensor);
+  return allToOrt(Object.fromEntries(settled));
+};
+
+const heldIn = (name: string, { held }: OpenTensor): ort.Tensor => {
+  if (held !== undefined) return held;
+  throw new RangeError(`Expected "${name}" to have been made by an earlier session; it was not.`);
+};
+
+const bindSession = (session: ort.InferenceSession, feeds: Bound, outputs: Bound): BoundRun => {
+  const [given, wanted] = [settledOf(feeds), settledOf(outputs)];
+  const [openFeeds, openOutputs] = [openOf(feeds), openOf(outputs)];
+  const fetches = { ...wanted, ...Object.fromEntries(openOutputs.map(([name]) => [name, null])) };
+  if (openFeeds.length + openOutputs.length === 0)
+    return async () => {
+      await plainly(session.run(given, wanted));
+    };
+  return async () => {
+    const all = { ...given, ...Object.fromEntries(openFeeds.map(([name, place]) => [name, heldIn(name, place)])) };
+    const made = await plainly(session.run(all, fetches));
+    for (const [name, place] of openOutputs) {
+      const tensor = made[name];
+      place.held = tensor instanceof ort.Tensor ? tensor : undefined;
+    }
+  };
+};
+
 /**
  * Opens a graph from a file or from its bytes.
  * @throws whatever ONNX Runtime says of the graph, as an `Error`
@@ -207,13 +249,7 @@ export const openSession = async (model: string | Uint8Array, options: SessionOp
       const results = await plainly(fetches ? session.run(allToOrt(feeds), fetches) : session.run(allToOrt(feeds)));
       return Object.fromEntries(Object.entries(results).map(([name, tensor]) => [name, fromOrt(tensor)]));
     },
-    bind(feeds, outputs) {
-      for (const tensor of [...Object.values(feeds), ...Object.values(outputs)]) checkAligned(tensor);
-      const [given, wanted] = [allToOrt(feeds), allToOrt(outputs)];
-      return async () => {
-        await plainly(session.run(given, wanted));
-      };
-    },
+    bind: (feeds, outputs) => bindSession(session, feeds, outputs),
     dispose: () => session.release(),
   };
 };

@@ -26,6 +26,21 @@ export interface TensorSpec {
   readonly shape: readonly number[];
 }
 
+/** What is known of a shape before it is there: null for a size, or for all of them and their number, that only a run tells. */
+export type OpenShape = readonly (number | null)[] | null;
+
+/** Like `TensorSpec`, but some of the shape may be known at run time only. */
+export interface OpenSpec {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: OpenShape;
+}
+
+export const isKnownShape = (shape: OpenShape): shape is readonly number[] =>
+  shape?.every((size) => size !== null) ?? false;
+
+export const isKnownSpec = (spec: OpenSpec): spec is TensorSpec => isKnownShape(spec.shape);
+
 /** A tensor in host memory: row-major, little-endian bytes. `data.byteLength` is `elements * bytes per element`. */
 export interface HostTensor {
   readonly dtype: DType;

@@ -90,6 +90,9 @@ export const startCluster = async (
     transport: wire.transport,
     loader,
     timeouts,
+    repair: async (signal) => {
+      for (const { remake } of [shards, ...networks]) await remake?.(signal);
+    },
     ...residency,
     ...hooksOf(hooks),
   });

@@ -1,28 +1,11 @@
 /** From what was decided to what is written: the manifest's profile, and each rank's graphs and slices of weights. */
 import { posix } from 'node:path';
-import { TandemError } from '../common/errors.js';
-import type { TensorSpec } from '../common/tensor.js';
+import { requireSpec } from './clean/check.js';
 import { type Decided, sentBytes } from './decide/report.js';
 import type { Dims } from './request.js';
 import type { EmittedSegment } from './segments/emit.js';
 import type { RankContent } from './write/index.js';
 import type { OptimisedFor, Profile } from './write/manifest.js';
-
-const toSpec = ({
-  name,
-  dtype,
-  shape,
-}: {
-  name: string;
-  dtype: TensorSpec['dtype'];
-  shape: readonly number[] | undefined;
-}): TensorSpec => {
-  if (shape) return { name, dtype, shape };
-  throw new TandemError(
-    'MODEL_SHAPE',
-    `The size of "${name}" depends on data; only models whose inputs and outputs have fixed sizes can be run.`,
-  );
-};
 
 const segmentFile = (rank: number, segment: number): string =>
   posix.join(`rank-${rank}`, `profile-0-segment-${String(segment).padStart(3, '0')}.onnx`);
@@ -33,8 +16,8 @@ export const toProfile = ({ graph, programs }: Decided, dims: Dims): Profile => 
       .map(([name, size]) => `${name}=${size}`)
       .join(',') || 'static',
   dims,
-  inputs: graph.inputs.map(toSpec),
-  outputs: graph.outputs.map(toSpec),
+  inputs: graph.inputs.map(requireSpec),
+  outputs: graph.outputs.map(requireSpec),
   wire_bytes_per_step: Math.max(...programs.map(sentBytes)),
   ranks: programs.map((program, rank) => ({
     segments: program.map(({ inputs, outputs, sends, receives, release }, segment) => ({

@@ -10,18 +10,17 @@ import { TandemError } from '../common/errors.js';
 import type { TensorMetadata } from '../common/onnxruntime.js';
 import { TOOL_VERSION } from '../common/version.js';
 import { canonicalise } from './clean/canonicalise.js';
+import { checkRepeatable, checkSized, checkStraight } from './clean/check.js';
 import { declaredInputs, declaredOutputs, fold } from './clean/fold.js';
 import { toProfile, toRankContent } from './content.js';
 import { findAlternatives, findFaster, type PlanReport, recommend } from './decide/alternatives.js';
 import { type DecideOptions, decide, type Programs } from './decide/decide.js';
 import { type Decided, makeReport } from './decide/report.js';
-import type { Graph, Node } from './graph/graph.js';
 import { findScopes } from './graph/scopes.js';
 import { createGraph, createModel } from './onnx/index.js';
 import type { DeviceSpec } from './plan/device.js';
 import { type ReadOptions, readModel, type SourceModel } from './read/index.js';
 import type { Dims, PartitionOptions, Split, SplitRequest, Watch } from './request.js';
-import { findFacts, operatorKey } from './rules/index.js';
 import { divideLargeSegments } from './segments/divide.js';
 import { quantizePrograms } from './segments/quantize/index.js';
 import { writeShardDirectory } from './write/index.js';
@@ -48,9 +47,26 @@ const keepOutputs = (source: SourceModel, outputs: readonly string[]): SourceMod
   return { ...source, model: createModel({ ...source.model, graph: createGraph({ ...graph, output }) }) };
 };
 
+/**
+ * The largest denoisers known have half as many. Every stage takes a time that grows with the graph and no faster, about a
+ * millisecond a node in all, so that a graph within the limit is planned in about a minute, whatever is in it.
+ */
+const MAX_NODES = 65_536;
+
+/** @throws TandemError `MODEL_TOO_LARGE` */
+const checkSize = ({ model }: SourceModel): void => {
+  const nodes = model.graph?.node.length ?? 0;
+  if (nodes <= MAX_NODES) return;
+  throw new TandemError(
+    'MODEL_TOO_LARGE',
+    `Expected a graph of at most ${MAX_NODES} nodes, found ${nodes}; export the model without unrolling its loops.`,
+  );
+};
+
 /** The model's graph, checked, and how to decide about it. */
 const open = async (source: SourceModel, request: SplitRequest, options: PartitionOptions) => {
   checkQuantizable(request, options);
+  checkSize(source);
   const { devices, dims, wire, split = 'tensor', quantize, outputs } = request;
   const { onProgress, signal } = options;
   const enter = (stage: (typeof STAGES)[number]) => {
@@ -62,6 +78,7 @@ const open = async (source: SourceModel, request: SplitRequest, options: Partiti
   checkStraight(folded);
   const graph = canonicalise(folded);
   checkRepeatable(graph, devices.length);
+  checkSized(graph);
   const divide = (programs: Programs): Programs =>
     devices.some((device) => isOptimised(device, options))
       ? divideLargeSegments(programs, options.segmentWeightsLimit)
@@ -102,30 +119,6 @@ const checkQuantizable = ({ quantize, devices }: SplitRequest, { optimise }: Par
       'int8 weights are made when segments are prepared, which was switched off. Let them be prepared, or leave int8 out.',
     );
   }
-};
-
-/** A subgraph reads tensors of the graph around it that its node does not list, so no stage after this one knows of them. */
-const checkStraight = ({ nodes }: Graph): void => {
-  const hasSubgraph = (node: Node) =>
-    [...node.attributes.values()].some(({ g, graphs }) => g !== undefined || graphs.length > 0);
-  const branches = nodes.filter(hasSubgraph);
-  if (branches.length === 0) return;
-  throw new TandemError(
-    'MODEL_CONTROL_FLOW',
-    'The model decides at run time what it computes, so it cannot be split beforehand. Export it with fixed sizes, so that its branches are decided and its loops unrolled:',
-    { problems: branches.map((node) => `node "${node.name}" is ${operatorKey(node)}`) },
-  );
-};
-
-/** Ranks that draw their own random numbers would each compute something else. */
-const checkRepeatable = ({ nodes }: Graph, worldSize: number): void => {
-  const random = nodes.filter((node) => findFacts(node).isRandom);
-  if (random.length === 0 || worldSize === 1) return;
-  throw new TandemError(
-    'MODEL_RANDOM',
-    'The model draws random numbers, so its ranks would not agree. Export it in evaluation mode (model.eval()), with noise as an input:',
-    { problems: random.map(({ name, op }) => `node "${name}" is ${op}`) },
-  );
 };
 
 /**

@@ -4,8 +4,8 @@
  * share buffers, one following another as soon as it is released.
  */
 import { TandemError } from '../common/errors.js';
-import type { LocalSession } from '../common/onnxruntime.js';
-import type { HostTensor, TensorSpec } from '../common/tensor.js';
+import { type Bound, type LocalSession, OpenTensor } from '../common/onnxruntime.js';
+import { type HostTensor, isKnownSpec, type OpenSpec, type TensorSpec } from '../common/tensor.js';
 import type { SegmentEntry } from '../partition/write/manifest.js';
 import type { BufferPool } from './buffers.js';
 import type { Tensors } from './compute-protocol.js';
@@ -34,16 +34,26 @@ export interface BindOptions {
   readonly memory: BufferPool;
 }
 
-type Values = Map<string, HostTensor>;
+type Values = Map<string, HostTensor | OpenTensor>;
 
-const read = (values: Values, name: string): HostTensor => {
+const readAny = (values: Values, name: string): HostTensor | OpenTensor => {
   const tensor = values.get(name);
   if (tensor !== undefined) return tensor;
   throw new TandemError('SEGMENT_INPUT', `Tensor "${name}" is not there; it was released too early or never made.`);
 };
 
-const readAll = (values: Values, names: readonly string[]): Tensors =>
-  Object.fromEntries(names.map((name) => [name, read(values, name)]));
+/** What crosses between ranks, or leaves the program, has a known size. */
+const read = (values: Values, name: string): HostTensor => {
+  const tensor = readAny(values, name);
+  if (!(tensor instanceof OpenTensor)) return tensor;
+  throw new TandemError(
+    'SEGMENT_INPUT',
+    `Tensor "${name}" is sent or given out, but its size is not known beforehand.`,
+  );
+};
+
+const readAll = (values: Values, names: readonly string[]): Bound =>
+  Object.fromEntries(names.map((name) => [name, readAny(values, name)]));
 
 class Binder {
   readonly #options: BindOptions;
@@ -57,10 +67,11 @@ class Binder {
 
   bind(): BoundProgram {
     const { inputs, segments, outputs, memory } = this.#options;
-    for (const spec of inputs) this.#values.set(spec.name, memory.tensor(spec));
-    const given = Object.fromEntries(this.#values);
+    const given = Object.fromEntries(inputs.map((spec) => [spec.name, memory.tensor(spec)]));
+    for (const [name, tensor] of Object.entries(given)) this.#values.set(name, tensor);
     const bound = segments.map((segment, index) => this.#segment(segment, index));
-    return { inputs: given, segments: bound, outputs: readAll(this.#values, outputs) };
+    const last = Object.fromEntries(outputs.map((name) => [name, read(this.#values, name)]));
+    return { inputs: given, segments: bound, outputs: last };
   }
 
   #segment({ session, entry }: LoadedSegment, index: number): BoundSegment {
@@ -85,15 +96,20 @@ class Binder {
     return { number, entry, run, sends, receives };
   }
 
-  #place({ name, dtype, shape }: TensorSpec, data: Uint8Array | undefined): void {
+  #place(spec: OpenSpec, data: Uint8Array | undefined): void {
+    this.#values.set(spec.name, isKnownSpec(spec) ? this.#settled(spec, data) : new OpenTensor());
+  }
+
+  #settled({ dtype, shape }: TensorSpec, data: Uint8Array | undefined): HostTensor {
     const tensor = tensorIn(data, { dtype, shape }, (spec) => this.#options.memory.tensor(spec));
     if (data !== undefined) this.#lent.add(tensor);
-    this.#values.set(name, tensor);
+    return tensor;
   }
 
   #release(names: readonly string[]): void {
     const tensors = names.flatMap((name) => this.#values.get(name) ?? []);
-    this.#options.memory.give(tensors.filter((tensor) => !this.#lent.has(tensor)));
+    const own = tensors.filter((tensor): tensor is HostTensor => !(tensor instanceof OpenTensor));
+    this.#options.memory.give(own.filter((tensor) => !this.#lent.has(tensor)));
     for (const name of names) this.#values.delete(name);
   }
 }

@@ -30,7 +30,7 @@ export const rankFiles = (manifest: Manifest, rank: number): readonly FileEntry[
   return folder === undefined ? [] : manifest.files.filter((file) => file.path.startsWith(`${folder}/`));
 };
 
-interface Prover {
+export interface Prover {
   update(piece: Uint8Array): void;
   /** Hex. */
   digest(): string;
@@ -47,8 +47,12 @@ interface Pending {
   readonly read: Promise<number>;
 }
 
+/** What proves a file, and what it must come to. */
+export const proverOf = ({ gmac, sha256 }: FileEntry): { readonly prover: Prover; readonly expected: string } =>
+  gmac === undefined ? { prover: sha256Prover(), expected: sha256 } : { prover: new Checksum(), expected: gmac };
+
 /** Fills a buffer from a place in a file, however little a single read may give. @returns bytes; fewer at the file's end */
-const fill = async (file: FileHandle, buffer: Buffer, position: number): Promise<number> => {
+export const fill = async (file: FileHandle, buffer: Buffer, position: number): Promise<number> => {
   let filled = 0;
   while (filled < buffer.length) {
     const { bytesRead } = await file.read(buffer, filled, buffer.length - filled, position + filled);
@@ -88,17 +92,18 @@ export const readThrough = async (path: string, onPiece: (piece: Uint8Array) => 
 
 const contentProblem = async (
   directory: string,
-  { path, bytes, sha256, gmac }: FileEntry,
+  file: FileEntry,
   onBytes: (bytes: number) => void,
 ): Promise<string | undefined> => {
-  const prover = gmac === undefined ? sha256Prover() : new Checksum();
+  const { path, bytes } = file;
+  const { prover, expected } = proverOf(file);
   const take = (piece: Uint8Array): void => {
     prover.update(piece);
     onBytes(piece.byteLength);
   };
   if (bytes <= READ_BYTES) take(await readFile(join(directory, path)));
   else await readThrough(join(directory, path), take);
-  const [what, expected] = gmac === undefined ? ['sha256', sha256] : ['checksum', gmac];
+  const what = file.gmac === undefined ? 'sha256' : 'checksum';
   const found = prover.digest();
   return found === expected ? undefined : `"${path}" has changed: its ${what} is ${found}, expected ${expected}`;
 };

@@ -4,15 +4,8 @@
  * answer pings.
  */
 import { type ErrorCode, TandemError } from '../common/errors.js';
-import {
-  type LocalSession,
-  ONNXRUNTIME_VERSION,
-  openSession,
-  type Provider,
-  type TensorMetadata,
-} from '../common/onnxruntime.js';
-import type { TensorSpec } from '../common/tensor.js';
-import type { OptimisedFor, SegmentEntry } from '../partition/write/manifest.js';
+import { ONNXRUNTIME_VERSION, openSession, type Provider } from '../common/onnxruntime.js';
+import type { OptimisedFor } from '../partition/write/manifest.js';
 import { openOptimised } from '../partition/write/optimise/open.js';
 import { bindProgram, type LoadedSegment } from './bound-program.js';
 import { BufferPool, ownBuffer } from './buffers.js';
@@ -20,6 +13,7 @@ import type { Answer, ConnectTask, OpenTask, StepDone, StepTask } from './comput
 import { proveOnDevice } from './device-proof.js';
 import type { Link } from './link.js';
 import { toProblem } from './problem.js';
+import { checkSession } from './segment-check.js';
 import { SocketLink } from './socket-link.js';
 import { type BoundLane, runStep } from './step-loop.js';
 import { ThreadStatus } from './thread-status.js';
@@ -40,31 +34,6 @@ const answer = async <T>(code: ErrorCode, work: () => Promise<T>): Promise<Answe
     const problem = toProblem(error);
     return { kind: 'failed', problem: error instanceof TandemError ? problem : { ...problem, code } };
   }
-};
-
-const differs = (expected: TensorSpec, found: TensorMetadata): boolean =>
-  found.dtype !== expected.dtype ||
-  found.shape.length !== expected.shape.length ||
-  found.shape.some((size, axis) => typeof size === 'number' && size !== expected.shape[axis]);
-
-const outputProblem = (session: LocalSession, expected: TensorSpec): string | undefined => {
-  const found = session.outputs.find((output) => output.name === expected.name);
-  if (found === undefined) return `output "${expected.name}" is missing`;
-  if (!differs(expected, found)) return undefined;
-  return `output "${expected.name}" is ${found.dtype} [${found.shape.join(', ')}], expected ${expected.dtype} [${expected.shape.join(', ')}]`;
-};
-
-const checkSession = (session: LocalSession, entry: SegmentEntry): void => {
-  const given = new Set(entry.inputs);
-  const inputs = session.inputs
-    .filter((input) => !given.has(input.name))
-    .map((input) => `input "${input.name}" is not provided`);
-  const problems = [...inputs, ...entry.outputs.flatMap((output) => outputProblem(session, output) ?? [])];
-  if (problems.length === 0) return;
-  throw new TandemError(
-    'SEGMENT_MISMATCH',
-    `Graph "${entry.file}" is not the one that the manifest describes: ${problems.join('; ')}.`,
-  );
 };
 
 /** Opens a segment's graph. */

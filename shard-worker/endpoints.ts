@@ -1,6 +1,6 @@
 /**
- * Which addresses Tandem's sockets may use: unix sockets and the loopback. Traffic is neither encrypted nor
- * authenticated, so an address that another machine could reach is refused.
+ * Which addresses Tandem's sockets may use: unix sockets and the loopback. What others on this machine may not do is kept from them by
+ * a directory's mode or, on a port, by the launch's key; addresses that another machine could reach are refused.
  */
 import { TandemError } from '../common/errors.js';
 
@@ -42,7 +42,7 @@ export const checkEndpoint = (endpoint: string): void => {
   if (!LOOPBACK.test(endpoint)) {
     throw new TandemError(
       'ENDPOINT_NOT_LOCAL',
-      `"${endpoint}" can be reached from other machines, and the traffic is not encrypted; use "ipc:///path" or "tcp://127.0.0.1:port".`,
+      `"${endpoint}" can be reached from other machines, which have no part in a cluster; use "ipc:///path" or "tcp://127.0.0.1:port".`,
     );
   }
 };

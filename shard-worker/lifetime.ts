@@ -14,6 +14,8 @@ import { isCommanded, removeRuntimeDirectory, runningWorkers } from './registry.
 const PARENT_CHECK_MS = 1000;
 /** A worker without weights is worth nothing to the next coordinator. */
 const KEEP_EMPTY_MS = 15_000;
+/** Nor is one whose socket was removed: no coordinator can find it. Long enough for a coordinator that is only busy. */
+const KEEP_LOST_MS = 5_000;
 const SILENCE_CHECK_MS = 200;
 
 /** Ends this process at once, even while the compute thread is inside a segment, which `process.exit` would wait for. */
@@ -90,12 +92,18 @@ export class Patience {
     this.#loaded = true;
   }
 
+  #patienceMs(): number {
+    if (!this.#loaded) return KEEP_EMPTY_MS;
+    const socket = socketPath(this.#exchange);
+    return socket === undefined || existsSync(socket) ? this.#keepWarmMs : KEEP_LOST_MS;
+  }
+
   #look(): void {
     const now = performance.now();
     // A process that was itself stopped for an hour has not listened for an hour.
     this.#silentMs += Math.min(now - this.#lastLook, 2 * SILENCE_CHECK_MS);
     this.#lastLook = now;
-    if (this.#silentMs <= (this.#loaded ? this.#keepWarmMs : Math.min(this.#keepWarmMs, KEEP_EMPTY_MS))) return;
+    if (this.#silentMs <= Math.min(this.#keepWarmMs, this.#patienceMs())) return;
     leaveDirectory(this.#directory, this.#exchange);
     endNow();
   }

@@ -11,9 +11,11 @@ import { TandemError } from '../common/errors.js';
 import { STEP_ABANDONED } from './abandoned.js';
 import { endNow, endWithCoordinator, Patience } from './lifetime.js';
 import { MemoryWatch } from './memory.js';
+import { assign } from './part.js';
 import { type FromWorker, PROTOCOL_VERSION, type ToWorker, WORKER_ID_VARIABLE } from './protocol.js';
 import { type LoadOrder, type LoadResult, Rank, type ResetOrder, type StepOrder } from './rank.js';
 import { readToken } from './registry.js';
+import { scrub } from './scrub.js';
 import { SealBreaker } from './seal.js';
 import { ControlClient, ExchangeInbox } from './transport.js';
 import { decodeToWorker, encodeMessage, toProblem } from './wire.js';
@@ -181,6 +183,15 @@ class Worker {
     this.#loaded = { ...loaded, load_ms };
     this.#detachment?.patience.loaded();
     this.#say({ kind: 'loaded', load_ms, weight_bytes: loaded.weight_bytes, memory: this.#memory.sample() });
+    this.#orFail(this.#scrub(order));
+  }
+
+  /** Files that cannot be read any more say nothing of what is mapped from them. */
+  async #scrub(order: LoadOrder): Promise<void> {
+    const assignment = await assign(order, this.#rank.rank).catch(() => undefined);
+    await scrub(assignment?.parts ?? []).catch((error: unknown) => {
+      if (error instanceof TandemError) throw error;
+    });
   }
 
   async #step(order: StepOrder): Promise<void> {

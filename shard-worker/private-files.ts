@@ -52,9 +52,9 @@ const whyReplaceable = (stats: Stats): string | undefined => {
 
 /** Makes the directory where it is missing; what it is then is its caller's to look at. */
 const lookOrMake = (path: string): Stats => {
-  const found = lstatSync(path, { throwIfNoEntry: false });
-  if (found !== undefined) return found;
   try {
+    const found = lstatSync(path, { throwIfNoEntry: false });
+    if (found !== undefined) return found;
     mkdirSync(path, { mode: 0o700 });
   } catch (error) {
     if (codeOf(error) !== 'EEXIST') throw unsafePlace(path, `it cannot be made (${codeOf(error)})`, error);

@@ -19,10 +19,23 @@ export const processIdentity: z.ZodType<ProcessIdentity> = z.object({
 const STATE_FIELD = 0;
 const START_TIME_FIELD = 19;
 
+const statFields = (pid: number): readonly string[] => {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+};
+
+/** Whether a process was stopped (SIGSTOP) and not continued; false where the system does not tell. */
+export const isStopped = (pid: number): boolean => {
+  try {
+    return process.platform === 'linux' && statFields(pid)[STATE_FIELD] === 'T';
+  } catch {
+    return false;
+  }
+};
+
 const startOnLinux = (pid: number): string | undefined => {
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    const fields = statFields(pid);
     // A zombie has ended; only its parent has not asked how yet.
     if (fields[STATE_FIELD] === 'Z' || fields[STATE_FIELD] === 'X') return undefined;
     const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();

@@ -61,6 +61,12 @@ const stepTimes = z.object({
 
 const provider = z.enum(['cpu', 'cuda', 'webgpu', 'dml', 'coreml']);
 const count = z.number().int().nonnegative();
+/** Timers count in 31 bits; a longer time would be over at once. */
+const milliseconds = z
+  .number()
+  .int()
+  .positive()
+  .max(2 ** 31 - 1);
 
 /** A network as a worker has it: what tells it from any other. */
 const loadedNetwork = z.object({
@@ -109,7 +115,7 @@ export const toWorker = z.discriminatedUnion('kind', [
     /** Where each rank's exchange socket listens; index is the rank. */
     peers: z.array(z.string()),
     /** How long a rank waits for a peer's tensors before it reports that the peer is stuck. */
-    exchange_timeout_ms: z.number().int().positive(),
+    exchange_timeout_ms: milliseconds,
     /** Tensors of this step and earlier ones are leftovers of an abandoned step, and are dropped. 0 where absent. */
     after_step: count.optional(),
   }),
@@ -119,7 +125,7 @@ export const toWorker = z.discriminatedUnion('kind', [
     generation: count,
     /** As in `load`. */
     peers: z.array(z.string()),
-    exchange_timeout_ms: z.number().int().positive(),
+    exchange_timeout_ms: milliseconds,
     after_step: count,
   }),
   z.object({

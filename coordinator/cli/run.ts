@@ -5,6 +5,7 @@
 import { constants } from 'node:os';
 import { CommanderError } from 'commander';
 import { TandemError } from '../../common/errors.js';
+import { systemError } from '../../common/system-errors.js';
 import { cancelled, terminated } from '../hooks.js';
 import type { ProcessContext } from './context.js';
 import { createProgram } from './program.js';
@@ -77,7 +78,8 @@ const describeError = (error: unknown): string => {
   return [`error: ${message(error)}${hint}`, ...problems.map((problem) => `  ${problem}`)].join('\n');
 };
 
-const reportError = (error: unknown, stop: Stop, verbose: boolean): number => {
+const reportError = (thrown: unknown, stop: Stop, verbose: boolean): number => {
+  const error = systemError(thrown) ?? thrown;
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
   const status = stop.status();
   if (status !== undefined) {

@@ -5,7 +5,15 @@ import type { HostTensor, TensorSpec } from '../../common/tensor.js';
 import { tensorProblems } from '../../shard-worker/inputs.js';
 import { type Denoiser, type Network, networkFrom } from '../denoiser.js';
 import type { Endpoints } from './endpoints.js';
-import { clusterClosed, clusterFailed, differentOutputs, ranksDisagree, restartsExhausted } from './errors.js';
+import {
+  clusterClosed,
+  clusterFailed,
+  differentOutputs,
+  isDamage,
+  ranksDisagree,
+  restartsExhausted,
+  workerNotReplaced,
+} from './errors.js';
 import { Group, type GroupOptions, type Loss } from './group.js';
 import { backoff, Losses, type RestartPolicy } from './restart.js';
 import {
@@ -22,6 +30,8 @@ export interface ClusterOptions extends Omit<GroupOptions, 'onIdle' | 'onLost' |
   readonly endpoints: Endpoints;
   /** Absent: the loss of a worker ends the cluster. */
   readonly restart?: RestartPolicy;
+  /** Makes damaged shards anew: they are derived data. Absent: damage is a loss like any other. */
+  readonly repair?: (signal: AbortSignal) => Promise<void>;
 }
 
 type Inputs = Readonly<Record<string, HostTensor>>;
@@ -58,6 +68,12 @@ export class Cluster implements Denoiser {
   #pending: PendingStep | undefined;
   #ending: Ending | undefined;
   #torndown: Promise<void> | undefined;
+  /** Whether all workers are to be replaced, and what must be done before; the loss of one is no news then. */
+  #renewal: (() => Promise<void>) | undefined;
+  /** Whether shards were made anew since the last finished step: doing it again would not help. */
+  #repaired = false;
+  /** Rises when all workers are replaced: what was planned for one of them before is void. */
+  #turn = 0;
 
   /** Starts all processes; `launched` waits for them. */
   constructor(options: ClusterOptions) {
@@ -133,6 +149,8 @@ export class Cluster implements Denoiser {
   async launched(signal?: AbortSignal): Promise<void> {
     const abort = (): void => void this.close();
     signal?.addEventListener('abort', abort, { once: true });
+    // It may have fired while the place was made ready.
+    if (signal?.aborted) abort();
     try {
       await this.#untilLaunched();
     } catch (error) {
@@ -244,6 +262,7 @@ export class Cluster implements Denoiser {
     const pending = this.#pending;
     if (pending === undefined || results.length === 0) return;
     this.#pending = undefined;
+    this.#repaired = false;
     this.#losses.stepped();
     if (pending.network.name === DENOISER) this.#lastStep = results.map(({ outputs: _, ...rest }) => rest);
     pending.resolve({ outputs: (results[0]?.outputs ?? []).map((outputs) => ({ ...outputs })), ranks: results });
@@ -251,15 +270,30 @@ export class Cluster implements Denoiser {
 
   /** A worker that cannot be taken over is one that must be started; any other loss ends the launch, or is recovered from. */
   #onLost({ rank, error, refused }: Loss): void {
-    if (this.#ending !== undefined) return;
+    if (this.#ending !== undefined || this.#renewal !== undefined) return;
     if (refused) {
       this.#options.onNotice(`${error.message} Starting a new one.`);
       this.#replaceLater(rank, 0, false);
       return;
     }
+    if (isDamage(error) && this.#options.repair !== undefined && !this.#repaired) this.#repair(rank, error);
+    else this.#lose(rank, error);
+  }
+
+  #lose(rank: number, error: TandemError): void {
     const { restart } = this.#options;
     if (restart === undefined || this.#state === 'starting') this.#end({ kind: 'failed', error });
     else this.#recover(rank, error, restart);
+  }
+
+  /** Workers that are well are replaced too: what they have loaded may come from files of before. */
+  #repair(rank: number, error: TandemError): void {
+    this.#repaired = true;
+    this.#options.onNotice(`${error.message} Shards are derived data: making them anew.`);
+    this.#renewal = async () => this.#options.repair?.(this.#stopping.signal);
+    this.#group.interrupt();
+    if (this.#state === 'ready') this.#setState('recovering', error);
+    this.#replaceLater(rank, 0, false);
   }
 
   #recover(rank: number, error: TandemError, restart: RestartPolicy): void {
@@ -276,15 +310,33 @@ export class Cluster implements Denoiser {
 
   #replaceLater(rank: number, waitMs: number, counts: boolean): void {
     this.#replace(rank, waitMs, counts).catch((cause: unknown) => {
-      if (this.#stopping.signal.aborted) return;
-      const message = `The worker of rank ${rank} could not be started again; launch a new cluster.`;
-      this.#end({ kind: 'failed', error: new TandemError('WORKER_START', message, { cause }) });
+      if (!this.#stopping.signal.aborted) this.#lose(rank, workerNotReplaced(rank, cause));
     });
   }
 
   async #replace(rank: number, waitMs: number, counts: boolean): Promise<void> {
+    const turn = this.#turn;
     await Promise.all([this.#group.bury(rank), delay(waitMs, undefined, { signal: this.#stopping.signal })]);
-    this.#group.replace(rank, counts);
+    if (turn !== this.#turn) return;
+    if (await this.#restorePlace()) this.#renewal ??= async () => undefined;
+    if (this.#renewal === undefined) this.#group.replace(rank, counts);
+    else await this.#replaceAll(this.#renewal, counts);
+  }
+
+  async #replaceAll(prepare: () => Promise<void>, counts: boolean): Promise<void> {
+    this.#turn += 1;
+    this.#group.interrupt();
+    await Promise.all([this.#group.buryAll(), prepare()]);
+    this.#renewal = undefined;
+    this.#group.replaceAll(counts);
+  }
+
+  /** @returns whether sockets were gone with their directory: then no worker can be found by the others */
+  async #restorePlace(): Promise<boolean> {
+    if (!(await this.#options.endpoints.restore())) return false;
+    this.#options.onNotice("The directory of the workers' sockets was removed. Making it again, and all workers.");
+    await this.#options.server.relisten();
+    return true;
   }
 
   #end(ending: Ending): void {
@@ -301,7 +353,8 @@ export class Cluster implements Denoiser {
   async #tearDown(ending: Ending): Promise<void> {
     await this.#group.end(ending.kind === 'closed');
     this.#options.server.close();
-    await this.#options.endpoints.remove();
+    // What somebody else has put in its place stays.
+    await this.#options.endpoints.remove().catch(() => undefined);
   }
 
   #settle(): void {

@@ -1,7 +1,9 @@
 /** Where a cluster's sockets are: in a fresh private directory, or on free ports of the loopback. */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdtemp, realpath, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { makePrivate } from '../../shard-worker/private-files.js';
 
 export type Transport = 'ipc' | 'tcp';
 
@@ -9,17 +11,27 @@ export interface Endpoints {
   readonly control: string;
   /** Index is the rank. */
   readonly exchange: readonly string[];
+  /**
+   * Makes the directory again where somebody has removed it, or sockets in it.
+   * @returns whether it had to: whoever listened there can no longer be found
+   */
+  restore(): Promise<boolean>;
   /** Removes the directory, if there is one. */
   remove(): Promise<void>;
 }
 
 // The directory keeps other users out: mkdtemp makes it with mode 0700.
 const ipcEndpoints = async (worldSize: number): Promise<Endpoints> => {
-  const directory = await mkdtemp(join(tmpdir(), 'tandem-'));
+  const directory = await mkdtemp(join(await realpath(tmpdir()), 'tandem-'));
   const endpoint = (name: string): string => `ipc://${join(directory, `${name}.sock`)}`;
   return {
     control: endpoint('control'),
     exchange: Array.from({ length: worldSize }, (_, rank) => endpoint(`rank-${rank}`)),
+    restore: async () => {
+      if (existsSync(join(directory, 'control.sock'))) return false;
+      makePrivate(directory);
+      return true;
+    },
     remove: () => rm(directory, { recursive: true, force: true }),
   };
 };
@@ -28,6 +40,7 @@ const ipcEndpoints = async (worldSize: number): Promise<Endpoints> => {
 const tcpEndpoints = (worldSize: number): Endpoints => ({
   control: 'tcp://127.0.0.1:*',
   exchange: Array.from({ length: worldSize }, () => 'tcp://127.0.0.1:*'),
+  restore: async () => false,
   remove: async () => undefined,
 });
 

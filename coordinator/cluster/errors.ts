@@ -90,6 +90,21 @@ export const workerOutOfTurn = (rank: number, message: string, state: string): T
 export const workerNotAdopted = (rank: number, why: string): TandemError =>
   new TandemError('WORKER_NOT_ADOPTED', `The worker of rank ${rank} that an earlier coordinator left behind ${why}.`);
 
+const DAMAGE: ReadonlySet<string> = new Set([
+  'SHARD_FILES',
+  'SHARD_DIRECTORY_MISSING',
+  'SHARD_DIRECTORY_INVALID',
+  'SHARD_MANIFEST_INVALID',
+]);
+
+/** Whether a worker was lost because its files are not what was prepared. */
+export const isDamage = ({ cause }: TandemError): boolean => cause instanceof TandemError && DAMAGE.has(cause.code);
+
+export const workerNotReplaced = (rank: number, cause: unknown): TandemError => {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  return new TandemError('WORKER_START', `The worker of rank ${rank} could not be started again: ${why}`, { cause });
+};
+
 /** Restarting does not help. */
 export const restartsExhausted = (rank: number, lost: number, allowed: number, last: TandemError): TandemError =>
   new TandemError(

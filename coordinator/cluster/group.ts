@@ -6,6 +6,7 @@
 import { TandemError } from '../../common/errors.js';
 import type { HostTensor } from '../../common/tensor.js';
 import type { LoaderChoice } from '../../shard-worker/loader.js';
+import { isStopped } from '../../shard-worker/processes.js';
 import type { FromWorker, ToWorker } from '../../shard-worker/protocol.js';
 import { newSession, Seal } from '../../shard-worker/seal.js';
 import type { ControlServer } from '../../shard-worker/transport.js';
@@ -26,7 +27,7 @@ import { isWhole, nextOrders, type Order } from './orders.js';
 import type { ClusterNetwork, RankStep, StepAllOptions, WorkerDevice, WorkerInfo } from './types.js';
 import { excusePause, overdue, pingInterval, type Timeouts } from './watch.js';
 import { endGently, endNow } from './worker-handle.js';
-import { afterMessage, isOver, type LifeEvent, transition } from './worker-life.js';
+import { afterLook, afterMessage, isOver, type LifeEvent, transition } from './worker-life.js';
 
 export interface GroupOptions extends MemberOptions {
   /** The denoiser first. */
@@ -55,6 +56,9 @@ export interface Loss {
 
 /** How often a worker is asked for its challenge until it answers, in ms. */
 const ATTACH_MS = 20;
+
+/** Longer ones overflow, and are over at once. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 export class Group {
   readonly #options: GroupOptions;
@@ -134,6 +138,15 @@ export class Group {
   async bury(rank: number): Promise<void> {
     const member = this.#members[rank];
     if (member !== undefined) await endNow(member.process);
+  }
+
+  /** Ends all workers, those too that are well. */
+  async buryAll(): Promise<void> {
+    await Promise.all(this.#members.map(({ rank }) => this.bury(rank)));
+  }
+
+  replaceAll(counts: boolean): void {
+    for (const { rank } of this.#members) this.replace(rank, counts);
   }
 
   /** Starts a worker in place of a buried one; the others keep what they have loaded. */
@@ -262,7 +275,7 @@ export class Group {
     const group = {
       peers: [...order.peers],
       // Later than the watcher's own limit, which knows which rank is to blame.
-      exchange_timeout_ms: Math.ceil(stepMs + heartbeatMs + 1000),
+      exchange_timeout_ms: Math.min(MAX_TIMER_MS, Math.ceil(stepMs + heartbeatMs + 1000)),
       after_step: this.#steps,
     };
     switch (order.kind) {
@@ -350,6 +363,7 @@ export class Group {
     for (const member of this.#members) {
       if (pause > pingInterval(timeouts)) member.health = excusePause(member.health, pause);
       if (isOver(member.life)) continue;
+      member.health = afterLook(member.health, isStopped(member.process.pid), now);
       const error = overdue(member.rank, member.life, member.health, timeouts, now);
       if (error !== undefined) this.#event(member, { kind: 'given_up', error });
       else if (member.life.kind !== 'starting' && member.life.kind !== 'attaching')

@@ -33,6 +33,8 @@ export interface SideNetwork extends NetworkShards {
   readonly members: readonly number[];
   /** Opened for its first step instead of at the start. */
   readonly onDemand?: boolean;
+  /** Makes its shards anew where they are damaged. */
+  readonly remake?: (signal: AbortSignal) => Promise<void>;
 }
 
 /** The denoiser's shards, and how its workers are started. */
@@ -58,6 +60,8 @@ export interface LaunchOptions extends NetworkShards {
   readonly endpoints?: { readonly control: string; readonly exchange: readonly string[] };
   /** Starts lost workers again; absent: the loss of one ends the cluster. */
   readonly restart?: RestartPolicy;
+  /** Makes damaged shards anew, in the same directories; absent: damage is an error. */
+  readonly repair?: (signal: AbortSignal) => Promise<void>;
   /**
    * Lets the workers outlive this process when it is killed, and takes over those that an earlier one left behind. `close`
    * ends them as ever. With `ipc` only.
@@ -118,7 +122,7 @@ const placeOf = async (
 ): Promise<Place> => {
   if (options.detached) return detachedPlace(options, options.detached, networks, workerEntry);
   if (options.endpoints) {
-    const endpoints = { ...options.endpoints, remove: async () => undefined };
+    const endpoints = { ...options.endpoints, restore: async () => false, remove: async () => undefined };
     return { endpoints, privateSockets: false, leave: endpoints.remove };
   }
   const endpoints = await makeEndpoints(options.transport ?? defaultTransport(), options.devices.length);
@@ -143,7 +147,7 @@ const listen = async (place: Place): Promise<ControlServer> => {
  */
 export const launchCluster = async (options: LaunchOptions): Promise<Cluster> => {
   options.signal?.throwIfAborted();
-  const { devices, detached, restart, workerEntry = WORKER_ENTRY } = options;
+  const { devices, detached, restart, repair, workerEntry = WORKER_ENTRY } = options;
   const networks = await checkNetworks(options);
   const place = await placeOf(options, networks, workerEntry);
   const server = await listen(place);
@@ -162,6 +166,7 @@ export const launchCluster = async (options: LaunchOptions): Promise<Cluster> =>
     onProgress: options.onProgress ?? (() => undefined),
     onNotice: options.onNotice ?? (() => undefined),
     ...(restart ? { restart } : {}),
+    ...(repair ? { repair } : {}),
     ...(detached && runtime ? { detached: { runtime, keepWarmMs: detached.keepWarmMs } } : {}),
   });
   await cluster.launched(options.signal);

@@ -4,7 +4,7 @@
  * `shard-worker/registry.ts` says what is in it.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, readdirSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -148,15 +148,80 @@ const removeSockets = (directory: string, found: readonly RegisteredWorker[]): v
   for (const path of sockets.map((name) => join(directory, name))) if (!used.has(path)) rmSync(path, { force: true });
 };
 
-const endpointsIn = (directory: string, worldSize: number, lock: TakenLock): Endpoints => {
+/** A directory that this process commands, also when somebody has removed it. */
+class HeldDirectory {
+  readonly #directory: string;
+  readonly #token: string;
+  readonly #worldSize: number;
+  #lock: TakenLock;
+  #identity: string | undefined;
+
+  constructor(directory: string, token: string, worldSize: number, lock: TakenLock) {
+    this.#directory = directory;
+    this.#token = token;
+    this.#worldSize = worldSize;
+    this.#lock = lock;
+    this.#identity = identityOf(directory);
+  }
+
+  /**
+   * Makes the directory again as it was, but for its sockets.
+   * @throws TandemError `CLUSTER_IN_USE` where another coordinator has made it meanwhile, `RUNTIME_DIRECTORY`
+   */
+  async restore(): Promise<boolean> {
+    if (this.#isIntact()) return false;
+    makePrivate(this.#directory);
+    if (identityOf(this.#directory) !== this.#identity) {
+      const lock = await takeLock(this.#directory);
+      if (lock.kind === 'held') throw clusterInUse(this.#directory, lock.pid);
+      this.#lock.release();
+      this.#lock = lock;
+      this.#identity = identityOf(this.#directory);
+    }
+    writeNew(join(this.#directory, TOKEN_FILE), this.#token);
+    removeSockets(this.#directory, []);
+    return true;
+  }
+
+  /** Leaves the directory as it is. */
+  leave(): void {
+    ownDirectories.delete(this.#directory);
+    this.#lock.release();
+  }
+
+  /** Never one that another coordinator has made in its place. */
+  remove(): void {
+    if (identityOf(this.#directory) === this.#identity) removeRuntimeDirectory(this.#directory);
+    this.leave();
+  }
+
+  /** A rank that is lost takes its own socket with it; the next one makes it. */
+  #isIntact(): boolean {
+    if (identityOf(this.#directory) !== this.#identity) return false;
+    const names = readdirSync(this.#directory);
+    const sockets = names.filter((name) => /^rank-\d+\.sock$/.test(name)).length;
+    return names.includes('control.sock') && names.includes(TOKEN_FILE) && (sockets > 0 || this.#worldSize === 1);
+  }
+}
+
+/** Tells a directory from one that took its place. */
+const identityOf = (directory: string): string | undefined => {
+  try {
+    const { dev, ino } = lstatSync(directory, { bigint: true });
+    return `${dev}/${ino}`;
+  } catch {
+    return undefined;
+  }
+};
+
+const endpointsIn = (directory: string, worldSize: number, held: HeldDirectory): Endpoints => {
   const endpoint = (name: string): string => `ipc://${join(directory, `${name}.sock`)}`;
   return {
     control: endpoint('control'),
     exchange: Array.from({ length: worldSize }, (_, rank) => endpoint(`rank-${rank}`)),
+    restore: () => held.restore(),
     remove: async () => {
-      removeRuntimeDirectory(directory);
-      ownDirectories.delete(directory);
-      lock.release();
+      held.remove();
     },
   };
 };
@@ -198,25 +263,23 @@ export const openRuntime = async (
   const lock = await takeLock(directory);
   if (lock.kind === 'held') throw clusterInUse(directory, lock.pid);
   ownDirectories.add(directory);
-  const leave = (): void => {
-    ownDirectories.delete(directory);
-    lock.release();
-  };
   try {
     await sweep(root, key, onNotice);
     const { found, token } = await findWorkers(directory);
     removeSockets(directory, found);
+    const held = new HeldDirectory(directory, token, identity.devices.length, lock);
     return {
       directory,
       found,
       token,
-      endpoints: endpointsIn(directory, identity.devices.length, lock),
+      endpoints: endpointsIn(directory, identity.devices.length, held),
       log: (rank) => join(directory, `rank-${rank}.log`),
       register: (workers) => register(directory, workers),
-      leave,
+      leave: () => held.leave(),
     };
   } catch (error) {
-    leave();
+    ownDirectories.delete(directory);
+    lock.release();
     throw error;
   }
 };

@@ -1,7 +1,7 @@
 /** When a worker that says nothing, or gets nothing done, counts as lost. Pure: the clock is an argument. */
 import type { TandemError } from '../../common/errors.js';
 import { workerStalled, workerStartTimeout, workerUnresponsive } from './errors.js';
-import type { Health, WorkerLife } from './worker-life.js';
+import { type Health, isOver, type WorkerLife } from './worker-life.js';
 
 /** Every wait has an end; all in ms. */
 export interface Timeouts {
@@ -16,7 +16,10 @@ export interface Timeouts {
 }
 
 /** How often workers are pinged, in ms: several pings may be lost or late before silence counts. */
-export const pingInterval = (timeouts: Timeouts): number => Math.max(20, Math.min(500, timeouts.heartbeatMs / 6));
+export const pingInterval = (timeouts: Timeouts): number => Math.max(20, Math.min(250, timeouts.heartbeatMs / 6));
+
+/** Longer than a debugger or a person who means to go on at once; ms. */
+const STOPPED_MS = 200;
 
 /** The error of a worker that is overdue at `now`; undefined while all is well. */
 export const overdue = (
@@ -26,6 +29,10 @@ export const overdue = (
   timeouts: Timeouts,
   now: number,
 ): TandemError | undefined => {
+  const { stoppedAt } = health;
+  // A stopped process is seen as such, so that a busy one may take its time.
+  if (stoppedAt !== undefined && now - stoppedAt >= STOPPED_MS && !isOver(life))
+    return workerUnresponsive(rank, now - stoppedAt);
   switch (life.kind) {
     case 'starting':
       return now - life.since > timeouts.startMs ? workerStartTimeout(rank, timeouts.startMs) : undefined;
@@ -69,4 +76,5 @@ export const excusePause = (health: Health, pauseMs: number): Health => ({
   ...health,
   heardAt: health.heardAt + pauseMs,
   progressAt: health.progressAt + pauseMs,
+  stoppedAt: undefined,
 });

@@ -203,6 +203,8 @@ export interface Health {
   /** Ranks whose tensors it waits for. */
   readonly awaiting: readonly number[];
   readonly memory: Memory;
+  /** Since when its process is seen stopped. */
+  readonly stoppedAt: number | undefined;
 }
 
 export const newborn = (now: number): Health => ({
@@ -211,6 +213,13 @@ export const newborn = (now: number): Health => ({
   progressAt: now,
   awaiting: [],
   memory: { private_bytes: 0, peak_private_bytes: 0, mapped_bytes: 0 },
+  stoppedAt: undefined,
+});
+
+/** A worker's health after a look at its process. */
+export const afterLook = (health: Health, isStopped: boolean, now: number): Health => ({
+  ...health,
+  stoppedAt: isStopped ? (health.stoppedAt ?? now) : undefined,
 });
 
 const withProgress = (health: Health, progress: number, awaiting: readonly number[], now: number): Health => ({

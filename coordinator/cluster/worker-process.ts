@@ -4,6 +4,7 @@ import { closeSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { openPrivateLog } from '../../shard-worker/private-files.js';
 import { WORKER_ID_VARIABLE } from '../../shard-worker/protocol.js';
+import { launchEnvironment } from '../../shard-worker/transport.js';
 import type { Exit } from './errors.js';
 import { lastLines, lastLogLines, STDERR_CHARACTERS, type WorkerHandle } from './worker-handle.js';
 
@@ -67,7 +68,7 @@ const spawnWorker = (options: WorkerProcessOptions): ChildProcess => {
   const settings: SpawnOptions = {
     // An ordinary worker ends when its standard input closes; nothing is ever written there.
     stdio: log === undefined ? ['pipe', 'ignore', 'pipe'] : ['ignore', log, log],
-    env: { ...KEEP_FREED_MEMORY, ...process.env, [WORKER_ID_VARIABLE]: options.id },
+    env: { ...KEEP_FREED_MEMORY, ...process.env, [WORKER_ID_VARIABLE]: options.id, ...launchEnvironment() },
     // A session of its own: a terminal's Ctrl-C reaches the coordinator only, which then ends its workers in order.
     detached: process.platform !== 'win32',
   };

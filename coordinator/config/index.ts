@@ -120,7 +120,7 @@ const refuse = (file: string, problems: readonly string[]): never => {
 
 const parseYaml = (text: string, file: string): Source => {
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, stringKeys: true });
   if (document.errors.length > 0) {
     const problems = document.errors.map((error) => {
       const { line, col } = lines.linePos(error.pos[0]);
@@ -131,6 +131,21 @@ const parseYaml = (text: string, file: string): Source => {
   return { file, document, lines };
 };
 
+/** How often an alias may stand for what it names: enough for every device, too little to fill memory. */
+const MAX_ALIASES = 100;
+
+/** Plain values of a document; a tree, so that whoever looks at it comes to an end. */
+const plainValue = ({ document }: Source, file: string): unknown => {
+  try {
+    const root: unknown = document.toJS({ maxAliasCount: MAX_ALIASES });
+    JSON.stringify(root);
+    return root;
+  } catch (error) {
+    const found = error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error);
+    return refuse(file, [`${file}: expected aliases (*name) that name something finite; found: ${found}`]);
+  }
+};
+
 /**
  * Checks a config's text.
  * @param file its path as the user named it: messages repeat it, and relative paths inside start from its directory
@@ -138,7 +153,7 @@ const parseYaml = (text: string, file: string): Source => {
  */
 export const parseClusterConfig = (text: string, file: string): ClusterConfig => {
   const source = parseYaml(text, file);
-  const root: unknown = source.document.toJS();
+  const root = plainValue(source, file);
   const parsed = clusterSchema.safeParse(root);
   const problems = [
     ...(parsed.success ? [] : parsed.error.issues.flatMap((issue) => problemsOf(issue, root))),

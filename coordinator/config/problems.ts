@@ -32,7 +32,7 @@ export const keyPath = (path: readonly PropertyKey[]): string =>
 
 const quote = (value: unknown): string => {
   if (value === undefined || value === null) return 'nothing';
-  const text = JSON.stringify(value);
+  const text = JSON.stringify(value) ?? String(value);
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 };
 
@@ -58,6 +58,11 @@ const bound = (issue: z.core.$ZodIssueTooSmall): string => {
   return issue.inclusive ? `${issue.minimum} or more` : `more than ${issue.minimum}`;
 };
 
+const upperBound = (issue: z.core.$ZodIssueTooBig): string => {
+  if (issue.origin === 'array') return `at most ${issue.maximum} entries`;
+  return issue.origin === 'string' ? `at most ${issue.maximum} characters` : `at most ${issue.maximum}`;
+};
+
 const expectation = (issue: Issue): string => {
   switch (issue.code) {
     case 'invalid_type':
@@ -67,7 +72,7 @@ const expectation = (issue: Issue): string => {
     case 'too_small':
       return bound(issue);
     case 'too_big':
-      return `at most ${issue.maximum}`;
+      return upperBound(issue);
     case 'not_multiple_of':
       return `a multiple of ${issue.divisor}`;
     case 'invalid_format':

@@ -9,10 +9,28 @@ import { QUANTIZE } from '../../partition/write/manifest.js';
 import { NETWORK_NAMES, SCHEDULER_NAMES } from '../pipeline/index.js';
 import { BYTES_PATTERN } from './bytes.js';
 
+/** Beyond these a number is a mistake, and some would overflow: timers count milliseconds in 31 bits, about 24 days. */
+const MAX = {
+  seconds: 1_000_000,
+  devices: 64,
+  threads: 1024,
+  deviceId: 255,
+  speed: 1e6,
+  steps: 1000,
+  guidance: 1000,
+  pixels: 16_384,
+  restarts: 1_000_000,
+  queue: 100_000,
+  text: 4096,
+} as const;
+const MIN_SPEED = 1e-6;
+const MIN_SECONDS = 0.001;
+
 const positiveInteger = z.number().int().min(1);
-const seconds = z.number().positive();
+const seconds = z.number().min(MIN_SECONDS).max(MAX.seconds);
 /** Pictures are decoded from latents of an eighth of their size. */
-const pixels = z.number().int().min(8).multipleOf(8);
+const pixels = z.number().int().min(8).max(MAX.pixels).multipleOf(8);
+const text = z.string().min(1).max(MAX.text);
 
 const PROXY_GROUPS: readonly string[] = ['loopback', 'linklocal', 'uniquelocal'];
 
@@ -27,17 +45,25 @@ const device = z.strictObject({
   provider: z
     .enum(PROVIDERS as [Provider, ...Provider[]])
     .describe('ONNX Runtime execution provider that runs this rank'),
-  device_id: z.number().int().min(0).default(0).describe("Index among the provider's devices; a cpu needs none"),
+  device_id: z
+    .number()
+    .int()
+    .min(0)
+    .max(MAX.deviceId)
+    .default(0)
+    .describe("Index among the provider's devices; a cpu needs none"),
   threads: positiveInteger
+    .max(MAX.threads)
     .optional()
     .describe('Threads per operator. Default: the cores, shared equally by the cpu devices'),
   memory_limit: z
-    .union([z.number().int().min(1), z.string().regex(BYTES_PATTERN)])
+    .union([z.number().int().min(1), z.string().max(MAX.text).regex(BYTES_PATTERN)])
     .optional()
     .describe('Weights and activations that fit: "8GiB", "512MB", or a number of bytes. Default: no limit'),
   speed: z
     .number()
-    .positive()
+    .min(MIN_SPEED)
+    .max(MAX.speed)
     .optional()
     .describe(
       'Speed relative to the other devices: twice the speed takes twice the share. Default: as calibrated, else 1',
@@ -66,6 +92,7 @@ const workers = z.strictObject({
   keep_warm_s: z
     .number()
     .min(0)
+    .max(MAX.seconds)
     .optional()
     .describe(
       'How long the workers of `launch` keep the loaded model when their coordinator was killed, for the next one; 0 ends them with it, else at least 10. Default: 600; 0 with transport tcp',
@@ -74,15 +101,20 @@ const workers = z.strictObject({
     .number()
     .int()
     .min(0)
+    .max(MAX.restarts)
     .default(5)
     .describe('How often in a row `launch` starts a lost worker again before it gives up; 0: not at all'),
 });
 
 const defaults = z.strictObject({
-  num_inference_steps: positiveInteger.optional().describe("Denoising steps. Default: the model family's own"),
+  num_inference_steps: positiveInteger
+    .max(MAX.steps)
+    .optional()
+    .describe("Denoising steps. Default: the model family's own"),
   guidance_scale: z
     .number()
     .min(0)
+    .max(MAX.guidance)
     .optional()
     .describe("Weight of the prompt; 1 or less runs no negative prompt. Default: the model family's own"),
   width: pixels.optional().describe("Pixels, a multiple of 8 or 16. Default: the model's own size"),
@@ -91,24 +123,25 @@ const defaults = z.strictObject({
 });
 
 const server = z.strictObject({
-  host: z
-    .string()
-    .min(1)
-    .default('127.0.0.1')
-    .describe('Address to listen on; one that other machines can reach needs an API key'),
+  host: text.default('127.0.0.1').describe('Address to listen on; one that other machines can reach needs an API key'),
   port: z.number().int().min(0).max(65_535).default(8080).describe('0 takes a free port'),
-  api_key: z.string().min(1).optional().describe('Key that requests must carry, at least 16 characters. Default: none'),
-  api_key_env: z.string().min(1).optional().describe('Environment variable with that key, in place of api_key'),
-  max_queue: z.number().int().min(0).default(16).describe('Requests that may wait; more are refused with 429'),
-  images: z
-    .string()
-    .min(1)
+  api_key: text.optional().describe('Key that requests must carry, at least 16 characters. Default: none'),
+  api_key_env: text.optional().describe('Environment variable with that key, in place of api_key'),
+  max_queue: z
+    .number()
+    .int()
+    .min(0)
+    .max(MAX.queue)
+    .default(16)
+    .describe('Requests that may wait; more are refused with 429'),
+  images: text
     .optional()
     .describe(
       "Directory of the pictures that are asked for by address, relative to this config; replicas that share it serve each other's. Default: in the user's cache",
     ),
   trust_proxy: z
     .array(z.string().refine(isProxy, 'expected an address, a range such as "10.0.0.0/8", or "loopback"'))
+    .max(MAX.devices)
     .default([])
     .describe(
       'Proxies whose X-Forwarded-For, -Host and -Proto are believed: addresses, ranges, or "loopback", "linklocal", "uniquelocal". Default: none',
@@ -118,7 +151,9 @@ const server = z.strictObject({
 
 const place = z.union([
   z.enum(['auto', 'coordinator', 'shard']),
-  z.strictObject({ rank: z.number().int().min(0).describe('The device, by its place in the list of devices') }),
+  z.strictObject({
+    rank: z.number().int().min(0).max(MAX.devices).describe('The device, by its place in the list of devices'),
+  }),
 ]);
 
 const placeOf = (name: string) =>
@@ -137,11 +172,11 @@ const placement = z.strictObject(
 
 export const clusterSchema = z
   .strictObject({
-    model: z.string().min(1).describe('Diffusers-layout directory or .onnx file, relative to this config'),
+    model: text.describe('Diffusers-layout directory or .onnx file, relative to this config'),
     tensor_parallel_size: positiveInteger
       .optional()
       .describe('Ranks that the model is split over; when given, it must equal the number of devices'),
-    devices: z.array(device).min(1).describe('One worker each; the place in the list is the rank'),
+    devices: z.array(device).min(1).max(MAX.devices).describe('One worker each; the place in the list is the rank'),
     wire: wire.prefault({}).describe('How workers exchange activations'),
     parallel: z
       .enum(['auto', 'tensor', 'batch'])
@@ -176,14 +211,10 @@ export const clusterSchema = z
       .describe(
         'Text encoder and VAE under `launch`, in the coordinator or on the workers. ahead: from the start on. on-demand: for the first picture',
       ),
-    shards: z
-      .string()
-      .min(1)
+    shards: text
       .optional()
       .describe("Directory of prepared shards, relative to this config. Default: in the user's cache"),
-    calibration: z
-      .string()
-      .min(1)
+    calibration: text
       .optional()
       .describe(
         "File with what `tandem plan --calibrate` measured, relative to this config. Default: in the user's cache",

@@ -90,9 +90,17 @@ export const prepareNetworks = async (
     if (run === undefined) continue;
     const where = host.kind === 'rank' ? `on rank ${host.rank}` : `split over ${run.members.length} ranks`;
     hooks.onNotice?.(`${name} runs ${where}: ${reason}.`);
-    const { directory, manifest, profile, ...shards } = await prepareShards(run.request, hooks);
+    const { directory, manifest, profile, remake, ...shards } = await prepareShards(run.request, hooks);
     const { members } = run;
-    networks.push({ name, shardDirectory: directory, manifest, profile: profile.name, members, onDemand });
+    networks.push({
+      name,
+      shardDirectory: directory,
+      manifest,
+      profile: profile.name,
+      members,
+      onDemand,
+      ...(remake ? { remake } : {}),
+    });
     partitionMs += shards.partitionMs;
   }
   return { networks, partitionMs };

@@ -11,6 +11,7 @@ import { ENCODER_FOLDERS, type EncoderPart, type Family, familyOf, supportedClas
 import { parsePythonJson } from './python-json.js';
 import { chooseScheduler, type SchedulerChoice } from './schedulers/choose-scheduler.js';
 import type { SchedulerName } from './schedulers/registry.js';
+import { modelMaxLength } from './tokenizer-local.js';
 
 /** A text encoder that a model has; paths are absolute. */
 export interface EncoderFiles {
@@ -65,22 +66,27 @@ const modelIndex = z.looseObject({
   force_zeros_for_empty_prompt: z.boolean().optional(),
 });
 
+/** Numbers that no model comes near: what is beyond is damage, and would be made into arrays. */
+const MAX_CHANNELS = 65_536;
+const side = z.number().int().positive().max(65_536);
+
 /** diffusers' defaults of `AutoencoderKL`: the first Stable Diffusion models do not state their scaling factor. */
 const vaeConfig = z.looseObject({
   scaling_factor: z.number().positive().default(0.18215),
   shift_factor: z.number().nullish(),
-  latent_channels: z.number().int().positive().default(4),
-  block_out_channels: z.array(z.number()).min(1).default([128, 256, 512, 512]),
+  latent_channels: z.number().int().positive().max(MAX_CHANNELS).default(4),
+  // Each but the first halves the picture: 2^12 is the largest that a picture has.
+  block_out_channels: z.array(z.number()).min(1).max(13).default([128, 256, 512, 512]),
   latents_mean: z.array(z.number()).nullish(),
   latents_std: z.array(z.number()).nullish(),
 });
 
-const tokenizerLength = z.looseObject({ model_max_length: z.number().min(2).default(77) });
+const tokenizerLength = z.looseObject({ model_max_length: modelMaxLength });
 
 const denoiserConfig = z.looseObject({
-  sample_size: z.union([z.number(), z.tuple([z.number(), z.number()])]).nullish(),
-  in_channels: z.number().int().positive().optional(),
-  time_cond_proj_dim: z.number().int().positive().nullish(),
+  sample_size: z.union([side, z.tuple([side, side])]).nullish(),
+  in_channels: z.number().int().positive().max(MAX_CHANNELS).optional(),
+  time_cond_proj_dim: z.number().int().positive().max(MAX_CHANNELS).nullish(),
   guidance_embeds: z.boolean().default(false),
 });
 type DenoiserConfig = z.infer<typeof denoiserConfig>;

@@ -1,7 +1,9 @@
 /**
  * The outside of the session thread. `session.run` blocks the thread that calls it, so the coordinator's sessions (text
- * encoder, VAE, a whole denoiser) live in a thread of their own and its event loop stays free for Ctrl-C and progress.
+ * encoder, VAE, a whole denoiser) live in a thread of their own and its event loop stays free for Ctrl-C and progress. The thread
+ * is ended between runs only: ended while ONNX Runtime works in it, it would take the process along (`Napi::Error`).
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { Piscina } from 'piscina';
 import { TandemError } from '../../common/errors.js';
 import type { Provider, Session } from '../../common/onnxruntime.js';
@@ -42,7 +44,7 @@ const failure = (what: string, message: string): TandemError =>
 const timeout = (what: string, timeoutMs: number): TandemError =>
   new TandemError(
     SESSION_TIMEOUT,
-    `${what} took longer than ${timeoutMs} ms; its thread was ended. Open it again with more time, fewer pixels or a faster device.`,
+    `${what} took longer than ${timeoutMs} ms; its thread ends with it. Open it again with more time, fewer pixels or a faster device.`,
   );
 
 const expectKind = <K extends Kind>(
@@ -65,18 +67,35 @@ export const createSessionThread = (options: SessionThreadOptions = {}): Session
   });
 
   let ended: TandemError | undefined;
+  const running = new Set<Promise<unknown>>();
+
+  const start = (task: SessionTask): Promise<SessionResult> => {
+    const run: Promise<SessionResult> = pool.run(task).finally(() => running.delete(run));
+    running.add(run);
+    run.catch(() => undefined);
+    return run;
+  };
+
+  const close = async (): Promise<void> => {
+    await Promise.allSettled(running);
+    await pool.destroy();
+  };
 
   const perform = async (task: SessionTask, what: string): Promise<SessionResult> => {
     if (ended !== undefined) throw ended;
-    const signal = AbortSignal.timeout(timeoutMs);
+    const over = new AbortController();
+    const late = delay(timeoutMs, undefined, { ref: false, signal: over.signal }).catch(() => undefined);
     try {
-      return await pool.run(task, { signal });
+      const result = await Promise.race([start(task), late]);
+      if (result !== undefined) return result;
     } catch (error) {
-      if (!signal.aborted) throw failure(what, (error as Error).message);
-      // Ending the task ended its thread, and with it every session in there.
-      ended = timeout(what, timeoutMs);
-      throw ended;
+      throw failure(what, (error as Error).message);
+    } finally {
+      over.abort();
     }
+    ended = timeout(what, timeoutMs);
+    void close();
+    throw ended;
   };
 
   return {
@@ -104,6 +123,6 @@ export const createSessionThread = (options: SessionThreadOptions = {}): Session
         },
       };
     },
-    close: () => pool.destroy(),
+    close,
   };
 };

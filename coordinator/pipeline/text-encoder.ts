@@ -120,7 +120,7 @@ export const openTextEncoder = (
   const fixed = fixedLength(session.inputs);
   const fetches = [outputs.hidden, outputs.pooled].filter((name) => name !== undefined);
 
-  const tokenize = (prompt: string, length: number, causal: boolean): TokenizedPrompt => {
+  const tokenize = async (prompt: string, length: number, causal: boolean): Promise<TokenizedPrompt> => {
     if (fixed !== undefined && !causal && fixed !== length)
       throw modelInputsError(encoder.name, [
         `It was exported for ${fixed} tokens, but the pipeline needs ${length}; export it again with any sequence length.`,
@@ -134,7 +134,7 @@ export const openTextEncoder = (
   return {
     tokenizer,
     async encode(prompt, { length, causal = false }) {
-      const tokens = tokenize(prompt, length, causal);
+      const tokens = await tokenize(prompt, length, causal);
       const given = { [IDS]: tokens.ids, [MASK]: maskOf(tokens, causal) };
       const feeds = Object.fromEntries(
         session.inputs.map(({ name, dtype }) => {

@@ -6,6 +6,7 @@ import { TandemError } from '../../common/errors.js';
 import type { Manifest, Profile } from '../../partition/write/manifest.js';
 import { findOptimisedMismatch } from '../../partition/write/optimise/target.js';
 import { readManifest } from '../../partition/write/read-manifest.js';
+import { checkRankFiles } from '../../shard-worker/check.js';
 import type { DeviceConfig } from '../config/index.js';
 import { checkDevices } from '../devices/index.js';
 import { checkCancelled, type Hooks } from '../hooks.js';
@@ -20,6 +21,11 @@ export interface PreparedShards {
   readonly profile: Profile;
   /** ms spent on the partitioner; 0 where the shards were reused. */
   readonly partitionMs: number;
+  /**
+   * Makes the directory anew where it is not what it was, to the last byte: it is derived data.
+   * @throws TandemError as `partition` does
+   */
+  readonly remake?: (signal: AbortSignal) => Promise<void>;
 }
 
 /** The manifest of a directory that can be used as it is, or why it cannot. */
@@ -61,6 +67,24 @@ const makeShards = async (request: ShardRequest, directory: string, hooks: Hooks
   return partition(request, directory, hooks);
 };
 
+const isWhole = async (directory: string): Promise<boolean> => {
+  try {
+    const manifest = await readManifest(directory);
+    for (const { rank } of manifest.ranks) await checkRankFiles(directory, manifest, rank);
+    return true;
+  } catch (error) {
+    if (error instanceof TandemError) return false;
+    throw error;
+  }
+};
+
+const remake = async (request: ShardRequest, directory: string, hooks: Hooks): Promise<void> => {
+  if (await isWhole(directory)) return;
+  await mkdir(request.root, { recursive: true });
+  await makeShards(request, directory, hooks);
+  hooks.onNotice?.(`Made the shards in ${directory} anew.`);
+};
+
 /**
  * Finds or makes the shard directory of a model for these devices, dims, wire type and kind of weights.
  * It is named by what it was made from, so one that was made from anything else is never reused.
@@ -71,9 +95,10 @@ export const prepareShards = async (request: ShardRequest, hooks: Hooks = {}): P
   const key = await fingerprint(request, request.root);
   const directory = join(request.root, `${request.model.name}-${request.devices.length}x-${key}`);
   const found = await checkReusable(directory, request.devices);
+  const facts = { directory, remake: (signal: AbortSignal) => remake(request, directory, { ...hooks, signal }) };
   if (!('reason' in found)) {
     hooks.onNotice?.(`Reusing the shards in ${directory}.`);
-    return { directory, manifest: found, profile: profileFor(found, request.dims), partitionMs: 0 };
+    return { ...facts, manifest: found, profile: profileFor(found, request.dims), partitionMs: 0 };
   }
   await checkDevices(request.devices);
   hooks.onNotice?.(`Partitioning ${request.model.name} into ${directory} (${found.reason}).`);
@@ -81,5 +106,5 @@ export const prepareShards = async (request: ShardRequest, hooks: Hooks = {}): P
   const start = performance.now();
   const manifest = await makeShards(request, directory, hooks);
   checkCancelled(hooks.signal);
-  return { directory, manifest, profile: profileFor(manifest, request.dims), partitionMs: performance.now() - start };
+  return { ...facts, manifest, profile: profileFor(manifest, request.dims), partitionMs: performance.now() - start };
 };

@@ -3,44 +3,28 @@
  *
  * 1. fused operators are taken apart, symbolic dims get their fixed sizes, and every big weight becomes a graph input, so that none is read;
  * 2. a session with basic optimisations folds all shape arithmetic and saves what is left;
- * 3. a session on that, with every tensor marked as an output, tells all types and shapes.
+ * 3. a session on that, with every tensor marked as an output, tells all types and shapes;
+ * 4. where a size is open because the folder left an operator on constants (`NonZero`), that is computed, and the rest folded again.
  */
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { TandemError } from '../../common/errors.js';
-import { openSession, type Session, type TensorMetadata } from '../../common/onnxruntime.js';
-import { DTYPES, type DType } from '../../common/tensor.js';
+import type { TensorMetadata } from '../../common/onnxruntime.js';
+import { DTYPES, type DType, isKnownShape, type OpenShape, type OpenSpec } from '../../common/tensor.js';
 import type { Graph, Node, Value } from '../graph/graph.js';
 import {
   createGraph,
   createModel,
   createValueInfo,
-  decodeModel,
-  encodeModel,
   type GraphProto,
   type ModelProto,
   type TensorProto,
   type ValueInfoProto,
 } from '../onnx/index.js';
 import { type SourceModel, tensorBytes } from '../read/index.js';
+import { computeOpen, foldInRuntime, inferSpecs } from './runtime.js';
 import { unfuse } from './unfuse.js';
 
 /** Sizes by the names of symbolic dims. */
 export type Dims = Readonly<Record<string, number>>;
-
-/** Optimisations that would hide structure from the sharding rules, by ONNX Runtime's names. */
-const HIDING_OPTIMIZERS = [
-  'MatMulAddFusion',
-  'TransposeOptimizer',
-  'GemmSumFusion',
-  'GemmTransposeFusion',
-  'ConvAddFusion',
-  'ConvMulFusion',
-  'ConvBNFusion',
-  'MatmulBNFusion',
-  'PadFusion',
-];
 
 const dtypeOf = (code: number): DType => {
   const found = Object.entries(DTYPES).find(([, { code: known }]) => known === code);
@@ -145,58 +129,8 @@ const makeFoldable = (source: SourceModel, dims: Dims): ModelProto => {
   });
 };
 
-const open = async (model: string | Uint8Array, optimizedModelPath?: string): Promise<Session> => {
-  try {
-    return await openSession(model, {
-      provider: 'cpu',
-      optimization: optimizedModelPath ? 'basic' : 'disabled',
-      ...(optimizedModelPath ? { optimizedModelPath, disabledOptimizers: HIDING_OPTIMIZERS } : {}),
-    });
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new TandemError('MODEL_REFUSED', `ONNX Runtime does not accept the model: ${reason}`, { cause: error });
-  }
-};
-
-/** Folds in a scratch folder: ONNX Runtime hands back an optimised graph only as a file. */
-const foldInRuntime = async (model: ModelProto): Promise<ModelProto> => {
-  const folder = await mkdtemp(join(tmpdir(), 'tandem-fold-'));
-  try {
-    const [plain, folded] = [join(folder, 'plain.onnx'), join(folder, 'folded.onnx')];
-    await writeFile(plain, encodeModel(model));
-    const session = await open(plain, folded);
-    await session.dispose();
-    return decodeModel(await readFile(folded));
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
-};
-
-/** Types and shapes of all tensors that nodes make, by name. */
-const inferShapes = async (model: ModelProto): Promise<Map<string, TensorMetadata>> => {
-  const graph = model.graph ?? createGraph({});
-  const names = new Set(graph.node.flatMap((node) => node.output.filter((name) => name !== '')));
-  const all = createModel({
-    ...model,
-    graph: createGraph({
-      ...graph,
-      output: [...names].map((name) => createValueInfo(name, 0, undefined)).map(untyped),
-    }),
-  });
-  const session = await open(encodeModel(all));
-  const shapes = new Map(session.outputs.map((output) => [output.name, output]));
-  await session.dispose();
-  return shapes;
-};
-
-/** An output declaration without a type: ONNX Runtime fills it in. */
-const untyped = (info: ValueInfoProto): ValueInfoProto => {
-  const { type: _, ...rest } = info;
-  return rest as ValueInfoProto;
-};
-
-const staticShape = (shape: readonly (number | string)[]): readonly number[] | undefined =>
-  shape.every((size) => typeof size === 'number') ? shape : undefined;
+const shapesOf = (shape: OpenShape): Pick<Value, 'shape' | 'openShape'> =>
+  isKnownShape(shape) ? { shape } : { shape: undefined, openShape: shape };
 
 const inlineValue = (tensor: TensorProto): Value => ({
   name: tensor.name,
@@ -206,7 +140,7 @@ const inlineValue = (tensor: TensorProto): Value => ({
 });
 
 /** Turns a folded model into nodes that hold values. */
-const toGraph = (model: ModelProto, shapes: ReadonlyMap<string, TensorMetadata>, source: SourceModel): Graph => {
+const toGraph = (model: ModelProto, specs: ReadonlyMap<string, OpenSpec>, source: SourceModel): Graph => {
   const proto = model.graph ?? createGraph({});
   const values = new Map<string, Value>();
   const inputs: Value[] = [];
@@ -215,7 +149,7 @@ const toGraph = (model: ModelProto, shapes: ReadonlyMap<string, TensorMetadata>,
     const value: Value = {
       name: input.name,
       dtype: dtypeOf(elementType(input)),
-      shape: staticShape(readDims(input)),
+      ...shapesOf(readDims(input).map((size) => (typeof size === 'number' ? size : null))),
       ...(weight ? { constant: { kind: 'weight', source: weight } } : {}),
     };
     values.set(input.name, value);
@@ -226,13 +160,13 @@ const toGraph = (model: ModelProto, shapes: ReadonlyMap<string, TensorMetadata>,
     if (name === '') return undefined;
     const known = values.get(name);
     if (known) return known;
-    const metadata = shapes.get(name);
-    if (!metadata)
+    const spec = specs.get(name);
+    if (!spec)
       throw new TandemError(
         'MODEL_GRAPH',
         `Tensor "${name}" is read but never made; the model’s graph is broken. Check it with onnx.checker.`,
       );
-    const value: Value = { name, dtype: metadata.dtype, shape: staticShape(metadata.shape) };
+    const value: Value = { name, dtype: spec.dtype, ...shapesOf(spec.shape) };
     values.set(name, value);
     return value;
   };
@@ -256,6 +190,11 @@ const toGraph = (model: ModelProto, shapes: ReadonlyMap<string, TensorMetadata>,
  * @throws TandemError MODEL_DIMS when a symbolic dim has no size, MODEL_REFUSED when ONNX Runtime does not take the model
  */
 export const fold = async (source: SourceModel, dims: Dims): Promise<Graph> => {
-  const folded = await foldInRuntime(makeFoldable(source, dims));
-  return toGraph(folded, await inferShapes(folded), source);
+  let folded = await foldInRuntime(makeFoldable(source, dims));
+  let specs = await inferSpecs(folded);
+  for (let next = await computeOpen(folded, specs); next; next = await computeOpen(folded, specs)) {
+    folded = await foldInRuntime(next);
+    specs = await inferSpecs(folded);
+  }
+  return toGraph(folded, specs, source);
 };

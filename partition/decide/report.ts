@@ -1,6 +1,6 @@
 /** What `tandem plan` says of a plan; the JSON keys are a contract. */
 
-import { DTYPES, type DType } from '../../common/tensor.js';
+import { byteLength, DTYPES, type DType, isKnownSpec } from '../../common/tensor.js';
 import { type CollectiveKind, sentElements } from '../graph/collective.js';
 import type { Graph, Node } from '../graph/graph.js';
 import type { Scope } from '../graph/scopes.js';
@@ -105,7 +105,7 @@ export const sentBytes = (program: readonly EmittedSegment[]): number =>
     program.flatMap(({ sends, outputs }) =>
       sends.map(({ tensor, to }) => {
         const spec = outputs.find(({ name }) => name === tensor);
-        return spec ? to.length * sum([spec.shape.reduce((a, b) => a * b, 1)]) * DTYPES[spec.dtype].bytes : 0;
+        return spec && isKnownSpec(spec) ? to.length * byteLength(spec) : 0;
       }),
     ),
   );
@@ -138,7 +138,7 @@ const replicatedRows = (decided: Decided, total: number): MadeReport['replicated
       reason: whyWhole(node, decided.plan.placements.rows.get(node) ?? []),
       flop_fraction: nodeFlops(node) / Math.max(1, total),
     }))
-    .filter(({ flop_fraction, reason }) => flop_fraction > 0 || reason.startsWith('no rule'))
+    .filter(({ flop_fraction, reason }) => flop_fraction > 0 || /^(no rule|its sizes depend)/.test(reason))
     .sort((a, b) => b.flop_fraction - a.flop_fraction);
 
 /** Time that a rank computes in a step, sums of what arrives and the like included. */

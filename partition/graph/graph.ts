@@ -3,7 +3,7 @@
  * Every value has a static type and shape once `fold` has run, except where an operator's output size depends on data.
  */
 
-import type { DType } from '../../common/tensor.js';
+import type { DType, OpenShape } from '../../common/tensor.js';
 import type { AttributeProto } from '../onnx/index.js';
 import type { WeightSource } from '../read/index.js';
 
@@ -15,8 +15,10 @@ export type Constant =
 export interface Value {
   readonly name: string;
   readonly dtype: DType;
-  /** Undefined where the size depends on data. */
+  /** Undefined where any of it depends on data. */
   readonly shape: readonly number[] | undefined;
+  /** Of a value without `shape`: what is known of it all the same. */
+  readonly openShape?: OpenShape;
   readonly constant?: Constant;
 }
 
@@ -41,6 +43,9 @@ export interface Graph {
   readonly opsets: readonly { readonly domain: string; readonly version: number }[];
   readonly irVersion: number;
 }
+
+/** All that is known of a value's shape; never that of a scalar where nothing is. */
+export const knownShape = ({ shape, openShape }: Value): OpenShape => shape ?? openShape ?? null;
 
 /** Who makes a value, and who reads it (a node that reads it twice counts once). */
 export interface Uses {

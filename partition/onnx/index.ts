@@ -68,29 +68,29 @@ export const createTensor = (init: MessageInitShape<typeof TensorProtoSchema>): 
 /**
  * Makes the declaration of a tensor.
  * @param dataType an ONNX `DataType`
- * @param shape a number is a fixed dim, a string a symbolic one; `undefined` means that not even the rank is known
+ * @param shape a number is a fixed dim, a string a symbolic one, null an unknown one; no shape means that not even the rank is known
  */
 export const createValueInfo = (
   name: string,
   dataType: number,
-  shape: readonly (number | string)[] | undefined,
+  shape: readonly (number | string | null)[] | null | undefined,
 ): ValueInfoProto =>
   create(ValueInfoProtoSchema, {
     name,
     type: {
       value: {
         case: 'tensorType',
-        value: shape === undefined ? { elemType: dataType } : { elemType: dataType, shape: { dim: shape.map(toDim) } },
+        value: shape ? { elemType: dataType, shape: { dim: shape.map(toDim) } } : { elemType: dataType },
       },
     },
   });
 
-const toDim = (size: number | string) => ({
-  value:
-    typeof size === 'number'
-      ? ({ case: 'dimValue', value: BigInt(size) } as const)
-      : ({ case: 'dimParam', value: size } as const),
-});
+const toDim = (size: number | string | null) => {
+  if (size === null) return {};
+  return typeof size === 'number'
+    ? { value: { case: 'dimValue', value: BigInt(size) } as const }
+    : { value: { case: 'dimParam', value: size } as const };
+};
 
 export const intAttribute = (name: string, value: number | bigint): AttributeProto =>
   create(AttributeProtoSchema, { name, type: AttributeType.INT, i: BigInt(value) });

@@ -8,7 +8,7 @@
  */
 
 import { TandemError } from '../../common/errors.js';
-import { DTYPES, type TensorSpec } from '../../common/tensor.js';
+import { DTYPES, type OpenSpec } from '../../common/tensor.js';
 import { sliceLayout, type WeightSlice } from '../graph/slice.js';
 import { createGraph, createModel, createValueInfo, type ModelProto, type NodeProto } from '../onnx/index.js';
 import { nodeReads } from '../onnx/reads.js';
@@ -80,7 +80,7 @@ class Pieces {
   /** The last piece that reads a tensor. */
   readonly #lastRead: ReadonlyMap<string, number>;
   readonly #constants: ReadonlyMap<string, WeightSlice>;
-  readonly #inputs: ReadonlyMap<string, TensorSpec>;
+  readonly #inputs: ReadonlyMap<string, OpenSpec>;
 
   constructor(segment: EmittedSegment, count: number) {
     this.#segment = segment;
@@ -120,14 +120,14 @@ class Pieces {
   }
 
   /** Of what another piece or an earlier segment made. */
-  #inputSpec(name: string, index: number): TensorSpec | undefined {
+  #inputSpec(name: string, index: number): OpenSpec | undefined {
     const given = this.#inputs.get(name);
     if (given) return given;
     const piece = this.#madeIn.get(name);
     return piece === undefined || piece === index ? undefined : this.#madeSpec(name);
   }
 
-  #madeSpec(name: string): TensorSpec {
+  #madeSpec(name: string): OpenSpec {
     const spec = this.#segment.made.get(name);
     if (spec) return spec;
     throw new TandemError('PLAN_BROKEN', `Tensor "${name}" has no type and shape; please report this model.`);
@@ -137,7 +137,7 @@ class Pieces {
     return Math.max(this.#lastRead.get(name) ?? 0, this.#madeIn.get(name) ?? 0);
   }
 
-  #outputs(index: number): readonly TensorSpec[] {
+  #outputs(index: number): readonly OpenSpec[] {
     const wanted = new Set(this.#segment.outputs.map(({ name }) => name));
     const made = [...this.#madeIn].flatMap(([name, piece]) => (piece === index && name !== '' ? [name] : []));
     return made.filter((name) => wanted.has(name) || this.#lastUse(name) > index).map((name) => this.#madeSpec(name));
@@ -154,12 +154,12 @@ class Pieces {
 
   #model(
     index: number,
-    inputs: readonly TensorSpec[],
-    outputs: readonly TensorSpec[],
+    inputs: readonly OpenSpec[],
+    outputs: readonly OpenSpec[],
     constants: readonly WeightSlice[],
   ): ModelProto {
     const { irVersion, opsetImport, graph } = this.#segment.model;
-    const declare = ({ name, dtype, shape }: TensorSpec) => createValueInfo(name, DTYPES[dtype].code, shape);
+    const declare = ({ name, dtype, shape }: OpenSpec) => createValueInfo(name, DTYPES[dtype].code, shape);
     const names = new Set(constants.map(({ name }) => name));
     return createModel({
       irVersion,

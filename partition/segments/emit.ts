@@ -4,9 +4,9 @@
  */
 
 import { TandemError } from '../../common/errors.js';
-import { byteLength, DTYPES, type TensorSpec } from '../../common/tensor.js';
+import { byteLength, DTYPES, isKnownSpec, type OpenSpec, type TensorSpec } from '../../common/tensor.js';
 import { formsOf, requireForm, type TensorState } from '../graph/collective.js';
-import { findUses, type Graph, type Node, type Value } from '../graph/graph.js';
+import { findUses, type Graph, knownShape, type Node, type Value } from '../graph/graph.js';
 import {
   localShape,
   type Placement,
@@ -31,10 +31,10 @@ import { SegmentDraft } from './segment-draft.js';
 export interface EmittedSegment {
   readonly model: ModelProto;
   readonly constants: readonly WeightSlice[];
-  readonly inputs: readonly TensorSpec[];
-  readonly outputs: readonly TensorSpec[];
+  readonly inputs: readonly OpenSpec[];
+  readonly outputs: readonly OpenSpec[];
   /** What the segment's nodes make, by name. */
-  readonly made: ReadonlyMap<string, TensorSpec>;
+  readonly made: ReadonlyMap<string, OpenSpec>;
   readonly sends: readonly Send[];
   readonly receives: readonly Receive[];
   readonly release: readonly string[];
@@ -119,15 +119,21 @@ class RankEmitter {
     return this.#outputs.has(value) ? value.name : `${value.name}@whole`;
   }
 
-  #spec(name: string, value: Value, placement: Placement): TensorSpec {
-    return { name, dtype: value.dtype, shape: localShape(value.shape ?? [], placement, this.#rank) };
+  /** Of a tensor that is whole, some sizes may be open. */
+  #spec(name: string, value: Value, placement: Placement): OpenSpec {
+    if (placement.kind === 'shard') return this.#shardSpec(name, value, placement);
+    return { name, dtype: value.dtype, shape: knownShape(value) };
+  }
+
+  #shardSpec(name: string, value: Value, shard: Shard): TensorSpec {
+    return { name, dtype: value.dtype, shape: localShape(requireShape(value), shard, this.#rank) };
   }
 
   #transfer(collective: Collective): Transfer {
     const { value, from, to } = collective;
     return {
       conversion: collective,
-      shape: value.shape ?? [],
+      shape: requireShape(value),
       dtype: value.dtype,
       wireDtype: wireType(value.dtype, this.#options.wireDtype),
       from: this.#formName(value, from),
@@ -166,7 +172,8 @@ class RankEmitter {
   }
 
   #constant(draft: SegmentDraft, value: Value, wanted: Placement): string {
-    const { constant, shape = [], dtype } = value;
+    const { constant, dtype } = value;
+    const shape = requireShape(value);
     if (!constant) throw new RangeError(`${value.name} is not a constant.`);
     const source = constant.kind === 'weight' ? constant.source : { dtype, shape, data: constant.data };
     if (wanted.kind === 'shard') {
@@ -184,7 +191,7 @@ class RankEmitter {
   #sliced(draft: SegmentDraft, value: Value, from: string, shard: Shard): string {
     const name = `${from}@${placementKey(shard)}`;
     if (draft.defined.has(name)) return name;
-    return draft.addStretches(from, shard.axis, rankRanges(shard, this.#rank), this.#spec(name, value, shard));
+    return draft.addStretches(from, shard.axis, rankRanges(shard, this.#rank), this.#shardSpec(name, value, shard));
   }
 
   /** Finds out what passes from segment to segment, now that all are drafted. */
@@ -225,8 +232,8 @@ class RankEmitter {
     });
   }
 
-  #allSpecs(): Map<string, TensorSpec> {
-    const specs = new Map<string, TensorSpec>();
+  #allSpecs(): Map<string, OpenSpec> {
+    const specs = new Map<string, OpenSpec>();
     for (const input of this.#graph.inputs) specs.set(input.name, this.#spec(input.name, input, REPLICATE));
     for (const draft of this.#drafts) {
       for (const spec of draft.defined.values()) specs.set(spec.name, spec);
@@ -235,18 +242,21 @@ class RankEmitter {
     return specs;
   }
 
-  /** Tensors that a segment holds but does not touch, and the largest sum of live ones while it runs. */
+  /** Tensors that a segment holds but does not touch, and the largest sum of live ones while it runs; those of open sizes not counted. */
   #peakBytes(
     draft: SegmentDraft,
     segment: number,
-    specs: ReadonlyMap<string, TensorSpec>,
+    specs: ReadonlyMap<string, OpenSpec>,
     lastUse: ReadonlyMap<string, number>,
   ): number {
     const lastNode = new Map<string, number>();
     draft.nodes.forEach((node, i) => {
       for (const name of [...node.input, ...node.output]) lastNode.set(name, i);
     });
-    const bytes = (name: string) => byteLength(specs.get(name) ?? { dtype: 'float32', shape: [0] });
+    const bytes = (name: string) => {
+      const spec = specs.get(name);
+      return spec && isKnownSpec(spec) ? byteLength(spec) : 0;
+    };
     const stays = (name: string) => (lastUse.get(name) ?? -1) > segment;
     const before = this.#drafts.slice(0, segment).flatMap((earlier) => [...earlier.defined.keys()]);
     let live = before
@@ -263,8 +273,8 @@ class RankEmitter {
     return peak;
   }
 
-  #model(draft: SegmentDraft, inputs: readonly TensorSpec[], outputs: readonly TensorSpec[]): ModelProto {
-    const declare = ({ name, dtype, shape }: TensorSpec) => createValueInfo(name, DTYPES[dtype].code, shape);
+  #model(draft: SegmentDraft, inputs: readonly OpenSpec[], outputs: readonly OpenSpec[]): ModelProto {
+    const declare = ({ name, dtype, shape }: OpenSpec) => createValueInfo(name, DTYPES[dtype].code, shape);
     const opsets = [...this.#graph.opsets];
     const usesContrib = draft.nodes.some((node) => node.domain === CONTRIB_DOMAIN);
     if (usesContrib && !opsets.some(({ domain }) => domain === CONTRIB_DOMAIN))
@@ -289,7 +299,16 @@ class RankEmitter {
   }
 }
 
-const findSpec = (specs: ReadonlyMap<string, TensorSpec>, name: string): TensorSpec => {
+/** What is split or sent has a shape: a node of open sizes has no other row than the whole one. */
+const requireShape = ({ name, shape }: Value): readonly number[] => {
+  if (shape) return shape;
+  throw new TandemError(
+    'PLAN_BROKEN',
+    `Tensor "${name}" is to be split or sent, but its size is only known at run time; please report this model.`,
+  );
+};
+
+const findSpec = (specs: ReadonlyMap<string, OpenSpec>, name: string): OpenSpec => {
   const spec = specs.get(name);
   if (spec) return spec;
   throw new TandemError(

@@ -43,7 +43,7 @@ class Names {
   }
 
   spec(name: string): TensorSpec | undefined {
-    return this.#draft.defined.get(name);
+    return this.#draft.knownSpec(name);
   }
 
   /** The node that makes a tensor which nobody but one node reads. */
@@ -128,7 +128,8 @@ const unscaled = (
 const fits = (first: NodeProto, softmax: NodeProto, last: NodeProto, names: Names): boolean => {
   const [query, keys, values] = [first.input[0], first.input[1], last.input[1]].map((name) => names.spec(name ?? ''));
   const scores = names.spec(first.output[0] ?? '');
-  if (!query || !keys || !values || !scores || query.dtype !== 'float32') return false;
+  const isKnown = query && keys && values && scores && names.spec(last.output[0] ?? '');
+  if (!isKnown || query.dtype !== 'float32') return false;
   const axis = Number(softmax.attribute.find(({ name }) => name === 'axis')?.i ?? Number.NaN);
   const rank = scores.shape.length;
   const batch = (shape: readonly number[]) => shape.slice(0, -2).join();
@@ -138,7 +139,7 @@ const fits = (first: NodeProto, softmax: NodeProto, last: NodeProto, names: Name
 
 /** Every head is a batch entry of its own, so that nothing needs to be laid out anew. */
 const addAttention = (draft: SegmentDraft, { query, keysTransposed, values, scale, output }: Attention): void => {
-  const shapeOf = (name: string): readonly number[] => draft.defined.get(name)?.shape ?? [];
+  const shapeOf = (name: string): readonly number[] => draft.knownSpec(name)?.shape ?? [];
   const keys = shapeOf(keysTransposed);
   const rank = keys.length;
   const perm = [...Array.from({ length: rank - 2 }, (_, axis) => axis), rank - 1, rank - 2];
@@ -164,7 +165,7 @@ const flat = (shape: readonly number[]): readonly number[] => [elementCount(shap
 
 /** All but the last two axes as one. */
 const flatten = (draft: SegmentDraft, from: string, prefix: string): string => {
-  const shape = flat(draft.defined.get(from)?.shape ?? []);
+  const shape = flat(draft.knownSpec(from)?.shape ?? []);
   const dims = draft.addInts(`${prefix}@shape`, shape);
   return draft.addNode('Reshape', [from, dims], { name: `${prefix}@flat`, dtype: 'float32', shape });
 };

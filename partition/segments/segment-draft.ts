@@ -1,6 +1,6 @@
 /** A rank's segment while it is being made: nodes with names, and what they define and read. */
 
-import type { TensorSpec } from '../../common/tensor.js';
+import { isKnownSpec, type OpenSpec, type TensorSpec } from '../../common/tensor.js';
 import type { WeightSlice } from '../graph/slice.js';
 import { type AttributeProto, createNode, intAttribute, type NodeProto } from '../onnx/index.js';
 import type { Receive, Send } from '../write/manifest.js';
@@ -8,13 +8,13 @@ import type { Receive, Send } from '../write/manifest.js';
 /** A segment as it grows. */
 export class SegmentDraft {
   nodes: NodeProto[] = [];
-  readonly defined = new Map<string, TensorSpec>();
+  readonly defined = new Map<string, OpenSpec>();
   readonly used = new Set<string>();
   readonly constants = new Map<string, WeightSlice>();
   readonly sends: Send[] = [];
   readonly receives: Receive[] = [];
 
-  add(node: NodeProto, outputs: readonly TensorSpec[]): void {
+  add(node: NodeProto, outputs: readonly OpenSpec[]): void {
     this.nodes.push(node);
     for (const input of node.input) if (input !== '' && !this.constants.has(input)) this.used.add(input);
     for (const output of outputs) this.defined.set(output.name, output);
@@ -77,6 +77,12 @@ export class SegmentDraft {
     });
     if (parts.length > 1) this.addOp('Concat', parts, output, { axis });
     return output.name;
+  }
+
+  /** Type and shape of a tensor that the segment makes; undefined where it makes none of that name, or one of open sizes. */
+  knownSpec(name: string): TensorSpec | undefined {
+    const spec = this.defined.get(name);
+    return spec && isKnownSpec(spec) ? spec : undefined;
   }
 
   inputNames(): string[] {

@@ -17,8 +17,10 @@ const REASONS: Readonly<Record<string, readonly [code: ErrorCode, reason: string
 
 /** Turns a system error of writing `path` into one that says what to do; other errors pass. */
 export const writeError = (path: string, error: unknown): unknown => {
-  if (error instanceof TandemError || !(error instanceof Error) || !('code' in error)) return error;
-  const [code, reason] = REASONS[String(error.code)] ?? ['WRITE_FAILED', `the system said: ${error.message}`];
+  if (error instanceof TandemError || !(error instanceof Error)) return error;
+  // A cancelled wait has a code as well, a number.
+  if (!('code' in error) || typeof error.code !== 'string') return error;
+  const [code, reason] = REASONS[error.code] ?? ['WRITE_FAILED', `the system said: ${error.message}`];
   return new TandemError(code, `"${path}" cannot be written: ${reason}.`, { cause: error });
 };
 

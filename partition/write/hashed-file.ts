@@ -4,6 +4,9 @@ import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs';
 import { Checksum, checksumOf } from '../../common/checksum.js';
 import type { FileEntry } from './manifest.js';
 
+/** Of files that are written once: workers map them, and a byte that changes below a running one changes its pictures. */
+export const READ_ONLY = process.platform === 'win32' ? undefined : 0o444;
+
 /** All of a manifest's entry but the path. */
 export type FileProof = Omit<FileEntry, 'path'>;
 
@@ -22,7 +25,7 @@ export class HashedFile {
 
   /** @throws NodeJS.ErrnoException, also where the file exists */
   constructor(path: string) {
-    this.#fd = openSync(path, 'wx');
+    this.#fd = openSync(path, 'wx', READ_ONLY);
   }
 
   /** Written so far. */

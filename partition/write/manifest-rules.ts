@@ -1,4 +1,5 @@
 /** The rules between a manifest's parts that a schema cannot say. */
+import { isKnownShape } from '../../common/tensor.js';
 import type { Manifest, Profile, Receive } from './manifest.js';
 
 const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
@@ -11,7 +12,7 @@ const receiveProblem = (profile: Profile, rank: number, segment: number, receive
     return `${where} is awaited from rank ${receive.from}, which does not send "${receive.tensor}"`;
   }
   const output = sender.outputs.find((candidate) => candidate.name === receive.tensor);
-  if (output?.dtype !== receive.dtype || !sameShape(output.shape, receive.shape)) {
+  if (output?.dtype !== receive.dtype || !isKnownShape(output.shape) || !sameShape(output.shape, receive.shape)) {
     return `${where} and its sender's "${receive.tensor}" differ in type or shape`;
   }
   return undefined;

@@ -7,7 +7,7 @@
  * cast that makes this an all-reduce, a reduce-scatter or an all-gather is inside the segments' graphs.
  */
 import type { Provider } from '../../common/onnxruntime.js';
-import type { TensorSpec } from '../../common/tensor.js';
+import type { OpenSpec, TensorSpec } from '../../common/tensor.js';
 
 export const MANIFEST_FILE = 'manifest.json';
 export const FORMAT_VERSION = 1;
@@ -41,8 +41,11 @@ export interface SegmentEntry {
   readonly file: string;
   /** Names fed to the session: model inputs, earlier segments' outputs, or received tensors. */
   readonly inputs: readonly string[];
-  /** Fetched from the session; those that are not sent stay with the rank for later segments. */
-  readonly outputs: readonly TensorSpec[];
+  /**
+   * Fetched from the session; those that are not sent stay with the rank for later segments. A size that depends on data is null,
+   * and so is the shape of a tensor whose number of axes does; such a tensor is whole on every rank, and never sent.
+   */
+  readonly outputs: readonly OpenSpec[];
   readonly sends: readonly Send[];
   readonly receives: readonly Receive[];
   /** Names that nothing later reads: they may be freed once this segment has run and its sends are done. */

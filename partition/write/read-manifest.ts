@@ -28,11 +28,12 @@ const spec = {
   shape: z.array(count),
 };
 const tensorSpec = z.strictObject(spec);
+const openSpec = z.strictObject({ ...spec, shape: z.array(count.nullable()).nullable() });
 
 const segment = z.strictObject({
   file: path,
   inputs: names,
-  outputs: z.array(tensorSpec),
+  outputs: z.array(openSpec),
   sends: z.array(z.strictObject({ tensor: z.string(), to: z.array(count).min(1) })),
   receives: z.array(z.strictObject({ ...spec, from: count, tensor: z.string() })),
   release: names,

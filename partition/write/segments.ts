@@ -9,7 +9,7 @@ import {
   type TensorProto,
   withInitializers,
 } from '../onnx/index.js';
-import { proofOf } from './hashed-file.js';
+import { proofOf, READ_ONLY } from './hashed-file.js';
 import type { FileEntry } from './manifest.js';
 import type { Placed, SegmentContent } from './rank-layout.js';
 import { type EncodedSegment, WEIGHTS_FILE } from './tasks.js';
@@ -42,7 +42,7 @@ export const encodeSegment = (
 
 /** Writes and flushes a new file. */
 export const writeFileSynced = async (directory: string, path: string, bytes: Uint8Array): Promise<FileEntry> => {
-  const handle = await open(join(directory, path), 'wx');
+  const handle = await open(join(directory, path), 'wx', READ_ONLY);
   try {
     await handle.writeFile(bytes);
     await handle.sync();

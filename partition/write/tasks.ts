@@ -52,10 +52,15 @@ export interface RankPlace {
   readonly folder: string;
 }
 
+/** Places in `WriteTask.shared`: bytes of slices copied so far, of all tasks together; not 0 once all are to stop. */
+export const DONE_BYTES = 0;
+export const STOP = 1;
+export const SHARED_COUNTERS = 2;
+
 export interface WriteTask extends RankPlace {
   readonly work: RankWork;
-  /** One counter over a SharedArrayBuffer: bytes of slices copied so far, of all tasks together. */
-  readonly progress: BigInt64Array<SharedArrayBuffer>;
+  /** Seen by all threads. */
+  readonly shared: BigInt64Array<SharedArrayBuffer>;
 }
 
 /** Errors come back as data, for a thread boundary strips their codes. */

@@ -1,5 +1,8 @@
-/** The outside of the writing threads: all ranks at once, as many threads as there are cores. */
-import { setMaxListeners } from 'node:events';
+/**
+ * The outside of the writing threads: all ranks at once, as many threads as there are cores. A thread is never ended while ONNX
+ * Runtime works in it, which would end the process (`Napi::Error`): when one rank fails, the others are told to stop and
+ * waited for.
+ */
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { Piscina } from 'piscina';
@@ -7,7 +10,16 @@ import { toErrorCode } from '../../common/error-codes.js';
 import { TandemError } from '../../common/errors.js';
 import { writeError } from './errors.js';
 import type { FileEntry } from './manifest.js';
-import { type RankPlace, type RankWork, type WriteResult, type WriteTask, workBytes } from './tasks.js';
+import {
+  DONE_BYTES,
+  type RankPlace,
+  type RankWork,
+  SHARED_COUNTERS,
+  STOP,
+  type WriteResult,
+  type WriteTask,
+  workBytes,
+} from './tasks.js';
 
 const PROGRESS_INTERVAL_MS = 100;
 
@@ -36,26 +48,36 @@ export const writeRanks = async (
     maxThreads: Math.min(ranks.length, availableParallelism()),
     concurrentTasksPerWorker: 1,
   });
-  const progress = new BigInt64Array(new SharedArrayBuffer(BigInt64Array.BYTES_PER_ELEMENT));
-  const stopReporting = report(progress, totalBytes(ranks), options.onProgress);
-  const failure = new AbortController();
-  const signal = options.signal ? AbortSignal.any([options.signal, failure.signal]) : failure.signal;
-  // Every task listens to it, and Node takes more than ten listeners for a leak.
-  setMaxListeners(0, signal);
+  const shared = new BigInt64Array(new SharedArrayBuffer(SHARED_COUNTERS * BigInt64Array.BYTES_PER_ELEMENT));
+  const stopReporting = report(shared, totalBytes(ranks), options.onProgress);
+  const stop = (): void => void Atomics.store(shared, STOP, 1n);
+  options.signal?.addEventListener('abort', stop, { once: true });
+  if (options.signal?.aborted) stop();
+  const write = async (rank: RankTask): Promise<readonly FileEntry[]> => {
+    try {
+      return unwrap(await pool.run({ ...rank, shared }), join(rank.directory, rank.folder));
+    } catch (error) {
+      stop();
+      throw error;
+    }
+  };
   try {
-    return await Promise.all(
-      ranks.map(async (rank) =>
-        unwrap(await pool.run({ ...rank, progress }, { signal }), join(rank.directory, rank.folder)),
-      ),
-    );
+    return await firstFailure(ranks.map(write));
   } catch (error) {
     options.signal?.throwIfAborted();
     throw error;
   } finally {
-    failure.abort();
+    options.signal?.removeEventListener('abort', stop);
     await pool.destroy();
     stopReporting();
   }
+};
+
+/** What all give, or what the first to fail threw, once none of them runs any more. */
+const firstFailure = async <T>(running: readonly Promise<T>[]): Promise<readonly T[]> => {
+  const all = Promise.all(running);
+  await Promise.allSettled([all, ...running]);
+  return all;
 };
 
 const unwrap = (result: WriteResult, place: string): readonly FileEntry[] => {
@@ -75,11 +97,11 @@ const totalBytes = (ranks: readonly RankTask[]): number => ranks.reduce((sum, { 
 
 /** Threads only count, so that a slow listener cannot slow them down. */
 const report = (
-  progress: BigInt64Array,
+  shared: BigInt64Array,
   total: number,
   onProgress: WriteOptions['onProgress'] = () => {},
 ): (() => void) => {
-  const tell = () => onProgress(Number(Atomics.load(progress, 0)), total);
+  const tell = () => onProgress(Number(Atomics.load(shared, DONE_BYTES)), total);
   const timer = setInterval(tell, PROGRESS_INTERVAL_MS);
   return () => {
     clearInterval(timer);

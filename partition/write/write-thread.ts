@@ -6,7 +6,15 @@ import type { FileEntry } from './manifest.js';
 import { optimiseRank } from './optimise/optimise-rank.js';
 import { writeSegments } from './segments.js';
 import { SliceCopier } from './slice-copy.js';
-import { type CopyRank, type RankPlace, WEIGHTS_FILE, type WriteResult, type WriteTask } from './tasks.js';
+import {
+  type CopyRank,
+  DONE_BYTES,
+  type RankPlace,
+  STOP,
+  WEIGHTS_FILE,
+  type WriteResult,
+  type WriteTask,
+} from './tasks.js';
 import { BLOCK_BYTES, writeSlices } from './write-slices.js';
 
 /** Slices, hashes and writes the weights file in one pass. */
@@ -25,8 +33,16 @@ const copyWeights = ({ directory, folder }: RankPlace, slices: CopyRank['slices'
 
 type OnBytes = (bytes: number) => void;
 
-const writeRank = async ({ work, progress, ...place }: WriteTask): Promise<readonly FileEntry[]> => {
-  const onBytes = (bytes: number): void => void Atomics.add(progress, 0, BigInt(bytes));
+const checkStop = (shared: WriteTask['shared']): void => {
+  if (Atomics.load(shared, STOP) !== 0n) throw new TandemError('WRITE_STOPPED', 'Another rank has failed.');
+};
+
+const writeRank = async ({ work, shared, ...place }: WriteTask): Promise<readonly FileEntry[]> => {
+  checkStop(shared);
+  const onBytes = (bytes: number): void => {
+    Atomics.add(shared, DONE_BYTES, BigInt(bytes));
+    checkStop(shared);
+  };
   switch (work.kind) {
     case 'copy':
       return [copyWeights(place, work.slices, onBytes), ...(await writeSegments(place.directory, work.segments))];

@@ -1,8 +1,7 @@
 /** Rates measured on the machine: made, kept, used, and refused where they are not of it. */
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { fitExchange } from '#tandem/coordinator/calibration/exchange.js';
 import { calibrate, readCalibration, withCalibration } from '#tandem/coordinator/calibration/index.js';
 import { findDenoiserModel, parseClusterConfig, plan } from '#tandem/coordinator/index.js';
@@ -10,15 +9,14 @@ import { fitRates } from '#tandem/partition/calibrate/index.js';
 import { loadMs } from '#tandem/partition/plan/cost.js';
 import { RATES } from '#tandem/partition/plan/rates.js';
 import { node, writeSmallModel } from '../partition/small-model.js';
+import { fileDirectory } from '../support/directory.js';
 
-let directory = '';
+const directory = fileDirectory();
 let file = '';
 
 beforeAll(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'tandem-calibration-'));
   file = join(directory, 'rates', 'calibration.json');
 });
-afterAll(() => rm(directory, { recursive: true }));
 
 const MODEL = {
   inputs: { x: [2, 64, 128] },

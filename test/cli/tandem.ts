@@ -6,6 +6,8 @@ import { join, resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { onTestFailed } from 'vitest';
 
+export { isAlive } from '../support/processes.js';
+
 export interface Ended {
   readonly status: number | null;
   readonly stdout: string;
@@ -76,14 +78,4 @@ export const tandem = async (
     process.stderr.write(`tandem ${args.join(' ')}: ${ended.status}\n${ended.stdout}${ended.stderr}\n`);
   });
   return ended;
-};
-
-/** Whether a process exists. */
-export const isAlive = (pid: number): boolean => {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
 };

@@ -1,6 +1,5 @@
 /** Shard directories, workers and processes for the tests of the cluster and of the worker. */
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { cp, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -8,20 +7,13 @@ import { TandemError } from '#tandem/common/errors.js';
 import type { HostTensor } from '#tandem/common/tensor.js';
 import { type Cluster, type LaunchOptions, launchCluster } from '#tandem/coordinator/cluster/index.js';
 import { readManifest } from '#tandem/partition/write/read-manifest.js';
-import { processStart } from '#tandem/shard-worker/processes.js';
+import { withDirectory } from '../support/directory.js';
+
+export { isAlive } from '../support/processes.js';
+export { withDirectory };
 
 export const FIXTURES = join(dirname(fileURLToPath(import.meta.url)), '..', 'fixtures', 'exchange');
 export const fixture = (name: string): string => join(FIXTURES, name);
-
-/** Runs `work` with a fresh directory, which is removed afterwards. */
-export const withDirectory = async <T>(work: (directory: string) => Promise<T>): Promise<T> => {
-  const directory = await mkdtemp(join(tmpdir(), 'tandem-test-'));
-  try {
-    return await work(directory);
-  } finally {
-    await rm(directory, { recursive: true, force: true });
-  }
-};
 
 /** Runs `work` with a copy of a fixture that it may damage. */
 export const withCopy = <T>(name: string, work: (directory: string) => Promise<T>): Promise<T> =>
@@ -90,9 +82,6 @@ export const withCluster = async <T>(
     await cluster.close();
   }
 };
-
-/** Whether a process runs. One that has ended may still be listed, until whoever inherited it has asked how it ended. */
-export const isAlive = (pid: number): boolean => processStart(pid) !== undefined;
 
 /** Waits until `condition` holds; fails after `timeoutMs`. */
 export const until = async (condition: () => boolean, timeoutMs = 5000): Promise<void> => {

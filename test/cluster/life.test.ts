@@ -173,7 +173,7 @@ describe('the watch over workers', () => {
 
   it('forgives a pause of the coordinator and pings several times per heartbeat', () => {
     expect(excusePause(health, 40)).toMatchObject({ heardAt: 40, progressAt: 40 });
-    expect(pingInterval({ ...timeouts, heartbeatMs: 3000 })).toBe(500);
+    expect(pingInterval({ ...timeouts, heartbeatMs: 3000 })).toBe(250);
     expect(pingInterval({ ...timeouts, heartbeatMs: 600 })).toBe(100);
   });
 });

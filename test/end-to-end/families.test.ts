@@ -1,20 +1,14 @@
 /** Pictures of every family made by real workers: diffusers' own, and the same for one worker and two. */
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { decode } from 'fast-png';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { type GenerateReport, generate, parseClusterConfig } from '#tandem/coordinator/index.js';
 import { type FamilyGolden, familyModel, readFamilyGolden } from '../pipeline/family-models.js';
 import { psnr } from '../pipeline/helpers.js';
+import { fileDirectory } from '../support/directory.js';
 
-let scratch: string;
-
-beforeAll(async () => {
-  scratch = await mkdtemp(join(tmpdir(), 'tandem-families-'));
-});
-
-afterAll(() => rm(scratch, { recursive: true, force: true }));
+const scratch = fileDirectory();
 
 /** @param more lines of the config */
 const configFor = (model: string, worldSize: number, more: readonly string[] = []) =>

@@ -1,9 +1,8 @@
 /** Int8 weights on real workers: real exporters' UNets within 30 dB of float32 in a fraction of the bytes, and pictures as well. */
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { decode } from 'fast-png';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import {
   type ClusterConfig,
   findDenoiserModel,
@@ -14,14 +13,9 @@ import {
 } from '#tandem/coordinator/index.js';
 import { materialise } from '../fixtures/materialise.js';
 import { MODEL, psnr } from '../pipeline/helpers.js';
+import { fileDirectory } from '../support/directory.js';
 
-let scratch: string;
-
-beforeAll(async () => {
-  scratch = await mkdtemp(join(tmpdir(), 'tandem-int8-'));
-});
-
-afterAll(() => rm(scratch, { recursive: true, force: true }));
+const scratch = fileDirectory();
 
 const configFor = (model: string, worldSize: number, quantize: ClusterConfig['quantize']): ClusterConfig =>
   parseClusterConfig(

@@ -1,19 +1,13 @@
 /** Pictures made by real workers: the same for every world size, and the same that PyTorch's diffusers makes. */
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { decode } from 'fast-png';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { generate, parseClusterConfig } from '#tandem/coordinator/index.js';
 import { type Golden, MODEL, psnr, readGolden, readPicture, temporaryModel } from '../pipeline/helpers.js';
+import { fileDirectory } from '../support/directory.js';
 
-let scratch: string;
-
-beforeAll(async () => {
-  scratch = await mkdtemp(join(tmpdir(), 'tandem-pictures-'));
-});
-
-afterAll(() => rm(scratch, { recursive: true, force: true }));
+const scratch = fileDirectory();
 
 interface Wanted {
   readonly model: string;

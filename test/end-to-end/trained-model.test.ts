@@ -1,19 +1,13 @@
 /** The model that ships draws what it is asked for, the same with one worker as with two. */
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { decode } from 'fast-png';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { generate, readClusterConfig } from '#tandem/coordinator/index.js';
 import { psnr } from '../pipeline/helpers.js';
+import { fileDirectory } from '../support/directory.js';
 
-let scratch: string;
-
-beforeAll(async () => {
-  scratch = await mkdtemp(join(tmpdir(), 'tandem-trained-'));
-});
-
-afterAll(() => rm(scratch, { recursive: true, force: true }));
+const scratch = fileDirectory();
 
 interface Asked {
   readonly config?: string;

@@ -1,14 +1,12 @@
 /** Small real exports of the model families give on several ranks what they give whole; `npm run measure -- families` runs all. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, expect, it, vi } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import { dimsOf, isHalf } from '../fixtures/families.js';
 import { materialise } from '../fixtures/materialise.js';
 import { runSplit } from '../partition/small-model.js';
+import { fileDirectory } from '../support/directory.js';
 
-const DIRECTORY = mkdtempSync(join(tmpdir(), 'tandem-families-'));
-afterAll(() => rmSync(DIRECTORY, { recursive: true, force: true }));
+const DIRECTORY = fileDirectory();
 
 // A busy machine.
 vi.setConfig({ testTimeout: 180_000 });

@@ -1,7 +1,7 @@
 /**
  * The model families: every small export split and run against the whole, and the plans of the published configurations:
- * `npm run measure -- families`. Prints two Markdown tables. Ranks run in turns in one process (`runSplit`), the graphs being
- * those that workers run; what a plan took is processor time, which other processes do not change.
+ * `npm run measure -- families`. Prints two Markdown tables. Ranks are the worker's own in one process (`runSplit`), with its
+ * checks; what a plan took is processor time, which other processes do not change.
  */
 import { join } from 'node:path';
 import { expect, it } from 'vitest';

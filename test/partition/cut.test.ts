@@ -1,6 +1,9 @@
 /** The ranks' programs of real exports, walked segment by segment. */
+
 import { describe, expect, it } from 'vitest';
+import type { OpenSpec } from '#tandem/common/tensor.js';
 import type { Graph } from '#tandem/partition/graph/graph.js';
+import { knownShape } from '#tandem/partition/graph/graph.js';
 import type { EmittedSegment } from '#tandem/partition/segments/emit.js';
 import { emitAll, planGraph, readFixture, TINY_EXPORTS } from './stages.js';
 
@@ -12,8 +15,7 @@ const SPEEDS = [
   [1, 1, 1, 1],
 ] as const;
 
-const describeSpec = ({ dtype, shape }: { readonly dtype: string; readonly shape: readonly number[] }): string =>
-  `${dtype}[${shape.join(', ')}]`;
+const describeSpec = ({ dtype, shape }: Omit<OpenSpec, 'name'>): string => `${dtype}[${shape?.join(', ') ?? '?'}]`;
 
 /** Names that a segment's graph reads before it has them. */
 const readTooEarly = ({ model }: EmittedSegment): readonly string[] => {
@@ -40,7 +42,7 @@ const madeTwice = ({ model }: EmittedSegment): readonly string[] => {
 /** Plays a rank's program with names in place of tensors. */
 const walk = (graph: Graph, programs: readonly Program[], rank: number): readonly string[] => {
   const problems: string[] = [];
-  const held = new Map(graph.inputs.map((input) => [input.name, describeSpec({ ...input, shape: input.shape ?? [] })]));
+  const held = new Map(graph.inputs.map((input) => [input.name, describeSpec({ ...input, shape: knownShape(input) })]));
   for (const [index, segment] of (programs[rank] ?? []).entries()) {
     const say = (problem: string) => problems.push(`rank ${rank}, segment ${index}: ${problem}`);
     for (const problem of [...readTooEarly(segment), ...madeTwice(segment)]) say(problem);

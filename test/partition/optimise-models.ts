@@ -1,23 +1,15 @@
 /** Shard directories of small real exports, run by real workers. */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { launchCluster } from '#tandem/coordinator/cluster/index.js';
 import { randomInputs } from '#tandem/coordinator/verify/random-inputs.js';
 import { type Manifest, type PartitionOptions, partition, type SplitRequest } from '#tandem/partition/index.js';
 import { toFloats } from '../cluster/helpers.js';
 import { materialise } from '../fixtures/materialise.js';
+import { withDirectory } from '../support/directory.js';
 
 /** Runs `work` with a folder that holds a UNet of a real exporter. */
-export const withUnet = async <T>(work: (folder: string, model: string) => Promise<T>): Promise<T> => {
-  const folder = await mkdtemp(join(tmpdir(), 'tandem-prepare-'));
-  try {
-    await materialise('tiny-ts17', folder);
-    return await work(folder, join(folder, 'model.onnx'));
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
-};
+export const withUnet = <T>(work: (folder: string, model: string) => Promise<T>): Promise<T> =>
+  withDirectory(async (folder) => work(folder, await materialise('tiny-ts17', folder)));
 
 export const cpus = (count: number): SplitRequest['devices'] =>
   Array.from({ length: count }, () => ({ provider: 'cpu', deviceId: 0, speed: 1 }));

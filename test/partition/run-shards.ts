@@ -1,48 +1,50 @@
 /**
- * Runs a shard directory in this process: the ranks' segments in turn, with exchanges
- * as copies. What workers do with processes and sockets, to try a plan's numbers quickly.
+ * Runs a shard directory on the worker's own `Rank`s, over real sockets: files, graphs, inputs and outputs are checked as in a
+ * worker. Only the processes around them are missing, whose starts would be most of these tests' time.
  */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { openSession } from '#tandem/common/onnxruntime.js';
 import type { HostTensor } from '#tandem/common/tensor.js';
-import type { Manifest, Profile, SegmentEntry } from '#tandem/partition/write/manifest.js';
-import { openOptimised } from '#tandem/partition/write/optimise/open.js';
+import type { Manifest } from '#tandem/partition/write/manifest.js';
+import { Rank } from '#tandem/shard-worker/rank.js';
+import { ExchangeInbox } from '#tandem/shard-worker/transport.js';
 
 type Tensors = Readonly<Record<string, HostTensor>>;
 
-const required = (held: ReadonlyMap<string, HostTensor>, name: string, rank: number): HostTensor => {
-  const tensor = held.get(name);
-  if (tensor) return tensor;
-  throw new Error(`Rank ${rank} does not have "${name}".`);
-};
+const WAIT_MS = 60_000;
+const NETWORK = 'denoiser';
 
-const runSegment = async (
-  path: string,
-  segment: SegmentEntry,
-  held: Map<string, HostTensor>,
-  rank: number,
-  isPrepared: boolean,
-): Promise<void> => {
-  const session = isPrepared
-    ? await openOptimised(path, { provider: 'cpu' })
-    : await openSession(path, { provider: 'cpu', optimization: 'all' });
-  try {
-    const feeds = Object.fromEntries(segment.inputs.map((name) => [name, required(held, name, rank)]));
-    const outputs = await session.run(
-      feeds,
-      segment.outputs.map(({ name }) => name),
-    );
-    for (const [name, tensor] of Object.entries(outputs)) held.set(name, tensor);
-  } finally {
-    await session.dispose();
-  }
-};
-
-const onlyProfile = ({ profiles }: Manifest): Profile => {
+const profileName = ({ profiles }: Manifest): string => {
   const [profile] = profiles;
-  if (profile && profiles.length === 1) return profile;
+  if (profile && profiles.length === 1) return profile.name;
   throw new Error(`Expected one profile, found ${profiles.length}.`);
 };
+
+/** All of them, or what the first that failed says once none is at work any more. */
+const allSettled = async <T>(promises: readonly Promise<T>[]): Promise<readonly T[]> => {
+  const ended = await Promise.allSettled(promises);
+  const failed = ended.find((result) => result.status === 'rejected');
+  if (failed) throw failed.reason;
+  return ended.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+};
+
+const loadOrder = (directory: string, manifest: Manifest, peers: readonly string[]) => ({
+  kind: 'load' as const,
+  networks: [
+    {
+      name: NETWORK,
+      shard_directory: directory,
+      profile: profileName(manifest),
+      members: manifest.ranks.map(({ rank }) => rank),
+    },
+  ],
+  provider: 'cpu' as const,
+  device_id: 0,
+  threads: 1,
+  peers: [...peers],
+  exchange_timeout_ms: WAIT_MS,
+});
 
 /** @returns the model's outputs as each rank has them */
 export const runShards = async (
@@ -50,26 +52,19 @@ export const runShards = async (
   manifest: Manifest,
   inputs: Tensors,
 ): Promise<readonly Tensors[]> => {
-  const profile = onlyProfile(manifest);
-  const held = profile.ranks.map(() => new Map(Object.entries(inputs)));
-  const count = Math.max(...profile.ranks.map(({ segments }) => segments.length));
-  for (let index = 0; index < count; index++) {
-    const current = profile.ranks.map(({ segments }, rank) => ({
-      rank,
-      segment: segments[index],
-      tensors: held[rank] ?? new Map<string, HostTensor>(),
-    }));
-    for (const { rank, segment, tensors } of current) {
-      const isPrepared = manifest.ranks[rank]?.prepared !== undefined;
-      if (segment) await runSegment(join(directory, segment.file), segment, tensors, rank, isPrepared);
-    }
-    for (const { segment, tensors } of current) {
-      for (const { name, tensor, from } of segment?.receives ?? [])
-        tensors.set(name, required(held[from] ?? new Map(), tensor, from));
-    }
-    for (const { segment, tensors } of current) for (const name of segment?.release ?? []) tensors.delete(name);
+  const sockets = await mkdtemp(join(tmpdir(), 'tandem-ranks-'));
+  const peers = manifest.ranks.map(({ rank }) => `ipc://${join(sockets, `${rank}.sock`)}`);
+  const ranks: Rank[] = [];
+  try {
+    for (const [rank, endpoint] of peers.entries())
+      ranks.push(new Rank(rank, await ExchangeInbox.listen(endpoint), () => undefined));
+    const order = loadOrder(directory, manifest, peers);
+    await allSettled(ranks.map((rank) => rank.load(order)));
+    const step = { kind: 'step' as const, id: 1, network: NETWORK, micro_batches: [{ ...inputs }], want_outputs: true };
+    const results = await allSettled(ranks.map((rank) => rank.step(step)));
+    return results.map(({ outputs }) => outputs[0] ?? {});
+  } finally {
+    await Promise.all(ranks.map((rank) => rank.close(WAIT_MS)));
+    await rm(sockets, { recursive: true, force: true });
   }
-  return held.map((tensors, rank) =>
-    Object.fromEntries(profile.outputs.map(({ name }) => [name, required(tensors, name, rank)])),
-  );
 };

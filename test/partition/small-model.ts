@@ -154,7 +154,7 @@ export const runSplit = (
 
 /** The same for any request. */
 export const runPartition = async (request: SplitRequest, out: string): Promise<Outcome> => {
-  const manifest = await partition(request, out, { optimise: false });
+  const manifest = await partition(request, out);
   const inputs = randomInputs(manifest.profiles[0]?.inputs ?? [], 7);
   const session = await openSession(request.model.path, { provider: 'cpu', optimization: 'all' });
   const expected = await session.run(inputs);

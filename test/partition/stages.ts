@@ -1,6 +1,4 @@
 /** The partitioner's stages, one after the other, as `partition/index.ts` runs them, for tests that look in between. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { canonicalise } from '#tandem/partition/clean/canonicalise.js';
 import { type Dims, fold } from '#tandem/partition/clean/fold.js';
@@ -14,16 +12,9 @@ import { type Placements, place } from '#tandem/partition/plan/states.js';
 import { readModel } from '#tandem/partition/read/index.js';
 import { type EmitOptions, type EmittedSegment, emitRank } from '#tandem/partition/segments/emit.js';
 import { graphOnly } from '../fixtures/materialise.js';
+import { withDirectory as inDirectory } from '../support/directory.js';
 
-/** Runs `work` with a fresh directory, which is removed afterwards. */
-export const inDirectory = async <T>(work: (directory: string) => Promise<T>): Promise<T> => {
-  const directory = mkdtempSync(join(tmpdir(), 'tandem-stages-'));
-  try {
-    return await work(directory);
-  } finally {
-    rmSync(directory, { recursive: true, force: true });
-  }
-};
+export { inDirectory };
 
 /** A model's graph, folded and canonical; its weights need not be there. */
 export const readGraph = async (modelPath: string, dims: Dims = {}): Promise<Graph> =>

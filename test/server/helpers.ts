@@ -12,6 +12,8 @@ import { type ClusterConfig, readClusterConfig } from '#tandem/coordinator/confi
 import { cancelled } from '#tandem/coordinator/hooks.js';
 import { type Ready, serve } from '#tandem/coordinator/server/index.js';
 
+export { isAlive } from '../support/processes.js';
+
 export const CONFIG = 'configs/dual-cpu.yaml';
 
 export interface LogLine {
@@ -267,13 +269,3 @@ export const withLaunched = <T>(
     },
     options.defaults,
   );
-
-/** Whether a process exists. */
-export const isAlive = (pid: number): boolean => {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-};

@@ -108,6 +108,24 @@ describe('prepared shards', () => {
     expect((await prepare()).directory).toBe(directory);
   });
 
+  it('that are damaged are made anew as they were, and whole ones are left as they are', async () => {
+    const { directory, manifest, remake } = await prepare();
+    const weights = join(directory, manifest.ranks[1]?.weights ?? '');
+    const [before, identity] = [await readFile(weights), (await stat(weights)).ino];
+    const { signal } = new AbortController();
+    await remake?.(signal);
+    expect((await stat(weights)).ino).toBe(identity);
+    const damaged = Buffer.from(before);
+    damaged.writeUInt8(damaged.readUInt8(damaged.length >> 1) ^ 1, damaged.length >> 1);
+    await rm(weights);
+    await writeFile(weights, damaged);
+    await remake?.(signal);
+    expect((await readFile(weights)).equals(before)).toBe(true);
+    await writeFile(join(directory, MANIFEST_FILE), '{').catch(() => rm(join(directory, MANIFEST_FILE)));
+    await remake?.(signal);
+    expect(await readManifest(directory)).toEqual(manifest);
+  });
+
   it('are not begun when the caller has cancelled', async () => {
     const reason = new Error('enough');
     await expect(prepare({}, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);

@@ -1,13 +1,13 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { openPlainModel, type PlainRequest } from '#tandem/coordinator/plain/index.js';
 import { randomInputs } from '#tandem/coordinator/verify/random-inputs.js';
 import { inspect } from '#tandem/partition/index.js';
+import { fileDirectory } from '../support/directory.js';
+import { isAlive } from '../support/processes.js';
 
-const scratch = mkdtempSync(join(tmpdir(), 'tandem-plain-'));
-afterAll(() => rmSync(scratch, { recursive: true }));
+const scratch = fileDirectory();
 
 const SIZES: Readonly<Record<string, number>> = { batch_size: 1, height: 16, width: 16, sequence_length: 77 };
 const { inputs } = await inspect('models/emoji-sd/unet/model.onnx');
@@ -29,14 +29,6 @@ const open = (changes: Partial<PlainRequest> = {}) =>
     timeouts: { loadMs: 60_000, stepMs: 60_000 },
     ...changes,
   });
-
-const isAlive = (pid: number): boolean => {
-  try {
-    return process.kill(pid, 0);
-  } catch {
-    return false;
-  }
-};
 
 describe('the plain model', () => {
   it('runs the whole model in a process of its own, and tells what memory it took', async () => {

@@ -60,8 +60,19 @@ const swapHealth = ({ state }: SwapReport): z.infer<typeof health>['swap'] => ({
   reason: state.kind === 'failed' ? [state.error.message, ...state.error.problems].join(' ') : null,
 });
 
+const addMetrics = (app: TypedApp, { metrics }: ServerParts): void => {
+  app.get(
+    '/metrics',
+    {
+      config: { quiet: true },
+      schema: { summary: 'Metrics in the text format of Prometheus', operationId: 'getMetrics' },
+    },
+    async (_, reply) => reply.type(metrics.registry.contentType).send(await metrics.registry.metrics()),
+  );
+};
+
 export const addProbes = (app: TypedApp, parts: ServerParts): void => {
-  const { engine, studio, served, size, metrics, swaps, startedAt } = parts;
+  const { engine, studio, served, size, swaps, startedAt } = parts;
   const reason = (): string | null => (studio.draining ? 'the server is being stopped' : whyNot(engine.state));
   const probe = { open: true, quiet: true };
   app.get(
@@ -112,12 +123,5 @@ export const addProbes = (app: TypedApp, parts: ServerParts): void => {
       ranks: [...engine.ranks],
     }),
   );
-  app.get(
-    '/metrics',
-    {
-      config: { quiet: true },
-      schema: { summary: 'Metrics in the text format of Prometheus', operationId: 'getMetrics' },
-    },
-    async (_, reply) => reply.type(metrics.registry.contentType).send(await metrics.registry.metrics()),
-  );
+  addMetrics(app, parts);
 };

@@ -1,6 +1,6 @@
 /** What of a segment is known before it runs: its weights, and what nodes make of nothing but weights. */
 
-import type { TensorSpec } from '../../../common/tensor.js';
+import { isKnownSpec, type TensorSpec } from '../../../common/tensor.js';
 import { sliceShape } from '../../graph/slice.js';
 import type { NodeProto } from '../../onnx/index.js';
 import type { EmittedSegment } from '../emit.js';
@@ -21,7 +21,7 @@ export class Constants {
       const slices = node.input.flatMap((name) => this.slices(name));
       for (const name of node.output) {
         const spec = made.get(name);
-        if (spec) this.#specs.set(name, spec);
+        if (spec && isKnownSpec(spec)) this.#specs.set(name, spec);
         this.#slices.set(name, slices);
       }
     }

@@ -1,6 +1,6 @@
 /** Finds a segment's products with constant weights: what each multiplies, and how its weight's axes lie. */
 
-import { elementCount, type TensorSpec } from '../../../common/tensor.js';
+import { elementCount, isKnownSpec, type TensorSpec } from '../../../common/tensor.js';
 import type { AttributeProto, NodeProto } from '../../onnx/index.js';
 import type { EmittedSegment } from '../emit.js';
 import type { Constants } from './constants.js';
@@ -90,7 +90,8 @@ export class ProductFinder {
 
   constructor(segment: EmittedSegment, constants: Constants) {
     this.#constants = constants;
-    this.#specs = new Map([...segment.inputs.map((spec) => [spec.name, spec] as const), ...segment.made]);
+    const known = [...segment.inputs, ...segment.made.values()].filter(isKnownSpec);
+    this.#specs = new Map(known.map((spec) => [spec.name, spec]));
     this.#leaves = new Set(segment.outputs.map(({ name }) => name));
     for (const node of segment.model.graph?.node ?? []) {
       for (const name of new Set(node.input)) this.#readers.set(name, [...(this.#readers.get(name) ?? []), node]);

@@ -1,0 +1,12 @@
+import { defineConfig } from 'vitest/config';
+
+// What takes as long as one likes: `TANDEM_CHAOS_RUNS=500 npm run chaos`, `TANDEM_FUZZ_RUNS=100000 npm run fuzz`.
+export default defineConfig({
+  test: {
+    include: ['test/chaos/**/*.chaos.ts', 'test/fuzz/**/*.fuzz.ts'],
+    testTimeout: 24 * 3600 * 1000,
+    hookTimeout: 180_000,
+    pool: 'forks',
+    maxWorkers: 1,
+  },
+});
