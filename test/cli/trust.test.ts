@@ -81,7 +81,7 @@ describe('a device that the machine lacks', () => {
   it.runIf(process.platform === 'linux')('is told so where only its libraries are missing', async () => {
     const config = join(scratch.path, 'webgpu.yaml');
     const model = join(process.cwd(), 'models/emoji-sd');
-    writeFileSync(config, `model: ${model}\ndevices: [{ provider: webgpu }, { provider: cpu }]\n`);
+    writeFileSync(config, `model: ${model}\nparallel: tensor\ndevices: [{ provider: webgpu }, { provider: cpu }]\n`);
     const { status, stderr } = await tandem(['generate', '--config', config, '--prompt', 'x'], scratch.path, {
       VK_DRIVER_FILES: '/none',
       VK_ICD_FILENAMES: '/none',
