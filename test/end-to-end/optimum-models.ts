@@ -86,11 +86,17 @@ export const layOut = async (model: OptimumModel, directory: string): Promise<vo
     await writeFile(join(directory, folder, 'model.onnx'), await unzip(join(FIXTURES, 'parts', `${part}.onnx.gz`)));
 };
 
-/** A config of workers with one thread each. */
+/** A config of workers with one thread each, which are all used, whatever would be fastest. */
 export const writeConfig = async (scratch: string, model: string, workers: number): Promise<string> => {
   const path = join(scratch, `${workers}-workers.yaml`);
   const device = '  - { provider: cpu, threads: 1 }';
-  const lines = [`model: ${JSON.stringify(model)}`, 'devices:', ...Array<string>(workers).fill(device), ''];
+  const lines = [
+    `model: ${JSON.stringify(model)}`,
+    'parallel: tensor',
+    'devices:',
+    ...Array<string>(workers).fill(device),
+    '',
+  ];
   await writeFile(path, lines.join('\n'));
   return path;
 };

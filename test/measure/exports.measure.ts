@@ -22,7 +22,7 @@ afterAll(scratch.remove);
 
 const printRow = (cells: readonly string[]): void => console.log(`| ${cells.join(' | ')} |`);
 
-const decibels = (value: number): string => (value === Number.POSITIVE_INFINITY ? 'equal' : `${value.toFixed(0)} dB`);
+const decibels = (value: number): string => (value === Number.POSITIVE_INFINITY ? 'equal' : `${value.toFixed(1)} dB`);
 
 const measure = async (model: OptimumModel): Promise<void> => {
   const directory = join(scratch.path, model);
