@@ -52,6 +52,7 @@ const decideShares = (graph: Graph, shares: readonly number[], options: DecideOp
       worldSize: devices.length,
       wireDtype,
       fuseAttention: provider === 'cpu',
+      provider,
     }),
   );
   return { graph, scopes, plan, cut: sections, programs: finish(emitted), devices, wireDtype };

@@ -4,6 +4,7 @@
  */
 
 import { TandemError } from '../../common/errors.js';
+import type { Provider } from '../../common/onnxruntime.js';
 import { byteLength, DTYPES, isKnownSpec, type OpenSpec, type TensorSpec } from '../../common/tensor.js';
 import { formsOf, requireForm, type TensorState } from '../graph/collective.js';
 import { findUses, type Graph, knownShape, type Node, type Value } from '../graph/graph.js';
@@ -21,6 +22,8 @@ import { createGraph, createModel, createTensor, createValueInfo, type ModelProt
 import type { WireDtype } from '../plan/choose.js';
 import { type Plan, wireType } from '../plan/choose.js';
 import type { Collective, Cut } from '../plan/cut.js';
+import { findQuirk } from '../rules/quirks.js';
+import type { Row } from '../rules/rule.js';
 import type { Receive, Send } from '../write/manifest.js';
 import { emitReceive, emitSend, type Transfer } from './emit-collective.js';
 import { CONTRIB_DOMAIN, fuseAttention } from './fuse-attention.js';
@@ -58,6 +61,8 @@ export interface EmitOptions {
   readonly wireDtype: WireDtype;
   /** Whether attention over many tokens becomes one node that never holds all its scores. */
   readonly fuseAttention: boolean;
+  /** The rank's provider, for what it gets wrong. */
+  readonly provider?: Provider;
 }
 
 class RankEmitter {
@@ -149,6 +154,7 @@ class RankEmitter {
     const inputs = node.inputs.map((value, i) =>
       value ? this.#operand(draft, value, row.inputs[i] ?? REPLICATE) : '',
     );
+    this.#fill(draft, node, row, inputs);
     const outputs = node.outputs.map((value) => (value ? this.#madeName(value) : ''));
     const local = localise(node, row, this.#rank, { inputs, outputs });
     for (const [name, { dtype, values }] of local.constants) draft.addInts(name, values, dtype);
@@ -157,6 +163,19 @@ class RankEmitter {
     );
     for (const { node: made, made: between } of local.nodes)
       draft.add(made, [...specs.filter(({ name }) => made.output.includes(name)), ...between]);
+  }
+
+  /** Lengthens operands with zeros to sizes that the rank's provider gets right. Changes `names`. */
+  #fill(draft: SegmentDraft, node: Node, row: Row, names: string[]): void {
+    const quirk = findQuirk(node, row, this.#rank, this.#options.provider);
+    for (const [input, axis] of Object.entries(quirk?.axis ?? {})) {
+      const [i, value] = [Number(input), node.inputs[Number(input)]];
+      if (!quirk || !value) continue;
+      const spec = this.#spec(names[i] ?? '', value, row.inputs[i] ?? REPLICATE);
+      if (!isKnownSpec(spec)) continue;
+      const size = spec.shape[axis] ?? 0;
+      names[i] = draft.addZeros(spec, axis, Math.ceil(size / quirk.multipleOf) * quirk.multipleOf - size);
+    }
   }
 
   /** Name under which a segment reads a value in the wanted placement; adds what it takes to have it so. */

@@ -1,6 +1,6 @@
 /** A rank's segment while it is being made: nodes with names, and what they define and read. */
 
-import { isKnownSpec, type OpenSpec, type TensorSpec } from '../../common/tensor.js';
+import { byteLength, isKnownSpec, type OpenSpec, type TensorSpec } from '../../common/tensor.js';
 import type { WeightSlice } from '../graph/slice.js';
 import { type AttributeProto, createNode, intAttribute, type NodeProto } from '../onnx/index.js';
 import type { Receive, Send } from '../write/manifest.js';
@@ -59,6 +59,18 @@ export class SegmentDraft {
     const source = { dtype, shape: [values.length], data: new Uint8Array(array.buffer) };
     this.constants.set(name, { name, source, axis: 0, ranges: [[0, values.length]] });
     return name;
+  }
+
+  /** A tensor with `count` zeros behind it along an axis. @returns its name */
+  addZeros(tensor: TensorSpec, axis: number, count: number): string {
+    const resized = (size: number) => tensor.shape.map((old, other) => (other === axis ? size : old));
+    const output = { ...tensor, name: `${tensor.name}@filled`, shape: resized((tensor.shape[axis] ?? 0) + count) };
+    if (this.defined.has(output.name)) return output.name;
+    const zeros = { dtype: tensor.dtype, shape: resized(count) };
+    const name = `${output.name}@zeros`;
+    const source = { ...zeros, data: new Uint8Array(byteLength(zeros)) };
+    this.constants.set(name, { name, source, axis, ranges: [[0, count]] });
+    return this.addOp('Concat', [tensor.name, name], output, { axis });
   }
 
   /** Stretches `[start, end)` of a tensor's axis, one after the other, as one tensor. @returns its name */

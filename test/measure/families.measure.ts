@@ -116,7 +116,7 @@ it('prints the plans of the published configurations', async () => {
   }
 });
 
-const WANTED = process.env['EXPORTS'] ?? '';
+const WANTED = process.env.EXPORTS ?? '';
 
 /** Those whose name begins with `EXPORTS`, or all. */
 const wanted = (names: readonly string[]): readonly string[] =>

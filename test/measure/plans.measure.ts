@@ -13,7 +13,7 @@ import { dimsOf, SMALL_EXPORTS } from '../fixtures/families.js';
 import { TINY_EXPORTS } from '../partition/stages.js';
 import { graphOf, SCRATCH } from './scratch.js';
 
-const FOLDER = resolve(process.env['PLANS'] ?? join(SCRATCH, 'plans'));
+const FOLDER = resolve(process.env.PLANS ?? join(SCRATCH, 'plans'));
 
 /** Ways of splitting; the last two on two ranks only. */
 const WAYS: readonly (readonly [worldSize: number, split: Split, quantize: Quantize])[] = [

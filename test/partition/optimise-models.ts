@@ -1,5 +1,3 @@
-/** Shard directories of small real exports, run by real workers. */
-import { join } from 'node:path';
 import { launchCluster } from '#tandem/coordinator/cluster/index.js';
 import { randomInputs } from '#tandem/coordinator/verify/random-inputs.js';
 import { type Manifest, type PartitionOptions, partition, type SplitRequest } from '#tandem/partition/index.js';

@@ -1,5 +1,3 @@
-/** The partitioner's stages, one after the other, as `partition/index.ts` runs them, for tests that look in between. */
-import { join } from 'node:path';
 import { canonicalise } from '#tandem/partition/clean/canonicalise.js';
 import { type Dims, fold } from '#tandem/partition/clean/fold.js';
 import type { PlanReport } from '#tandem/partition/decide/alternatives.js';

@@ -7,8 +7,8 @@ import { expect, it } from 'vitest';
 import { choices, speeds } from './graphs.js';
 import { compareSplit } from './whole-and-split.js';
 
-const GRAPHS = Number(process.env['FUZZ_GRAPHS'] ?? 200);
-const SEED = Number(process.env['FUZZ_SEED'] ?? 1);
+const GRAPHS = Number(process.env.FUZZ_GRAPHS ?? 200);
+const SEED = Number(process.env.FUZZ_SEED ?? 1);
 /** Milliseconds; a graph takes about half a second on one core. */
 const TIMEOUT = 60_000 + GRAPHS * 5_000;
 

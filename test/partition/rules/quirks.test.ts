@@ -1,12 +1,16 @@
 /** Plans keep clear of what providers are known to get wrong; the same graph without the providers' names runs into it. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { Provider } from '#tandem/common/onnxruntime.js';
 import type { Graph } from '#tandem/partition/graph/graph.js';
+import { intsAttribute } from '#tandem/partition/onnx/index.js';
 import { choose } from '#tandem/partition/plan/choose.js';
 import { ratesOf } from '#tandem/partition/plan/rates.js';
 import { place } from '#tandem/partition/plan/states.js';
 import { findQuirk } from '#tandem/partition/rules/quirks.js';
-import { readGraph } from '../stages.js';
+import { node, runPartition, type SmallModel, writeSmallModel } from '../small-model.js';
+import { inDirectory, readGraph } from '../stages.js';
 
 const DIMS = { batch_size: 2, height: 8, width: 8, sequence_length: 16 };
 const graph = await readGraph('models/emoji-sd/unet/model.onnx', DIMS);
@@ -41,4 +45,36 @@ it.each([[[2, 1]], [[1, 1, 1, 1]], [[1, 2, 3]]])('no rank at speeds %s gets a co
       speeds.map(() => 'webgpu'),
     ),
   ).toEqual([]);
+});
+
+describe('a convolution of nine channels, as inpainting models begin with', () => {
+  const model: SmallModel = {
+    inputs: { sample: [2, 9, 8, 8] },
+    weights: { kernel: [8, 9, 3, 3] },
+    nodes: [node('Conv', ['sample', 'kernel'], 'out', intsAttribute('pads', [1, 1, 1, 1]))],
+    outputs: ['out'],
+  };
+
+  const run = (provider: Provider) =>
+    inDirectory(async (directory) => {
+      const path = writeSmallModel(directory, model);
+      const devices = [{ provider, deviceId: 0 }];
+      const outcome = await runPartition(
+        { model: { path }, devices, dims: {}, wire: 'fp32' },
+        join(directory, 'shards'),
+      );
+      const [segment] = outcome.manifest.profiles[0]?.ranks[0]?.segments ?? [];
+      const graph = readFileSync(join(directory, 'shards', segment?.file ?? ''), 'latin1');
+      return { error: outcome.error, filled: graph.includes('@filled') };
+    });
+
+  it('is filled up with zeros to twelve for WebGPU, and gives the same', async () => {
+    const { error, filled } = await run('webgpu');
+    expect(filled).toBe(true);
+    expect(error).toBeLessThan(1e-5);
+  });
+
+  it('stays as it is for a CPU', async () => {
+    expect((await run('cpu')).filled).toBe(false);
+  });
 });
