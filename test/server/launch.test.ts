@@ -87,7 +87,7 @@ describe('tandem launch', () => {
     withLaunched(
       '{ port: 0, api_key_env: TANDEM_TEST_KEY }',
       async (launched) => {
-        const body = { prompt: 'x', num_inference_steps: 1 };
+        const body = { prompt: 'x', num_inference_steps: 1, response_format: 'url' };
         const without = await post(launched.url, body);
         expect(without.status).toBe(401);
         expect(without.headers.get('www-authenticate')).toBe('Bearer');
