@@ -16,6 +16,7 @@ const configFor = (model: string, worldSize: number, more: readonly string[] = [
     [
       `model: ${JSON.stringify(model)}`,
       `shards: ${JSON.stringify(join(scratch, 'shards'))}`,
+      'parallel: tensor',
       'devices:',
       ...Array.from({ length: worldSize }, () => '  - { provider: cpu, threads: 1 }'),
       ...more,

@@ -23,6 +23,7 @@ const configFor = (model: string, worldSize: number, quantize: ClusterConfig['qu
       `model: ${JSON.stringify(model)}`,
       `quantize: ${quantize}`,
       `shards: ${JSON.stringify(join(scratch, 'shards'))}`,
+      'parallel: tensor',
       'devices:',
       ...Array.from({ length: worldSize }, () => '  - { provider: cpu, threads: 1 }'),
       '',

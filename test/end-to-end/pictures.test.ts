@@ -21,6 +21,7 @@ const configFor = ({ model, worldSize, wire = 'fp32' }: Wanted) =>
     [
       `model: ${JSON.stringify(model)}`,
       `shards: ${JSON.stringify(join(scratch, 'shards'))}`,
+      'parallel: tensor',
       'devices:',
       ...Array.from({ length: worldSize }, () => '  - { provider: cpu, threads: 1 }'),
       `wire: { dtype: ${wire} }`,
