@@ -4,6 +4,7 @@
  * a bell for those that sleep. Step ids rise with every attempt, so what an abandoned step has left is behind every later one.
  */
 import { TandemError } from '../../common/errors.js';
+import { stepAbandoned } from '../abandoned.js';
 import type { Lane, Link } from '../link.js';
 import type { JoinedProgram } from '../program.js';
 import type { ThreadStatus } from '../thread-status.js';
@@ -38,6 +39,10 @@ const networksOf = ({ ranks, stretches }: JoinedProgram): ReadonlyMap<number, Ne
       return [first, { layouts: program.map((_, rank) => layOut(program, rank)), members }];
     }),
   );
+
+/** Whether memory cannot be opened because its process has ended. */
+const isGone = (error: unknown): boolean =>
+  error instanceof TandemError && ['ENOENT', 'ESRCH'].includes(String(Reflect.get(Object(error.cause), 'code')));
 
 const laneBytesOf = (networks: Iterable<Network>, rank: number): number =>
   Math.max(0, ...[...networks].map(({ layouts }) => layouts[rank]?.bytes ?? 0));
@@ -119,9 +124,21 @@ export class SharedMemoryLink implements Link {
     return { token: parseAddress(this.#options.memories[rank]).token, digest: this.#digest };
   }
 
+  /** A peer that ended before it could be reached is waited for like one that sends nothing: the step is abandoned soon. */
   #open(rank: number): Block {
     const { path } = parseAddress(this.#options.memories[rank]);
-    return Block.of(path, laneBytesOf(this.#networks.values(), rank), this.#identity(rank));
+    const since = performance.now();
+    while (performance.now() - since <= this.#options.timeoutMs) {
+      if (this.#status.isAbandoned) throw stepAbandoned();
+      try {
+        return Block.of(path, laneBytesOf(this.#networks.values(), rank), this.#identity(rank));
+      } catch (error) {
+        if (!isGone(error)) throw error;
+      }
+      this.#status.setAwaiting([rank]);
+      this.#own.sleep(this.#own.rings, SLEEP_MS);
+    }
+    throw this.#timeout([rank]);
   }
 
   #timeout(ranks: readonly number[]): TandemError {
