@@ -139,7 +139,7 @@ const COORDINATOR = {
   PLACEMENT_MEMORY: { means: 'A network beside the denoiser has no room where it is to run.' },
   REQUEST_INVALID: { means: 'The picture cannot be made as it was asked for.', status: 400 },
   REQUEST_ABORTED: { means: 'The picture was cancelled.' },
-  SCHEDULER_UNSUPPORTED: { means: 'The scheduler, or a setting of it, is not implemented.' },
+  SCHEDULER_UNSUPPORTED: { means: 'The scheduler, or a setting of it, is none that Tandem knows.' },
   SESSION_FAILED: { means: 'ONNX Runtime failed in a text encoder or the VAE.' },
   SESSION_TIMEOUT: { means: 'A text encoder or the VAE took longer than it may.', retry: true },
   TENSOR_TYPE: { means: 'A tensor has an element type that the pipeline does not convert.' },
