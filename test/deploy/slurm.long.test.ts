@@ -1,0 +1,78 @@
+/** Slurm for real: the sbatch file that is shipped, on two nodes of a Slurm that this test starts, makes a picture. */
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { decode } from 'fast-png';
+import { afterAll, beforeAll, expect, onTestFailed } from 'vitest';
+import { makeScratch, tandem } from '../cli/tandem.js';
+import { type Slurm, startSlurm } from './slurm.js';
+import { itWith, type Ran, run } from './tools.js';
+
+const FILE = resolve('deploy/slurm/tandem.sbatch');
+const PROMPT = ['--prompt', 'a red apple', '--num-inference-steps', '4'];
+const DEVICE = '{ provider: cpu, threads: 1 }';
+
+const isRoot = process.getuid?.() === 0;
+if (!isRoot) console.warn('Not run without root: a Slurm of its own needs it.');
+const tools = itWith('munged', 'slurmctld', 'slurmd', 'sbatch', 'srun');
+const withSlurm = isRoot ? tools : tools.skip;
+
+let slurm: Slurm;
+beforeAll(async () => {
+  if (withSlurm === tools.skip) return;
+  slurm = await startSlurm();
+  // Nodes of one machine, but each with a cache of its own, as two machines have.
+  const node = `#!/bin/sh\nexport XDG_CACHE_HOME="${slurm.directory}/cache-\${SLURM_NODEID:-none}"\nexec "${process.execPath}" "${resolve('bin/tandem.js')}" "$@"\n`;
+  writeFileSync(join(slurm.directory, 'tandem'), node, { mode: 0o755 });
+  const config = `model: ${resolve('models/emoji-sd')}\ndevices: [${DEVICE}]\nparallel: tensor\njoin: { keys: keys, listen: "tcp://127.0.0.1:7070" }\n`;
+  writeFileSync(join(slurm.directory, 'cluster.yaml'), config);
+});
+afterAll(() => slurm?.stop());
+
+/** Submits the file, waits for its end, and gives the job's own output. */
+const submit = async (...args: readonly string[]): Promise<Ran> => {
+  const variables = { ...slurm.variables, TANDEM: join(slurm.directory, 'tandem') };
+  const ended = await run('sbatch', ['--wait', '--output=job.log', FILE, ...args], { variables, cwd: slurm.directory });
+  const output = readFileSync(join(slurm.directory, 'job.log'), 'utf8');
+  onTestFailed(() => void process.stderr.write(`${ended.output}${output}`));
+  return { ...ended, output };
+};
+
+withSlurm('tells what the leader is to run, and where keys are to be, where that is missing', async () => {
+  expect(await submit()).toMatchObject({
+    status: 2,
+    output: expect.stringMatching(/^Expected what the leader is to run/),
+  });
+  expect(await submit('launch', 'cluster.yaml')).toMatchObject({
+    status: 1,
+    output: expect.stringMatching(/^Expected keys in keys, which all nodes see: run "tandem keys keys"/),
+  });
+});
+
+withSlurm('makes on two nodes the picture that one machine makes, with each rank on a node of its own', async () => {
+  const scratch = makeScratch();
+  const alone = join(slurm.directory, 'alone.yaml');
+  writeFileSync(alone, `model: ${resolve('models/emoji-sd')}\ndevices: [${DEVICE}, ${DEVICE}]\nparallel: tensor\n`);
+  const expected = join(slurm.directory, 'expected.png');
+  expect((await tandem(['generate', '--config', alone, ...PROMPT, '--out', expected], scratch.path)).status).toBe(0);
+  expect((await tandem(['keys', join(slurm.directory, 'keys')], scratch.path)).status).toBe(0);
+  scratch.remove();
+
+  const { status, output } = await submit(
+    'generate',
+    '--config',
+    'cluster.yaml',
+    ...PROMPT,
+    '--out',
+    'apple.png',
+    '--json',
+  );
+  expect(status).toBe(0);
+  const pixels = (file: string) => Buffer.from(decode(readFileSync(join(slurm.directory, file))).data);
+  expect(pixels('apple.png').equals(pixels('expected.png'))).toBe(true);
+  expect(output).toMatch(/"world_size": 2/);
+  // The second node has its own rank's files, and not the first's.
+  const received = readdirSync(join(slurm.directory, 'cache-1'), { recursive: true }).map(String);
+  expect(received.some((path) => path.endsWith('.bin') || path.includes('rank-1'))).toBe(true);
+  expect(received.filter((path) => path.includes('rank-0'))).toEqual([]);
+  expect(await slurm.command('squeue', '--noheader')).toBe('');
+});
