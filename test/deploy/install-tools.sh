@@ -26,6 +26,27 @@ if missing hadolint || missing kubernetes-validate; then
     ln -sf "$DIR/lib/tandem-tools/bin/"{hadolint,kubernetes-validate} "$DIR/bin/"; } >/dev/null 2>&1 || cannot 'hadolint and kubernetes-validate'
 fi
 
+# What stands for the image node:24-bookworm-slim, which no registry of packages has: a Debian of the same release, with Node and npm.
+base="$DIR/lib/tandem-tools/base"
+node_into_base() {
+  local parts
+  parts=$(mktemp -d) &&
+    npm install --silent --no-save --no-audit --no-fund --prefix "$parts" node@24 npm@11 &&
+    mkdir -p "$1/usr/local/lib/node_modules" "$1/etc/ssl/certs" &&
+    cp "$parts/node_modules/node/bin/node" "$1/usr/local/bin/node" &&
+    cp -r "$parts/node_modules/npm" "$1/usr/local/lib/node_modules/" &&
+    ln -sf ../lib/node_modules/npm/bin/npm-cli.js "$1/usr/local/bin/npm" &&
+    cp /etc/ssl/certs/ca-certificates.crt "$1/etc/ssl/certs/"
+  local status=$?
+  rm -rf "$parts"
+  return $status
+}
+if [ ! -d "$base" ] && ! missing debootstrap && ! missing buildah; then
+  { rm -rf "$base.new" && mkdir -p "$(dirname "$base")" && debootstrap --variant=minbase bookworm "$base.new" &&
+    rm -rf "$base.new"/var/cache/apt/archives/*.deb && node_into_base "$base.new" && mv "$base.new" "$base"; } \
+    >/dev/null 2>&1 || cannot 'a base for the image'
+fi
+
 if missing helm; then
   GOBIN="$DIR/bin" go install helm.sh/helm/v4/cmd/helm@v4.3.1 >/dev/null 2>&1 || cannot helm
 fi
