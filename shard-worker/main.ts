@@ -110,6 +110,7 @@ class Worker {
       pid: process.pid,
       protocol_version: PROTOCOL_VERSION,
       exchange_endpoint: inbox.endpoint,
+      ...(inbox.key === undefined ? {} : { exchange_key: inbox.key }),
       ...(this.#detachment ? { challenge: this.#detachment.orders.challenge } : {}),
       ...(memory ? { exchange_memory: memory.address } : {}),
     };
