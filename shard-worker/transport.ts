@@ -22,6 +22,9 @@ const MAX_EXCHANGE_FRAME_BYTES = PIECE_BYTES + 1024;
 const MAX_CONTROL_FRAME_BYTES = 1024 * MB;
 /** How often a worker looks for its coordinator's socket, in ms: the next coordinator waits no longer for it than that. */
 const RECONNECT_MS = 20;
+/** Between hosts, ZeroMQ's own thread asks the other one for an answer; ms. */
+const HEARTBEAT_MS = 500;
+const SILENCE_MS = 2000;
 /** How long a closing socket keeps trying to deliver its last messages, in ms. */
 const GOODBYE_MS = 500;
 
@@ -266,7 +269,7 @@ const tellUnheard = ({ events }: Socket, tell: (why: Unheard) => void): void => 
   events.on('handshake:error:auth', () => tell('unlisted'));
   events.on('handshake:error:other', () => tell('other-key'));
   events.on('handshake:error:protocol', () => tell('other-key'));
-  events.on('close', () => tell('absent'));
+  events.on('disconnect', () => tell('absent'));
 };
 
 /** Why a leader cannot be talked to: it does not list this key, it has another key itself, or it is not there. */
@@ -295,7 +298,11 @@ export class ControlClient {
       maxMessageSize: MAX_CONTROL_FRAME_BYTES,
       ...clientSecurity(endpoint, serverKey ?? givenKeys?.serverKey ?? ownKeys().publicKey, keys),
     });
-    if (onUnheard !== undefined) tellUnheard(this.#socket, onUnheard);
+    if (onUnheard !== undefined) {
+      // Between hosts a cable may end a connection, and nobody is told.
+      Object.assign(this.#socket, { heartbeatInterval: HEARTBEAT_MS, heartbeatTimeout: SILENCE_MS });
+      tellUnheard(this.#socket, onUnheard);
+    }
     this.#socket.connect(endpoint);
     this.#queue = new SendQueue(this.#socket);
   }

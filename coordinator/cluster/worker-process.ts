@@ -56,6 +56,8 @@ export interface WorkerProcessOptions {
   readonly exchange: string;
   /** Whether it exchanges with its peers through shared memory. */
   readonly sharesMemory: boolean;
+  /** Whether whoever starts it may give it to another coordinator. */
+  readonly isKept?: boolean;
   /** Absent for a worker that ends with its coordinator. */
   readonly detached?: DetachedProcess;
 }
@@ -66,12 +68,14 @@ const argumentsOf = ({
   control,
   exchange,
   sharesMemory,
+  isKept = false,
   detached,
 }: WorkerProcessOptions): readonly string[] => [
   ...NODE_FLAGS,
   entry,
   ...['--rank', String(rank), '--control', control, '--exchange', exchange],
   ...(sharesMemory ? ['--shared-memory'] : []),
+  ...(isKept ? ['--kept'] : []),
   ...(detached === undefined
     ? []
     : ['--detached', detached.directory, '--keep-warm-ms', String(Math.ceil(detached.keepWarmMs))]),
