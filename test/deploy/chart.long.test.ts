@@ -1,5 +1,6 @@
 /** The Helm chart: every way of setting it up is valid by the schemas, and its pods may do no more than they need. */
 import { describe, expect } from 'vitest';
+import { z } from 'zod';
 import {
   CHART,
   helmTemplate,
@@ -12,7 +13,7 @@ import {
   problemsOf,
   render,
 } from './manifests.js';
-import { itWith, succeed } from './tools.js';
+import { configInContainer, itWith, succeed } from './tools.js';
 
 const SECRETS = { keys: { existingSecret: 'keys' }, apiKey: { existingSecret: 'api', key: 'key' } };
 const FILES = Object.fromEntries(
@@ -87,6 +88,15 @@ describe('the chart', () => {
     const manifests = await render(WAYS[way]);
     for (const version of await kubernetesVersions()) expect(await problemsOf(manifests, version), version).toBe('');
     expect(ofKind(manifests, 'LeaderWorkerSet')).toHaveLength(1);
+  });
+
+  withHelm.each(Object.keys(WAYS))('makes a config that Tandem takes of %s', async (way) => {
+    const manifests = await render(WAYS[way]);
+    const [map] = ofKind(manifests, 'ConfigMap').filter(({ data }) => Object.hasOwn(Object(data), 'tandem.yaml'));
+    const { data } = z.object({ data: z.object({ 'tandem.yaml': z.string() }) }).parse(map);
+    const { devices, server } = await configInContainer(data['tandem.yaml']);
+    expect(devices).toHaveLength(groupOf(manifests).size);
+    expect(server).toMatchObject({ host: '0.0.0.0', port: 8080, apiKeyVariable: 'TANDEM_API_KEY', drainMs: 45_000 });
   });
 
   withSchemas('makes manifests whose mistakes would be found', async () => {

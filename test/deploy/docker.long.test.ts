@@ -11,9 +11,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { decode } from 'fast-png';
 import { afterAll, describe, expect, it } from 'vitest';
 import { parse, stringify } from 'yaml';
-import { readUncalibratedConfig } from '#tandem/coordinator/config/index.js';
 import { freePort } from '../server/helpers.js';
-import { itWith, run, succeed } from './tools.js';
+import { configInContainer, itWith, run, succeed } from './tools.js';
 
 const DOCKERFILE = 'deploy/docker/Dockerfile';
 const COMPOSE = 'deploy/docker/compose.yaml';
@@ -61,7 +60,7 @@ describe('compose.yaml', () => {
   });
 
   it.each(['cpu', 'cuda'])('has a valid config for %s', async (target) => {
-    const { devices, server } = await readUncalibratedConfig(`deploy/docker/${target}.yaml`);
+    const { devices, server } = await configInContainer(readFileSync(`deploy/docker/${target}.yaml`, 'utf8'));
     expect(devices.map(({ provider }) => provider)).toEqual([target, target]);
     expect(server).toMatchObject({ host: '0.0.0.0', apiKeyVariable: 'TANDEM_API_KEY' });
   });

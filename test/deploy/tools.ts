@@ -1,8 +1,11 @@
 /** Programs of others that check `deploy/`, as `install-tools.sh` brings them; where one is not to be had, its tests say so. */
 import { execFile } from 'node:child_process';
-import { accessSync, constants } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { accessSync, constants, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, join, resolve } from 'node:path';
 import { it } from 'vitest';
+import { parse, stringify } from 'yaml';
+import { type ClusterConfig, readUncalibratedConfig } from '#tandem/coordinator/config/index.js';
 
 export interface Ran {
   readonly status: number;
@@ -63,4 +66,16 @@ export const itWith = (...programs: readonly string[]): typeof it | typeof it.sk
   if (gone.length === 0) return it;
   console.warn(`Not run without ${gone.join(', ')}: test/deploy/install-tools.sh brings what can be had.`);
   return it.skip;
+};
+
+/** Checks a config that is meant for a container, whose model lies elsewhere here. @throws TandemError `CONFIG_INVALID` */
+export const configInContainer = async (text: string): Promise<ClusterConfig> => {
+  const directory = mkdtempSync(join(tmpdir(), 'tandem-config-'));
+  const file = join(directory, 'tandem.yaml');
+  try {
+    writeFileSync(file, stringify({ ...parse(text), model: resolve('models/emoji-sd') }));
+    return await readUncalibratedConfig(file);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
 };
