@@ -123,14 +123,15 @@ export const refusedConnections = (): number => doorkeeper.refused;
 
 const hexOf = (publicKey: string): string => keyBytes(publicKey).toString('hex');
 
-/** The keys that one listening socket lets in: those that are added, and this process's own. */
+/** The keys that one listening socket lets in: those that are added, and this process's own where no other list is given. */
 class Guests {
   readonly domain = randomUUID();
-  #keys = new Set<string>([hexOf(ownKeys().publicKey)]);
+  #keys: Set<string>;
   readonly #others: GuestList | undefined;
 
   constructor(others?: GuestList) {
     this.#others = others;
+    this.#keys = new Set(others === undefined ? [hexOf(ownKeys().publicKey)] : []);
   }
 
   add(publicKey: string): void {
@@ -191,6 +192,8 @@ export interface Addressed {
 export interface PublicDoor {
   readonly keys: KeyPair;
   readonly guests: GuestList;
+  /** Whether a key that is not listed yet may come again; else its holder is told that it is not wanted. */
+  readonly isPatient?: boolean;
 }
 
 export interface ControlOptions {
@@ -208,7 +211,7 @@ export class ControlServer {
 
   private constructor(endpoint: string, { maxFrameBytes = MAX_CONTROL_FRAME_BYTES, door }: ControlOptions) {
     this.#guests = new Guests(door?.guests);
-    this.#refusal = door === undefined ? '300' : '400';
+    this.#refusal = door === undefined || door.isPatient ? '300' : '400';
     const security = serverSecurity(endpoint, this.#guests, door?.keys);
     this.#socket = new Router({ linger: GOODBYE_MS, maxMessageSize: maxFrameBytes, ...security });
     this.#queue = new SendQueue(this.#socket);

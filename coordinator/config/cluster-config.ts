@@ -23,6 +23,13 @@ export interface DeviceConfig {
   readonly host?: string;
 }
 
+/** A link between two workers, as the plan has it. */
+export interface LinkRates {
+  readonly bytesPerMs: number;
+  /** One way. */
+  readonly latencyMs: number;
+}
+
 /** The place of a further host in the cluster. */
 export interface Seat {
   readonly name: string;
@@ -57,7 +64,12 @@ export interface ClusterConfig {
   readonly model: string;
   /** Index is the rank. */
   readonly devices: readonly DeviceConfig[];
-  readonly wire: { readonly dtype: 'fp32' | 'fp16'; readonly transport: Transport };
+  readonly wire: {
+    readonly dtype: 'fp32' | 'fp16';
+    readonly transport: Transport;
+    /** What the plan takes for the links; measured where absent. */
+    readonly link?: LinkRates;
+  };
   readonly quantize: Quantize;
   /** What is divided among the devices; see `partition/plan/decide.ts`. */
   readonly split: Split;

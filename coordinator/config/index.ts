@@ -11,7 +11,7 @@ import { NETWORK_NAMES } from '../pipeline/index.js';
 import { parseBytes } from './bytes.js';
 import type { ClusterConfig, DeviceConfig, Hosting, PictureSize, ServerConfig } from './cluster-config.js';
 import { allDevices, hostsOf, type PlacedDevice } from './further-hosts.js';
-import { withCalibration } from './measured-rates.js';
+import { withCalibration, withLink } from './measured-rates.js';
 import { placeIn } from './place.js';
 import { describeProblems, problemsOf, type Source } from './problems.js';
 import { checkRules } from './rules.js';
@@ -24,6 +24,7 @@ export type {
   HostChoice,
   Hosting,
   HostsConfig,
+  LinkRates,
   PictureSize,
   Seat,
   ServerConfig,
@@ -101,6 +102,14 @@ const toServer = (server: ClusterParsed['server'], file: string): ServerConfig =
   drainMs: server.drain_s * 1000,
 });
 
+const BYTES_PER_MS_IN_GBIT = 1e9 / 8 / 1000;
+
+const toWire = ({ dtype, transport, link }: ClusterParsed['wire']): ClusterConfig['wire'] => ({
+  dtype,
+  transport,
+  ...(link && { link: { bytesPerMs: link.gbit_per_s * BYTES_PER_MS_IN_GBIT, latencyMs: link.latency_ms } }),
+});
+
 /** Whoever has keys for further hosts and says nothing of their number is started by something that knows it. */
 const asLaunched = (parsed: ClusterParsed): ClusterParsed => {
   const isOpen = parsed.hosts === undefined && parsed.devices.every(({ host }) => host === undefined);
@@ -113,7 +122,7 @@ const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
   file: resolve(file),
   model: resolve(dirname(file), parsed.model),
   devices: allDevices(parsed).map((device, _, all) => toDevice(device, all)),
-  wire: { dtype: parsed.wire.dtype, transport: parsed.wire.transport },
+  wire: toWire(parsed.wire),
   quantize: parsed.quantize,
   split: parsed.parallel === 'batch' ? 'batch' : (parsed.split ?? 'tensor'),
   parallel: parsed.parallel ?? parsed.split ?? 'auto',
@@ -189,8 +198,10 @@ export const parseClusterConfig = (text: string, file: string): ClusterConfig =>
  * Reads and checks a config file, and gives its devices the rates that were measured.
  * @throws TandemError `CONFIG_MISSING` where it cannot be read, `CONFIG_INVALID` as `parseClusterConfig`; as `withCalibration` does
  */
-export const readClusterConfig = async (file: string): Promise<ClusterConfig> =>
-  withCalibration(await readUncalibratedConfig(file));
+export const readClusterConfig = async (file: string): Promise<ClusterConfig> => {
+  const config = await withCalibration(await readUncalibratedConfig(file));
+  return config.wire.link === undefined ? config : withLink(config, config.wire.link);
+};
 
 /**
  * As `readClusterConfig`, without rates: for those who are about to measure them.

@@ -100,11 +100,21 @@ const join = z.strictObject({
     .describe("This host's address as the others reach it. Default: the one that it listens at, else its first"),
 });
 
+const link = z.strictObject({
+  gbit_per_s: z.number().min(0.001).max(10_000).describe('What one rank sends to another in a second'),
+  latency_ms: z.number().min(0.001).max(10_000).describe('From one rank to another'),
+});
+
 const wire = z.strictObject({
   dtype: z
     .enum(['fp32', 'fp16'])
     .default('fp32')
     .describe('Element type of activations between workers; fp16 halves the bytes and rounds'),
+  link: link
+    .optional()
+    .describe(
+      'What the plan takes for the links between workers, instead of what is measured: the same plan then on every start, and for hosts that are not there yet',
+    ),
   transport: z
     .enum(TRANSPORTS)
     .default('auto')

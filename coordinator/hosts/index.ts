@@ -8,12 +8,12 @@
  * A further host runs an `Agent`, which `tandem worker` is.
  */
 import { basename } from 'node:path';
-import { ratesOf } from '../../partition/plan/rates.js';
-import type { ClusterConfig, DeviceConfig } from '../config/index.js';
+import type { ClusterConfig, LinkRates } from '../config/index.js';
+import { withLink } from '../config/measured-rates.js';
 import type { Hooks } from '../hooks.js';
 import { addressAt } from './address.js';
 import { JoinPort } from './join-port.js';
-import type { LinkRates } from './probe.js';
+import { steadyLink } from './steady-links.js';
 
 export { addressTowards } from './address.js';
 export { Agent, type HostState } from './agent.js';
@@ -24,19 +24,6 @@ export interface Joined {
   apply(config: ClusterConfig): ClusterConfig;
   close(): Promise<void>;
 }
-
-/** Two figures of three that a plan would not tell apart: shards are named by what they were planned with. */
-const rounded = (value: number): number => 2 ** (Math.round(Math.log2(value) * 2) / 2);
-
-/** A device at the end of the slowest link of its group. */
-const onLink = (device: DeviceConfig, link: LinkRates): DeviceConfig => ({
-  ...device,
-  rates: {
-    ...ratesOf(device),
-    latencyMs: rounded(Math.max(link.latencyMs, 0.05)),
-    wireBytesPerMs: rounded(link.bytesPerMs),
-  },
-});
 
 const NONE: Joined = { apply: (config) => config, close: async () => undefined };
 
@@ -60,18 +47,19 @@ export const joinHosts = async (config: ClusterConfig, hooks: Hooks): Promise<Jo
   });
   try {
     await port.whole(hosts.joinMs, hooks.signal);
-    await port.meter.measure(port.seated);
+    if (config.wire.link === undefined) await port.meter.measure(port.seated);
   } catch (error) {
     await port.close();
     throw error;
   }
-  const { slowest } = port.meter;
-  if (slowest !== undefined) onNotice(`The slowest link between hosts: ${linkText(slowest)}.`);
+  const { slowest: found } = port.meter;
+  if (found !== undefined) onNotice(`The slowest link between hosts: ${linkText(found)}.`);
+  const slowest = found && steadyLink([...port.seated.values()].map(({ join }) => join.name), found);
   return { apply: (asked) => applied(asked, port, slowest), close: () => port.close() };
 };
 
-const applied = (config: ClusterConfig, port: JoinPort, slowest: LinkRates | undefined): ClusterConfig => ({
-  ...config,
-  pool: port,
-  devices: config.devices.map((device) => (slowest === undefined ? device : onLink(device, slowest))),
+/** Links that the config tells are not those that were measured. */
+const applied = (config: ClusterConfig, pool: JoinPort, slowest: LinkRates | undefined): ClusterConfig => ({
+  ...(slowest === undefined || config.wire.link !== undefined ? config : withLink(config, slowest)),
+  pool,
 });

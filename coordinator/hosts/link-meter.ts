@@ -1,8 +1,9 @@
 /** The links between all hosts of a cluster, measured: who can send to whom how fast. */
 import { setTimeout as delay } from 'node:timers/promises';
+import type { LinkRates } from '../config/index.js';
 import { deferred } from './deferred.js';
 import type { Guest } from './guest.js';
-import { type LinkRates, measureLink, ProbePort } from './probe.js';
+import { measureLink, ProbePort } from './probe.js';
 
 /** Name of the leader's host; that of no seat. */
 export const LEADER_HOST = '';

@@ -9,12 +9,7 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ControlClient, ControlServer, ownKeys } from '../../shard-worker/transport.js';
 import { portOn } from '../cluster/index.js';
-
-export interface LinkRates {
-  readonly bytesPerMs: number;
-  /** One way. */
-  readonly latencyMs: number;
-}
+import type { LinkRates } from '../config/index.js';
 
 const PIECE = Buffer.alloc(64 << 10, 'b');
 const PINGS = 20;
@@ -44,8 +39,9 @@ export class ProbePort {
   static async open(address: string): Promise<ProbePort> {
     return new ProbePort(
       await ControlServer.listen(portOn(address), {
-        maxFrameBytes: PIECE.byteLength,
-        door: { keys: ownKeys(), guests: () => false },
+        // As sent, a piece has a nonce and a seal too.
+        maxFrameBytes: 2 * PIECE.byteLength,
+        door: { keys: ownKeys(), guests: () => false, isPatient: true },
       }),
     );
   }
