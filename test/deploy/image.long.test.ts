@@ -11,7 +11,17 @@ import { decode } from 'fast-png';
 import { afterAll, beforeAll, expect } from 'vitest';
 import { z } from 'zod';
 import { tandem } from '../cli/tandem.js';
-import { BUILD_MS, buildImage, canBuild, type Image, itWithImage, makeNetwork, type Pod, startPod } from './image.js';
+import {
+  BUILD_MS,
+  buildImage,
+  canBuild,
+  type Image,
+  itWithImage,
+  makeNetwork,
+  POD_ADDRESS,
+  type Pod,
+  startPod,
+} from './image.js';
 import { leaderWorkerSet, ofKind, type PodTemplate, render } from './manifests.js';
 import { succeed } from './tools.js';
 
@@ -83,7 +93,7 @@ itWithImage(
     const config = z.object({ data: z.object({ 'tandem.yaml': z.string() }) }).parse(map).data['tandem.yaml'];
     const start = (template: PodTemplate, index: number): Pod => {
       const { own, args = [], keys } = containerOf(template);
-      const set = { LWS_LEADER_ADDRESS: '127.0.0.1', LWS_GROUP_SIZE: '2', LWS_WORKER_INDEX: String(index) };
+      const set = { LWS_LEADER_ADDRESS: POD_ADDRESS, LWS_GROUP_SIZE: '2', LWS_WORKER_INDEX: String(index) };
       const secret = Object.fromEntries(keys.map((name) => [name, secrets[name] ?? '']));
       const env = { ...own, ...set };
       return startPod(image, { name: `pod-${index}`, network: network.name, config, secrets: secret, env, args });

@@ -65,11 +65,18 @@ export const buildImage = async (): Promise<Image> => {
   };
 };
 
-/** A network with nothing but loopback, which pods share: what listens there, nobody else reaches. */
+/** The address of pods in a network of their own. */
+export const POD_ADDRESS = '10.77.0.1';
+
+/** A network that leads nowhere, which pods share: what listens there, nobody else reaches. */
 export const makeNetwork = async (): Promise<{ readonly name: string; remove(): Promise<string> }> => {
   const name = `tandem-${process.pid}`;
   await succeed('ip', ['netns', 'add', name]);
-  await succeed('ip', ['-n', name, 'link', 'set', 'lo', 'up']);
+  const inside = (...args: readonly string[]): Promise<string> => succeed('ip', ['-n', name, ...args]);
+  await inside('link', 'set', 'lo', 'up');
+  await inside('link', 'add', 'pods', 'type', 'dummy');
+  await inside('addr', 'add', `${POD_ADDRESS}/24`, 'dev', 'pods');
+  await inside('link', 'set', 'pods', 'up');
   return { name, remove: () => succeed('ip', ['netns', 'del', name]) };
 };
 
