@@ -33,15 +33,16 @@ const hooks = z.object({ preStop: probe });
 
 let image: Image;
 let network: Awaited<ReturnType<typeof makeNetwork>>;
+const removals: (() => Promise<unknown>)[] = [];
 beforeAll(async () => {
   if (!canBuild) return;
-  image = await buildImage();
   network = await makeNetwork();
+  removals.push(network.remove);
+  image = await buildImage();
+  removals.push(image.remove);
 }, BUILD_MS);
 afterAll(async () => {
-  if (!canBuild) return;
-  await network.remove();
-  await image.remove();
+  for (const remove of removals) await remove();
 });
 
 const keyFiles = async (): Promise<Readonly<Record<string, string>>> => {

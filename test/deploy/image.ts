@@ -74,9 +74,9 @@ export const makeNetwork = async (): Promise<{ readonly name: string; remove(): 
   await succeed('ip', ['netns', 'add', name]);
   const inside = (...args: readonly string[]): Promise<string> => succeed('ip', ['-n', name, ...args]);
   await inside('link', 'set', 'lo', 'up');
-  await inside('link', 'add', 'pods', 'type', 'dummy');
+  await inside('link', 'add', 'pods', 'type', 'veth', 'peer', 'name', 'nobody');
   await inside('addr', 'add', `${POD_ADDRESS}/24`, 'dev', 'pods');
-  await inside('link', 'set', 'pods', 'up');
+  for (const link of ['pods', 'nobody']) await inside('link', 'set', link, 'up');
   return { name, remove: () => succeed('ip', ['netns', 'del', name]) };
 };
 
