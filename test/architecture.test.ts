@@ -25,6 +25,7 @@ const PUBLIC: readonly string[] = [
   'shard-worker/check.ts',
   'shard-worker/endpoints.ts',
   'shard-worker/inputs.ts',
+  'shard-worker/keys.ts',
   'shard-worker/loader.ts',
   'shard-worker/manifest-digest.ts',
   'shard-worker/memory.ts',

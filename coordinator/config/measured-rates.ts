@@ -1,8 +1,8 @@
 /** Gives devices the rates that were measured; apart from the measuring, which every start but the first does without. */
 import { fitRates } from '../../partition/calibrate/fit.js';
-import { RATES, type Rates } from '../../partition/plan/rates.js';
+import { RATES, type Rates, ratesOf } from '../../partition/plan/rates.js';
 import { type CalibratedDevice, type Calibration, readCalibration } from './calibration-file.js';
-import type { ClusterConfig, DeviceConfig } from './cluster-config.js';
+import type { ClusterConfig, DeviceConfig, LinkRates } from './cluster-config.js';
 
 const isSame = (found: CalibratedDevice, { provider, deviceId, threads }: DeviceConfig): boolean =>
   found.provider === provider && found.device_id === deviceId && found.threads === threads;
@@ -29,3 +29,12 @@ export const withCalibration = async <T extends Pick<ClusterConfig, 'devices' | 
   if (!calibration) return settings;
   return { ...settings, devices: settings.devices.map((device) => calibrated(device, calibration)) };
 };
+
+/** The same settings with all devices on such links. */
+export const withLink = <T extends Pick<ClusterConfig, 'devices'>>(settings: T, link: LinkRates): T => ({
+  ...settings,
+  devices: settings.devices.map((device) => ({
+    ...device,
+    rates: { ...ratesOf(device), latencyMs: link.latencyMs, wireBytesPerMs: link.bytesPerMs },
+  })),
+});

@@ -125,7 +125,8 @@ export const prepareShards = async (request: ShardRequest, hooks: Hooks = {}): P
     hooks.onNotice?.(`Reusing the shards in ${directory}.`);
     return { ...facts, manifest: found, profile: profileFor(found, request.dims), partitionMs: 0 };
   }
-  await checkDevices(request.devices);
+  // Further hosts try theirs themselves.
+  await checkDevices(request.devices.filter(({ host }) => host === undefined));
   hooks.onNotice?.(`Partitioning ${request.model.name} into ${directory} (${found.reason}).`);
   const start = performance.now();
   const manifest = await makeShards(request, place, hooks);
