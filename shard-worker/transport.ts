@@ -5,12 +5,12 @@
  *   socket of its own, so that a send never waits for a receive.
  */
 
-import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { curveKeyPair, Dealer, Pull, Push, Reply, Router, type Socket } from 'zeromq';
 import { TandemError } from '../common/errors.js';
+import { Doorkeeper, type GuestList, Guests, type Refusal } from './doors.js';
 import { checkEndpoint, socketPath } from './endpoints.js';
-import { formatWorkerKeys, type KeyPair, keyBytes, keyText, parseWorkerKeys, WORKER_KEYS_VARIABLE } from './keys.js';
+import { formatWorkerKeys, type KeyPair, parseWorkerKeys, WORKER_KEYS_VARIABLE } from './keys.js';
 
 export const MB = 1 << 20;
 /** Tensors cross in pieces of at most this size: 5 MB in 1 MB pieces took half the time of 5 MB whole. */
@@ -68,89 +68,14 @@ const isOpen = (endpoint: string): boolean => socketPath(endpoint) === undefined
 const clientSecurity = (endpoint: string, serverKey: string, { publicKey, secretKey } = ownKeys()) =>
   isOpen(endpoint) ? { curveServerKey: serverKey, curvePublicKey: publicKey, curveSecretKey: secretKey } : {};
 
-/** Whom a listening socket lets in, by public key. */
-export type GuestList = (publicKey: string) => boolean;
-
-/** 300 tells a peer to come again, as its key may be listed a moment later; 400 that it is not wanted. */
-type Refusal = '300' | '400';
-
-interface Door {
-  readonly guests: (key: Buffer) => boolean;
-  readonly refusal: Refusal;
-}
-
-/** Asked by every listening socket of this process whom to let in (ZeroMQ RFC 27); there while one listens on a port. */
-class Doorkeeper {
-  readonly #doors = new Map<string, Door>();
-  #socket: Reply | undefined;
-  #refused = 0;
-
-  /** Connections that were refused since the process began. */
-  get refused(): number {
-    return this.#refused;
-  }
-
-  /** @param domain the socket's own name */
-  async open(domain: string, door: Door): Promise<void> {
-    this.#doors.set(domain, door);
-    if (this.#socket !== undefined) return;
-    const socket = new Reply({ linger: 0 });
-    this.#socket = socket;
-    await socket.bind('inproc://zeromq.zap.01');
-    this.#answer(socket).catch(() => undefined);
-  }
-
-  close(domain: string): void {
-    if (!this.#doors.delete(domain) || this.#doors.size > 0) return;
-    this.#socket?.close();
-    this.#socket = undefined;
-  }
-
-  async #answer(socket: Reply): Promise<void> {
-    for await (const [version = '', id = '', domain = '', , , mechanism, key] of socket) {
-      const door = this.#doors.get(String(domain));
-      const isKnown = String(mechanism) === 'CURVE' && key !== undefined && door?.guests(key) === true;
-      if (!isKnown) this.#refused += 1;
-      await socket.send([version, id, ...(isKnown ? ['200', 'OK'] : [door?.refusal ?? '400', 'unknown key']), '', '']);
-    }
-  }
-}
-
-const doorkeeper = new Doorkeeper();
+const doorkeeper = new Doorkeeper(async () => {
+  const socket = new Reply({ linger: 0 });
+  await socket.bind('inproc://zeromq.zap.01');
+  return socket;
+});
 
 /** Connections that were refused because their key was on no list. */
 export const refusedConnections = (): number => doorkeeper.refused;
-
-const hexOf = (publicKey: string): string => keyBytes(publicKey).toString('hex');
-
-/** The keys that one listening socket lets in: those that are added, and this process's own where no other list is given. */
-class Guests {
-  readonly domain = randomUUID();
-  #keys: Set<string>;
-  readonly #others: GuestList | undefined;
-
-  constructor(others?: GuestList) {
-    this.#others = others;
-    this.#keys = new Set(others === undefined ? [hexOf(ownKeys().publicKey)] : []);
-  }
-
-  add(publicKey: string): void {
-    this.#keys.add(hexOf(publicKey));
-  }
-
-  remove(publicKey: string): void {
-    this.#keys.delete(hexOf(publicKey));
-  }
-
-  replace(publicKeys: readonly string[]): void {
-    this.#keys = new Set([ownKeys().publicKey, ...publicKeys].map(hexOf));
-  }
-
-  /** Their names are no secret, only who has their secret keys is: to look one up needs no constant time. */
-  has(key: Buffer): boolean {
-    return this.#keys.has(key.toString('hex')) || this.#others?.(keyText(key)) === true;
-  }
-}
 
 const serverSecurity = (endpoint: string, { domain }: Guests, { secretKey } = ownKeys()) =>
   isOpen(endpoint) ? { curveServer: true, curveSecretKey: secretKey, zapDomain: domain } : {};
@@ -210,7 +135,7 @@ export class ControlServer {
   #endpoint = '';
 
   private constructor(endpoint: string, { maxFrameBytes = MAX_CONTROL_FRAME_BYTES, door }: ControlOptions) {
-    this.#guests = new Guests(door?.guests);
+    this.#guests = new Guests(ownKeys().publicKey, door?.guests);
     this.#refusal = door === undefined || door.isPatient ? '300' : '400';
     const security = serverSecurity(endpoint, this.#guests, door?.keys);
     this.#socket = new Router({ linger: GOODBYE_MS, maxMessageSize: maxFrameBytes, ...security });
@@ -327,7 +252,7 @@ export class ControlClient {
 /** Where a rank's peers push their tensors. */
 export class ExchangeInbox {
   readonly #socket: Pull;
-  readonly #guests = new Guests();
+  readonly #guests = new Guests(ownKeys().publicKey);
   #endpoint = '';
 
   private constructor(endpoint: string) {

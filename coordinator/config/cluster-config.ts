@@ -4,7 +4,7 @@ import type { Split } from '../../partition/index.js';
 import type { Rates } from '../../partition/plan/rates.js';
 import type { Quantize } from '../../partition/write/manifest.js';
 import type { LoaderChoice } from '../../shard-worker/loader.js';
-import type { HostPool } from '../cluster/hosts.js';
+import type { HostPool } from '../cluster/index.js';
 import type { Transport } from '../cluster/transport.js';
 import type { NetworkName, SchedulerName } from '../pipeline/index.js';
 

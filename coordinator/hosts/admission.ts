@@ -3,7 +3,7 @@ import { statSync } from 'node:fs';
 import { join as joinPath } from 'node:path';
 import type { ErrorCode } from '../../common/error-codes.js';
 import { TandemError } from '../../common/errors.js';
-import { findLayout } from '../../partition/write/optimise/known-layout.js';
+import { findTarget } from '../../partition/write/optimise/target.js';
 import { type KeyPair, proofOf } from '../../shard-worker/keys.js';
 import { LEADER, type NamedKey, readHostKeys, readSecret } from './key-files.js';
 import { JOIN_PROTOCOL, type Join } from './messages.js';
@@ -31,7 +31,7 @@ export class Admission {
 
   /** @throws TandemError `KEYS_INVALID` */
   static async open(directory: string, model: string): Promise<Admission> {
-    return new Admission(directory, model, await findLayout('cpu'));
+    return new Admission(directory, model, (await findTarget('cpu'))?.layout ?? '');
   }
 
   /** Looks at the list again where it has changed, for a key that is not on it. */

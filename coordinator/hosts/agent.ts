@@ -7,7 +7,7 @@ import { availableParallelism } from 'node:os';
 import { join as joinPath } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { TandemError } from '../../common/errors.js';
-import { findLayout } from '../../partition/write/optimise/known-layout.js';
+import { findTarget } from '../../partition/write/optimise/target.js';
 import { whyNoSharedMemory } from '../../shard-worker/shared-memory/system.js';
 import { type Deferred, deferred } from './deferred.js';
 import { KeptWorkers } from './kept-workers.js';
@@ -96,7 +96,7 @@ export class Agent {
       name,
       key: publicKey,
       instance: randomUUID(),
-      layout: await findLayout('cpu'),
+      layout: (await findTarget('cpu'))?.layout ?? '',
       cores: availableParallelism(),
       shares_memory: whyNoSharedMemory() === undefined,
       probe: { endpoint: probe.endpoint, key: probe.key },

@@ -1,6 +1,6 @@
 /** A host that has joined, as the leader has it: the link to it, the workers that it runs, and the files that it asks for. */
 import { constants } from 'node:os';
-import type { Exit } from '../cluster/errors.js';
+import type { Exit } from '../cluster/index.js';
 import { encode, type FromHost, type Join, type StartOrder, type ToHost } from './messages.js';
 import { readPiece } from './offered-files.js';
 import type { RemoteWorker } from './remote-worker.js';

@@ -25,6 +25,9 @@ export interface Joined {
   close(): Promise<void>;
 }
 
+/** A host is missed before its workers are, which would be blamed one by one. */
+const HOST_SHARE = 0.8;
+
 const NONE: Joined = { apply: (config) => config, close: async () => undefined };
 
 const linkText = ({ bytesPerMs, latencyMs }: LinkRates): string =>
@@ -42,7 +45,7 @@ export const joinHosts = async (config: ClusterConfig, hooks: Hooks): Promise<Jo
     config: hosts,
     address: hosts.address ?? addressAt(hosts.listen),
     model: basename(config.model),
-    heartbeatMs: config.timeouts.heartbeatMs,
+    heartbeatMs: config.timeouts.heartbeatMs * HOST_SHARE,
     onNotice,
   });
   try {
@@ -54,7 +57,12 @@ export const joinHosts = async (config: ClusterConfig, hooks: Hooks): Promise<Jo
   }
   const { slowest: found } = port.meter;
   if (found !== undefined) onNotice(`The slowest link between hosts: ${linkText(found)}.`);
-  const slowest = found && steadyLink([...port.seated.values()].map(({ join }) => join.name), found);
+  const slowest =
+    found &&
+    steadyLink(
+      [...port.seated.values()].map(({ join }) => join.name),
+      found,
+    );
   return { apply: (asked) => applied(asked, port, slowest), close: () => port.close() };
 };
 

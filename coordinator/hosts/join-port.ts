@@ -4,8 +4,7 @@
  */
 import { TandemError } from '../../common/errors.js';
 import { ControlServer } from '../../shard-worker/transport.js';
-import type { HostPool, RemoteOrder } from '../cluster/hosts.js';
-import type { WorkerHandle } from '../cluster/worker-handle.js';
+import type { HostPool, RemoteOrder, WorkerHandle } from '../cluster/index.js';
 import type { HostsConfig } from '../config/index.js';
 import { Admission } from './admission.js';
 import { deferred } from './deferred.js';

@@ -3,7 +3,7 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MANIFEST_FILE } from '../../partition/write/manifest.js';
 import { fill, rankFiles } from '../../shard-worker/check.js';
-import type { RemoteNetwork } from '../cluster/hosts.js';
+import type { RemoteNetwork } from '../cluster/index.js';
 import { FILE_PIECE_BYTES } from './messages.js';
 
 const isOffered = ({ manifest, place }: RemoteNetwork, path: string): boolean =>

@@ -1,7 +1,5 @@
 /** A worker on another host, in the leader's hands: its host tells of its end, and carries what is said to it. */
-import type { Exit } from '../cluster/errors.js';
-import type { RemoteOrder } from '../cluster/hosts.js';
-import type { RemoteLink, WorkerHandle } from '../cluster/worker-handle.js';
+import type { Exit, RemoteLink, RemoteOrder, WorkerHandle } from '../cluster/index.js';
 
 /** How a worker is reached while its host is there. */
 export interface Carriage {

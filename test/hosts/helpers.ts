@@ -7,6 +7,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 const BIN = resolve('bin/tandem.js');
 export const MODEL = resolve('models/emoji-sd');
 const LIMIT_MS = 120_000;
+/** No program outlives a test file by this. */
+const LIFE_MS = 600_000;
 
 export interface Program {
   readonly child: ChildProcess;
@@ -23,7 +25,7 @@ export const startProgram = (args: readonly string[], cache: string, before: rea
   const child = spawn(command, rest, {
     env: { ...process.env, XDG_CACHE_HOME: cache },
     stdio: ['ignore', 'pipe', 'pipe'],
-    timeout: LIMIT_MS,
+    timeout: LIFE_MS,
     killSignal: 'SIGKILL',
   });
   let text = '';
@@ -52,7 +54,14 @@ export const writeConfig = (directory: string, name: string, lines: readonly str
   const file = join(directory, `${name}.yaml`);
   writeFileSync(
     file,
-    [`model: ${MODEL}`, 'parallel: tensor', 'wire: { link: { gbit_per_s: 4, latency_ms: 0.5 } }', ...lines, 'defaults: { num_inference_steps: 4 }', ''].join('\n'),
+    [
+      `model: ${MODEL}`,
+      'parallel: tensor',
+      'wire: { link: { gbit_per_s: 4, latency_ms: 0.5 } }',
+      ...lines,
+      'defaults: { num_inference_steps: 4 }',
+      '',
+    ].join('\n'),
   );
   return file;
 };

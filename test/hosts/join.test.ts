@@ -62,7 +62,9 @@ const startHost = (directory: string, over: { readonly name?: string; readonly m
 };
 
 /** With what a host was refused, and after how long. */
-const refusal = async (started: Started): Promise<{ readonly code: string; readonly ms: number; readonly message: string }> => {
+const refusal = async (
+  started: Started,
+): Promise<{ readonly code: string; readonly ms: number; readonly message: string }> => {
   const start = performance.now();
   const error = await started.ended;
   if (!(error instanceof TandemError)) throw new Error(`Expected a refusal, found ${String(error)}.`);

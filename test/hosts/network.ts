@@ -22,17 +22,20 @@ export const whyNoNetwork = (): string | undefined => {
 
 export interface TestNetwork {
   address(host: number): string;
+  /** This process's own, on the same bridge. */
+  readonly ownAddress: string;
   /** Words before a command that runs on a host, which sees nothing of the hidden directories. */
   on(host: number, hidden?: readonly string[]): readonly string[];
   receivedBytes(host: number): number;
   /** `rate` as `tc` has it. */
   limit(host: number, rate: string): void;
+  unlimit(host: number): void;
   /** Nothing goes from one host to another any more; the other way is as it was. */
   cut(from: number, to: number): void;
   heal(from: number, to: number): void;
   /** The cable of a host. */
   setLink(host: number, state: 'up' | 'down'): void;
-  /** What a host's packets carry, from now on. @returns ends that */
+  /** Runs a command on a host. @returns what it printed */
   exec(host: number, command: string): string;
   remove(): void;
 }
@@ -56,6 +59,7 @@ export const makeNetwork = (hosts: number, rate?: string): TestNetwork => {
     void exec(host, `tc qdisc replace dev eth0 root tbf rate ${limited} burst 128kb latency 100ms`);
   const network: TestNetwork = {
     address: (host) => `${subnet}.${host + 1}`,
+    ownAddress: `${subnet}.254`,
     on: (host, hidden = []) => {
       const mounts = hidden.map((directory) => `mount -t tmpfs none ${directory} && `).join('');
       for (const directory of hidden) mkdirSync(directory, { recursive: true });
@@ -63,6 +67,7 @@ export const makeNetwork = (hosts: number, rate?: string): TestNetwork => {
     },
     receivedBytes: (host) => Number(exec(host, 'cat /sys/class/net/eth0/statistics/rx_bytes')),
     limit,
+    unlimit: (host) => void exec(host, 'tc qdisc del dev eth0 root'),
     cut: (from, to) => void exec(from, `ip route add blackhole ${subnet}.${to + 1}/32`),
     heal: (from, to) => void exec(from, `ip route del blackhole ${subnet}.${to + 1}/32`),
     setLink: (host, state) => void run(`ip link set ${name}v${host} ${state}`),
@@ -70,7 +75,9 @@ export const makeNetwork = (hosts: number, rate?: string): TestNetwork => {
     remove,
   };
   try {
-    run(`ip link add ${name}b type bridge && ip link set ${name}b up`);
+    run(
+      `ip link add ${name}b type bridge && ip link set ${name}b up && ip addr add ${network.ownAddress}/24 dev ${name}b`,
+    );
     for (const host of indices) {
       run(
         `ip netns add ${space(host)} && ip link add ${name}v${host} type veth peer name eth0 netns ${space(host)} && ip link set ${name}v${host} master ${name}b up`,

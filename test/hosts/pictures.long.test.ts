@@ -62,35 +62,35 @@ const receivedDirectory = (host: number): string => {
   return join(root, readdirSync(root)[0] ?? '');
 };
 
-it.skipIf(why !== undefined).each([
-  [['b']],
-  [['b', 'c']],
-])('hosts %j make the picture of one host to the byte, get their own ranks only, and nothing the second time', async (names) => {
-  for (const host of [1, 2]) rmSync(cacheOf(scratch, host), { recursive: true, force: true });
-  mkdirSync(cacheOf(scratch, 0), { recursive: true });
-  await makeKeys(names);
-  const expected = await onOneHost(names.length + 1);
-  const network = makeNetwork(names.length + 1);
-  try {
-    const first = await onHosts(network, names);
-    expect(first.picture.equals(expected)).toBe(true);
-    const second = await onHosts(network, names);
-    expect(second.picture.equals(expected)).toBe(true);
-    for (const [index, name] of names.entries()) {
-      const directory = receivedDirectory(index + 1);
-      const manifest = await readManifest(directory);
-      const folder = manifest.ranks[index + 1]?.folder ?? '';
-      expect(readdirSync(directory).sort(), name).toEqual(['manifest.json', folder].sort());
-      const bytes = rankFiles(manifest, index + 1).reduce((sum, one) => sum + one.bytes, 0);
-      const saved = (first.received[index] ?? 0) - (second.received[index] ?? 0);
-      process.stdout.write(
-        `host ${name}: rank's files ${bytes} bytes; received ${first.received[index]} at first, ${second.received[index]} then\n`,
-      );
-      // Both made the same picture; what differs is the files, with the manifest and the heads of packets.
-      expect(saved).toBeGreaterThan(bytes * 0.9);
-      expect(saved).toBeLessThan(bytes * 1.25 + 1_000_000);
+it.skipIf(why !== undefined).each([[['b']], [['b', 'c']]])(
+  'hosts %j make the picture of one host to the byte, get their own ranks only, and nothing the second time',
+  async (names) => {
+    for (const host of [1, 2]) rmSync(cacheOf(scratch, host), { recursive: true, force: true });
+    mkdirSync(cacheOf(scratch, 0), { recursive: true });
+    await makeKeys(names);
+    const expected = await onOneHost(names.length + 1);
+    const network = makeNetwork(names.length + 1);
+    try {
+      const first = await onHosts(network, names);
+      expect(first.picture.equals(expected)).toBe(true);
+      const second = await onHosts(network, names);
+      expect(second.picture.equals(expected)).toBe(true);
+      for (const [index, name] of names.entries()) {
+        const directory = receivedDirectory(index + 1);
+        const manifest = await readManifest(directory);
+        const folder = manifest.ranks[index + 1]?.folder ?? '';
+        expect(readdirSync(directory).sort(), name).toEqual(['manifest.json', folder].sort());
+        const bytes = rankFiles(manifest, index + 1).reduce((sum, one) => sum + one.bytes, 0);
+        const saved = (first.received[index] ?? 0) - (second.received[index] ?? 0);
+        process.stdout.write(
+          `host ${name}: rank's files ${bytes} bytes; received ${first.received[index]} at first, ${second.received[index]} then\n`,
+        );
+        // Both made the same picture; what differs is the files, with the manifest and the heads of packets.
+        expect(saved).toBeGreaterThan(bytes * 0.9);
+        expect(saved).toBeLessThan(bytes * 1.25 + 1_000_000);
+      }
+    } finally {
+      network.remove();
     }
-  } finally {
-    network.remove();
-  }
-});
+  },
+);
