@@ -1,7 +1,7 @@
 /** What a checked cluster config says: every default filled in and every path absolute. */
 import type { Provider } from '../../common/onnxruntime.js';
 import type { Split } from '../../partition/index.js';
-import type { Rates } from '../../partition/plan/rates.js';
+import type { LinkRates, Rates } from '../../partition/plan/rates.js';
 import type { Quantize } from '../../partition/write/manifest.js';
 import type { LoaderChoice } from '../../shard-worker/loader.js';
 import type { Transport } from '../cluster/transport.js';
@@ -18,6 +18,8 @@ export interface DeviceConfig {
   readonly memoryLimit?: number;
   /** Measured on this machine; see `calibration/`. */
   readonly rates?: Rates;
+  /** What lies between it and the others, where its rates do not say. */
+  readonly link?: LinkRates;
 }
 
 /** Where a network beside the denoiser is to run; `auto` asks the devices' memory limits. */
