@@ -78,6 +78,7 @@ const WORKER = {
   EXCHANGE_CONNECT: { means: 'A rank could not be connected to its peers.' },
   EXCHANGE_FRAME: { means: 'A peer sent what does not belong into the exchange.' },
   EXCHANGE_PEER: { means: 'A program names a rank that is no peer.' },
+  EXCHANGE_SOCKET: { means: 'A socket between ranks could not be opened or used.' },
   EXCHANGE_TIMEOUT: { means: 'A peer did not send in time.', retry: true },
   PROTOCOL_MESSAGE: { means: 'A control message could not be read: other versions, or a stranger.' },
   PROTOCOL_NETWORK: { means: 'A worker was asked for a network that it does not run.' },

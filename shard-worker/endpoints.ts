@@ -13,6 +13,9 @@ const IPC_PREFIX = 'ipc://';
 export const socketPath = (endpoint: string): string | undefined =>
   endpoint.startsWith(IPC_PREFIX) ? endpoint.slice(IPC_PREFIX.length) : undefined;
 
+/** File of the socket that the compute thread listens on, beside the worker's own, by whose file the worker is found. */
+export const directPath = (path: string): string => `${path}.d`;
+
 const checkSocketPath = (path: string): void => {
   if (!path.startsWith('/')) {
     throw new TandemError('ENDPOINT_INVALID', `Expected an absolute path after "ipc://", found "${path}".`);

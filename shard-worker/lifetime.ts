@@ -8,7 +8,7 @@
  */
 import { existsSync, rmdirSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { socketPath } from './endpoints.js';
+import { directPath, socketPath } from './endpoints.js';
 import { isCommanded, removeRuntimeDirectory, runningWorkers } from './registry.js';
 
 const PARENT_CHECK_MS = 1000;
@@ -36,6 +36,7 @@ const attempt = (action: () => void): void => {
 const removeSockets = (endpoints: readonly string[]): void => {
   const paths = endpoints.flatMap((endpoint) => socketPath(endpoint) ?? []);
   for (const path of paths) attempt(() => rmSync(path, { force: true }));
+  for (const path of paths) attempt(() => rmSync(directPath(path), { force: true }));
   for (const path of paths) attempt(() => rmdirSync(dirname(path)));
 };
 

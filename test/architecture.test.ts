@@ -35,7 +35,7 @@ const PUBLIC: readonly string[] = [
   'shard-worker/recorder.ts',
   'shard-worker/registry.ts',
   'shard-worker/seal.ts',
-  'shard-worker/shared-memory/system.ts',
+  'shard-worker/native.ts',
   'shard-worker/transport.ts',
   'shard-worker/wire.ts',
   'coordinator/bench/bench.ts',
