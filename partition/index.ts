@@ -22,6 +22,7 @@ import type { DeviceSpec } from './plan/device.js';
 import { type ReadOptions, readModel, type SourceModel } from './read/index.js';
 import type { Dims, PartitionOptions, Split, SplitRequest, Watch } from './request.js';
 import { divideLargeSegments } from './segments/divide.js';
+import { sendInt8 } from './segments/int8-wire.js';
 import { quantizePrograms } from './segments/quantize/index.js';
 import { writeShardDirectory } from './write/index.js';
 import { FORMAT_VERSION, type Manifest, type OptimisedFor, type Quantize } from './write/manifest.js';
@@ -83,8 +84,10 @@ const open = async (source: SourceModel, request: SplitRequest, options: Partiti
     devices.some((device) => isOptimised(device, options))
       ? divideLargeSegments(programs, options.segmentWeightsLimit)
       : programs;
+  const finals = new Set(graph.outputs.map(({ name }) => name));
+  const send = (programs: Programs): Programs => (wire === 'int8' ? sendInt8(programs, finals) : programs);
   const finish = (programs: Programs): Programs =>
-    quantize === 'int8' ? quantizePrograms(divide(programs)) : divide(programs);
+    quantize === 'int8' ? quantizePrograms(divide(send(programs))) : divide(send(programs));
   const scopes = findScopes(graph, source.model);
   return { graph, how: { devices, wire, split, scopes, finish, onStage: enter } satisfies DecideOptions };
 };

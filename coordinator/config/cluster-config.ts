@@ -2,7 +2,7 @@
 import type { Provider } from '../../common/onnxruntime.js';
 import type { Split } from '../../partition/index.js';
 import type { LinkRates, Rates } from '../../partition/plan/rates.js';
-import type { Quantize } from '../../partition/write/manifest.js';
+import type { Quantize, WireDtype } from '../../partition/write/manifest.js';
 import type { LoaderChoice } from '../../shard-worker/loader.js';
 import type { Transport } from '../cluster/transport.js';
 import type { NetworkName, SchedulerName } from '../pipeline/index.js';
@@ -36,7 +36,7 @@ export interface ClusterConfig {
   readonly model: string;
   /** Index is the rank. */
   readonly devices: readonly DeviceConfig[];
-  readonly wire: { readonly dtype: 'fp32' | 'fp16'; readonly transport: Transport };
+  readonly wire: { readonly dtype: WireDtype; readonly transport: Transport };
   readonly quantize: Quantize;
   /** What is divided among the devices; see `partition/plan/decide.ts`. */
   readonly split: Split;
