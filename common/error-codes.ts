@@ -92,6 +92,7 @@ const WORKER = {
   SHARED_MEMORY: { means: 'Shared memory between ranks could not be made, or is not the one expected.' },
   STEP_ABANDONED: { means: 'A step was given up, as another rank failed.', retry: true },
   STEP_OUTPUTS: { means: 'An output of the model has another size than the manifest says.' },
+  WIRE_ERROR: { means: 'Rounding on the wire was measured and is too much.' },
   WORKER_ARGUMENTS: { means: 'A worker was started with arguments that it does not know.' },
   WORKER_TOKEN: { means: "A coordinator came without the token of the worker's directory." },
   SYSTEM_MEMORY: { means: 'The system gives no more memory.' },

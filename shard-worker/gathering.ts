@@ -100,7 +100,7 @@ export class Gathering {
   async complete(timeoutMs: number): Promise<Record<string, HostTensor>> {
     if (!this.#isComplete && !this.#failure) await this.#wait(timeoutMs);
     if (this.#failure) throw this.#failure;
-    if (!this.#isComplete) throw this.#timeout(timeoutMs);
+    if (!this.#isComplete) throw this.timeout(timeoutMs);
     return this.#made();
   }
 
@@ -147,7 +147,8 @@ export class Gathering {
     return [...this.#expected].filter(([key]) => !here(key)).map(([, receive]) => receive);
   }
 
-  #timeout(timeoutMs: number): TandemError {
+  /** What to say where it took too long. */
+  timeout(timeoutMs: number): TandemError {
     const missing = this.#missing().map((receive) => `"${receive.name}" from rank ${receive.from}`);
     return new TandemError(
       'EXCHANGE_TIMEOUT',

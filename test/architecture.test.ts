@@ -35,7 +35,7 @@ const PUBLIC: readonly string[] = [
   'shard-worker/recorder.ts',
   'shard-worker/registry.ts',
   'shard-worker/seal.ts',
-  'shard-worker/native.ts',
+  'shard-worker/shared-memory/system.ts',
   'shard-worker/transport.ts',
   'shard-worker/wire.ts',
   'coordinator/bench/bench.ts',
@@ -73,13 +73,14 @@ const PUBLIC: readonly string[] = [
   'coordinator/trace.ts',
   'coordinator/verify/random-inputs.ts',
   'coordinator/verify/verify.ts',
+  'coordinator/verify/wire-error.ts',
 ];
 
 /** Libraries behind a seam: where each may be imported. */
 const SEAMS: Readonly<Record<string, string>> = {
   'onnxruntime-node': 'common/onnxruntime.ts',
   zeromq: 'shard-worker/transport.ts',
-  koffi: 'shard-worker/shared-memory/system.ts',
+  koffi: 'shard-worker/native.ts',
   '@bufbuild': 'partition/onnx/',
 };
 

@@ -11,14 +11,13 @@ import { openPlainModel } from '../plain/index.js';
 import { denoiserRequest, type OpenedModel } from '../shards/request.js';
 import { closing, prepareModel, withCluster } from '../start-cluster.js';
 import { randomInputs } from './random-inputs.js';
+import { INT8_WIRE_MIN_PSNR_DB, rememberWireError } from './wire-error.js';
 
 /** Allowed max |a - b| / max |b|: rounding of another order of sums in fp32; the wire's rounding in fp16. */
 export const TOLERANCE = { fp32: 1e-4, fp16: 1e-2 } as const;
 
 /** Least PSNR of int8 weights: single values may be far off where the whole is close, so their errors say little. */
 export const INT8_MIN_PSNR_DB = 30;
-/** Of an int8 wire. */
-export const INT8_WIRE_MIN_PSNR_DB = 40;
 
 export interface VerifyRequest extends Hooks, ClusterSettings, OpenedModel {
   /** Of the random inputs. */
@@ -154,6 +153,7 @@ export const verify = async (request: VerifyRequest): Promise<VerifyReport> => {
   );
   const limits = limitsOf(request);
   const difference = worst(rounds);
+  await rememberWireError(request, request, difference.psnr_db);
   const agree = rounds.every(({ ranksAgree }) => ranksAgree);
   return {
     passed: agree && isWithin(difference, limits),

@@ -64,10 +64,11 @@ export class Arrivals {
   }
 
   timeout(places: readonly Place[], timeoutMs: number): TandemError {
-    return new TandemError(
-      'EXCHANGE_TIMEOUT',
-      `Rank ${this.#options.rank} waited ${timeoutMs} ms in step/segment ${places.map(nameOf).join(', ')} for the tensors of rank ${this.missingRanks(places).join(', ')}; look at why that rank is stuck, or raise the step timeout.${this.#dropped}`,
-    );
+    const late = places.map((place) => this.#gathering(place)).find((one) => one.missingRanks().length > 0);
+    if (late === undefined)
+      return new TandemError('EXCHANGE_TIMEOUT', `Rank ${this.#options.rank} waited ${timeoutMs} ms.`);
+    const { code, message } = late.timeout(timeoutMs);
+    return new TandemError(code, `${message}${this.#dropped}`);
   }
 
   #expectation(header: PieceHeader): Receive {

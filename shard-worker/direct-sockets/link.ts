@@ -3,11 +3,10 @@
  * without a hop through the main thread. On the wire it is the same as there: a peer may do it either way.
  */
 import type { HostTensor } from '../../common/tensor.js';
-import type { BoundSegment } from '../bound-program.js';
 import { BufferPool, ownBuffer } from '../buffers.js';
 import type { Place } from '../exchange.js';
 import { encodeHeader, HEADER_BYTES, MAX_EXCHANGE_FRAME_BYTES, pieceCount, pieceOf } from '../frames.js';
-import { type Lane, type Link, sentBytes } from '../link.js';
+import { type BoundSegment, type Lane, type Link, sentBytes } from '../link.js';
 import type { JoinedProgram } from '../program.js';
 import type { ThreadStatus } from '../thread-status.js';
 import { Arrivals } from './arrivals.js';

@@ -6,7 +6,6 @@
  * It is sealed at its size, so that nobody can shrink it under a reader.
  */
 import { closeSync, fstatSync, ftruncateSync, openSync } from 'node:fs';
-import type * as Koffi from 'koffi';
 import { TandemError } from '../../common/errors.js';
 import { koffi, openLibrary } from '../native.js';
 
@@ -23,7 +22,7 @@ const FUTEX_WAKE = 1;
 const FUTEX_CALLS: Readonly<Partial<Record<NodeJS.Architecture, number>>> = { x64: 202, arm64: 98 };
 
 interface System {
-  readonly koffi: typeof Koffi;
+  readonly koffi: ReturnType<typeof koffi>;
   readonly memfdCreate: (name: string, flags: number) => number;
   readonly fcntl: (fd: number, command: number, value: number) => number;
   readonly mmap: (at: null, bytes: number, protection: number, flags: number, fd: number, offset: number) => bigint;
