@@ -41,6 +41,7 @@ const PARTITION = {
   PLAN_GRAPH_INVALID: { means: 'The planner was given a problem that contradicts itself; please report the model.' },
   PLAN_IMPOSSIBLE: { means: 'No way to place the tensors satisfies all rules; please report the model.' },
   PLAN_TOO_WIDE: { means: 'The graph is too entangled to be planned exactly; please report the model.' },
+  LINK_UNKNOWN: { means: 'A link between devices is named that is not known.' },
   SLICE_RANGE: { means: 'A slice lies outside of its tensor; please report the model.' },
   QUANTIZE_NOTHING: { means: 'There is nothing to make int8: no linear layer or convolution with float32 weights.' },
   QUANTIZE_PROVIDER: { means: 'int8 weights need cpu devices.' },

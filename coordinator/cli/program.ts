@@ -24,6 +24,7 @@ const COMMANDS: ReadonlyMap<string, () => Promise<AddCommand>> = new Map([
   ['generate', async () => (await import('./commands/generate.js')).addGenerate],
   ['launch', async () => (await import('./commands/launch.js')).addLaunch],
   ['bench', async () => (await import('./commands/bench.js')).addBench],
+  ['simulate', async () => (await import('./commands/simulate.js')).addSimulate],
   ['devices', async () => (await import('./commands/devices.js')).addDevices],
   ['init', async () => (await import('./commands/init.js')).addInit],
   ['schema', async () => (await import('./commands/schema.js')).addSchema],

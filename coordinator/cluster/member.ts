@@ -1,7 +1,7 @@
 /** One rank of a group: its worker process, with what is known of it. */
 import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
-import { socketPath } from '../../shard-worker/endpoints.js';
+import { socketFiles, socketPath } from '../../shard-worker/endpoints.js';
 import { processStart } from '../../shard-worker/processes.js';
 import type { RegisteredWorker } from '../../shard-worker/registry.js';
 import type { Seal } from '../../shard-worker/seal.js';
@@ -93,8 +93,8 @@ export const adoptMember = (worker: RegisteredWorker, runtime: Runtime, session:
 
 /** Removes the socket of a worker that was killed, so that the next one can listen there; never somebody else's. */
 export const removeSocket = ({ rank, endpoint }: Member, { exchange, privateSockets }: MemberOptions): void => {
-  const socket = socketPath(endpoint ?? (privateSockets ? (exchange[rank] ?? '') : ''));
-  if (socket !== undefined) rmSync(socket, { force: true });
+  const known = endpoint ?? (privateSockets ? (exchange[rank] ?? '') : '');
+  for (const file of socketFiles(known)) rmSync(file, { force: true });
 };
 
 /** A lost worker's address is nobody's. */
