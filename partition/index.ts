@@ -24,7 +24,7 @@ import type { Dims, PartitionOptions, Split, SplitRequest, Watch } from './reque
 import { divideLargeSegments } from './segments/divide.js';
 import { sendInt8 } from './segments/int8-wire.js';
 import { quantizePrograms } from './segments/quantize/index.js';
-import { LINK_NAMES, requireLink } from './simulate/links.js';
+import { AS_RATED, LINK_NAMES, requireLink } from './simulate/links.js';
 import { toStep } from './simulate/program.js';
 import { type SimulatedTimes, simulateStep } from './simulate/simulate.js';
 import { writeShardDirectory } from './write/index.js';
@@ -156,7 +156,7 @@ export const plan = async (request: SplitRequest, watch: Watch = {}): Promise<Pl
 };
 
 export interface SimulationOptions {
-  /** By name, as `findLink` knows them. */
+  /** By name, as `findLink` knows them; `AS_RATED` for what the devices' rates say. */
   readonly links: readonly string[];
   /** Runs of the model in a step. */
   readonly microBatches: number;
@@ -171,7 +171,7 @@ export const simulate = async (
   { links, microBatches }: SimulationOptions,
   watch: Watch = {},
 ): Promise<readonly SimulatedTimes[]> => {
-  const found = links.map(requireLink);
+  const found = links.map((name) => (name === AS_RATED ? undefined : requireLink(name)));
   const { decided } = await decideModel(await readGraph(request), request, watch);
   return found.map((link) => simulateStep(toStep(decided, microBatches, link)));
 };

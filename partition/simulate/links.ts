@@ -12,7 +12,10 @@ const PCIE: LinkRates = { latencyMs: 0.02, wireBytesPerMs: 24e6 };
 const NAMED: Readonly<Record<string, LinkRates>> = { ...LINKS, pcie: PCIE };
 const NETWORK = /^(\d+(?:\.\d+)?)gbit$/;
 
-export const LINK_NAMES = `${Object.keys(NAMED).join(', ')}, or a network such as 10gbit`;
+/** What the devices' rates say, such as what was measured between them. */
+export const AS_RATED = 'as-rated';
+
+export const LINK_NAMES = `${AS_RATED}, ${Object.keys(NAMED).join(', ')}, or a network such as 10gbit`;
 
 /** @returns undefined where nothing is called so */
 export const findLink = (name: string): LinkRates | undefined => {
