@@ -74,13 +74,14 @@ const PUBLIC: readonly string[] = [
   'coordinator/trace.ts',
   'coordinator/verify/random-inputs.ts',
   'coordinator/verify/verify.ts',
+  'coordinator/verify/wire-error.ts',
 ];
 
 /** Libraries behind a seam: where each may be imported. */
 const SEAMS: Readonly<Record<string, string>> = {
   'onnxruntime-node': 'common/onnxruntime.ts',
   zeromq: 'shard-worker/transport.ts',
-  koffi: 'shard-worker/shared-memory/system.ts',
+  koffi: 'shard-worker/native.ts',
   '@bufbuild': 'partition/onnx/',
 };
 

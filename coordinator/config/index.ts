@@ -24,7 +24,6 @@ export type {
   HostChoice,
   Hosting,
   HostsConfig,
-  LinkRates,
   PictureSize,
   Seat,
   ServerConfig,
@@ -107,7 +106,7 @@ const BYTES_PER_MS_IN_GBIT = 1e9 / 8 / 1000;
 const toWire = ({ dtype, transport, link }: ClusterParsed['wire']): ClusterConfig['wire'] => ({
   dtype,
   transport,
-  ...(link && { link: { bytesPerMs: link.gbit_per_s * BYTES_PER_MS_IN_GBIT, latencyMs: link.latency_ms } }),
+  ...(link && { link: { wireBytesPerMs: link.gbit_per_s * BYTES_PER_MS_IN_GBIT, latencyMs: link.latency_ms } }),
 });
 
 /** Whoever has keys for further hosts and says nothing of their number is started by something that knows it. */
