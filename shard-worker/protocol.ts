@@ -28,7 +28,7 @@ import { z } from 'zod';
 import { DTYPES, type DType, type HostTensor } from '../common/tensor.js';
 import { ACTIVITIES, type TraceEvent } from './recorder.js';
 
-export const PROTOCOL_VERSION = 4;
+export const PROTOCOL_VERSION = 5;
 
 /**
  * Environment variable with the routing id under which a worker speaks to its coordinator (its rank where unset). The
@@ -58,6 +58,8 @@ const stepTimes = z.object({
   compute_ms: z.number(),
   exchange_ms: z.number(),
   sent_bytes: z.number(),
+  /** Between the host's memory and the device's, both ways. */
+  copied_bytes: z.number(),
 });
 
 const count = z.number().int().nonnegative();

@@ -56,6 +56,7 @@ class LaneRun {
   #next: number | undefined;
   computeMs = 0;
   sentBytes = 0;
+  copiedBytes = 0;
 
   constructor(index: number, task: StepTask, context: RunContext) {
     this.#index = index;
@@ -105,6 +106,7 @@ class LaneRun {
       throw new TandemError('SEGMENT_RUN', `Segment ${segment.number} failed: ${why}`, { cause });
     });
     this.computeMs += (machineTime() - begun) / 1000;
+    this.copiedBytes += segment.copiedBytes;
     recorder?.add('segment', begun, { lane: this.#index, segment: segment.number });
     this.sentBytes += this.#timed('send', () => this.#bound.lane.publish(segment), segment);
     status.segmentDone();
@@ -155,6 +157,7 @@ export const runStep = async (task: StepTask, given: StepContext): Promise<StepD
     computeMs,
     exchangeMs: performance.now() - start - computeMs,
     sentBytes: sum(lanes.map((lane) => lane.sentBytes)),
+    copiedBytes: sum(lanes.map((lane) => lane.copiedBytes)),
     ...(recorder && { trace: recorder.events }),
   };
 };
