@@ -152,6 +152,9 @@ const COORDINATOR = {
   REFERENCE_NOT_FINITE: { means: 'The whole model itself gives infinities or NaN.' },
   BENCH_RUNS: { means: 'The runs to compare differ in model or sizes, or there are none.' },
   BENCH_FAILED: { means: 'A run could not be measured.' },
+  VERIFY_WALK: {
+    means: 'Following the segments one by one failed; the words of ONNX Runtime or of the system are in the message.',
+  },
   PAGE_CACHE: { means: 'Files cannot be dropped from memory on this system.' },
   PLAIN_FAILED: { means: 'The whole model failed in its own process.' },
   PLAIN_TIMEOUT: { means: 'The whole model took longer than it may.' },

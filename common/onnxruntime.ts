@@ -74,7 +74,8 @@ const KEEPING: ReadonlySet<Provider> = new Set(['webgpu']);
 const KEEPABLE: ReadonlySet<DType> = new Set(['float32', 'float16', 'int32', 'int64', 'uint32', 'uint8', 'bool']);
 
 /** Whether outputs of this type can be `kept`. */
-export const staysOnDevice = (provider: Provider, dtype: DType): boolean => KEEPING.has(provider) && KEEPABLE.has(dtype);
+export const staysOnDevice = (provider: Provider, dtype: DType): boolean =>
+  KEEPING.has(provider) && KEEPABLE.has(dtype);
 
 /** Memory by the names of a session's inputs or outputs. */
 export type Bound = Readonly<Record<string, HostTensor | OpenTensor>>;

@@ -78,7 +78,7 @@ const measure = async (session: LocalSession, reference: LocalSession) => {
 const refuse = async (segment: DeviceSegment, inputs: Tensors, error: number, tolerance: number): Promise<never> => {
   const { path, entry, provider, deviceId } = segment;
   // Loads the protobuf library, which a worker does without otherwise.
-  const { findFirstWrong } = await import('../partition/first-wrong.js');
+  const { findFirstWrong } = await import('../partition/proof/first-wrong.js');
   const found = await findFirstWrong(path, inputs, { provider, deviceId }, tolerance).catch(() => undefined);
   const where = found
     ? `the first is node "${found.node}", ${found.operator} of ${found.inputs.join(', ')} to ${found.output}, which is ${found.error.toPrecision(2)} of its largest value off`

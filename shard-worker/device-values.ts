@@ -5,7 +5,7 @@
  * binding can do that; with the others every input and output of a segment is copied.
  */
 import { type LocalSession, openSession, type Provider, staysOnDevice } from '../common/onnxruntime.js';
-import { type DType, DTYPES, elementCount, isKnownSpec, type OpenSpec } from '../common/tensor.js';
+import { DTYPES, type DType, elementCount, isKnownSpec, type OpenSpec } from '../common/tensor.js';
 import type { SegmentEntry } from '../partition/write/manifest.js';
 
 const isEmpty = (spec: OpenSpec): boolean => isKnownSpec(spec) && elementCount(spec.shape) === 0;

@@ -16,8 +16,9 @@ const PUBLIC: readonly string[] = [
   'partition/calibrate/probe.ts',
   'partition/decide/alternatives.ts',
   'partition/decide/blocks.ts',
-  'partition/first-wrong.ts',
   'partition/plan/rates.ts',
+  'partition/proof/first-wrong.ts',
+  'partition/proof/road.ts',
   'partition/write/manifest.ts',
   'partition/write/optimise/open.ts',
   'partition/write/optimise/target.ts',
@@ -72,6 +73,7 @@ const PUBLIC: readonly string[] = [
   'coordinator/start-cluster.ts',
   'coordinator/trace.ts',
   'coordinator/verify/random-inputs.ts',
+  'coordinator/verify/by-segment.ts',
   'coordinator/verify/verify.ts',
 ];
 
