@@ -50,13 +50,18 @@ Examples:
   $ tandem verify models/emoji-sd --tensor-parallel-size 2 --wire-dtype fp16
   $ tandem verify configs/dual-cpu.yaml`;
 
+const agreementText = ({ ranks_agree, ranks }: VerifyReport): string => {
+  if (!ranks_agree) return 'NO';
+  return new Set(ranks.map(({ device }) => device)).size > 1 ? 'yes, but for rounding' : 'yes, to the bit';
+};
+
 const verifyText = (report: VerifyReport): string =>
   [
     report.passed ? 'PASSED' : 'FAILED',
     `  max |a-b| / max |b|  ${report.max_rel_error.toExponential(2)}${report.tolerance === null ? '' : `  (limit ${report.tolerance.toExponential(0)})`}`,
     `  max |a-b|            ${report.max_abs_error.toExponential(2)}`,
     `  PSNR                 ${report.psnr_db.toFixed(1)} dB${report.min_psnr_db === null ? '' : `  (at least ${report.min_psnr_db} dB, since weights are ${report.quantize})`}`,
-    `  ranks agree          ${report.ranks_agree ? 'yes, to the bit' : 'NO'}`,
+    `  ranks agree          ${agreementText(report)}`,
     `  split                ${formatShare(report.sharded_weight_fraction)} of the weights, ${formatShare(report.sharded_flop_fraction)} of the work, on ${report.world_size} ranks`,
     `  wire                 ${report.collective_count} collectives, ${formatBytes(report.wire_bytes_per_step)} sent a step as ${report.wire_dtype}`,
   ].join('\n');
