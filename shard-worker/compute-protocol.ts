@@ -22,6 +22,8 @@ export interface OpenTask {
   readonly provider: Provider;
   readonly deviceId: number;
   readonly threads: number;
+  /** Of the rank, for messages. */
+  readonly weightBytes: number;
   /** What the rank's segments were prepared for; absent where they are to be optimised now. */
   readonly prepared?: OptimisedFor;
 }

@@ -10,6 +10,7 @@ import { openOptimised } from '../partition/write/optimise/open.js';
 import { bindProgram, type LoadedSegment } from './bound-program.js';
 import { BufferPool, ownBuffer } from './buffers.js';
 import type { Answer, ConnectTask, OpenTask, StepDone, StepTask } from './compute-protocol.js';
+import { outOfMemory } from './device-memory.js';
 import { proveOnDevice } from './device-proof.js';
 import { keptOutputs, Uploads } from './device-values.js';
 import type { Link } from './link.js';
@@ -42,7 +43,9 @@ const answer = async <T>(code: ErrorCode, work: () => Promise<T>): Promise<Answe
 /** Opens a segment's graph. */
 export const open = (task: OpenTask): Promise<Answer<undefined>> =>
   answer('SEGMENT_OPEN', async () => {
-    await openSegment(task);
+    await openSegment(task).catch((error: unknown) => {
+      throw outOfMemory(error, 'open', task.segment, task.weightBytes) ?? error;
+    });
     return undefined;
   });
 

@@ -116,6 +116,7 @@ const openSegments = async (part: Part, { order, compute, onOpened }: OpenPartOp
       provider: order.provider,
       deviceId: order.device_id,
       threads: order.threads,
+      weightBytes: partBytes(part),
       ...(prepared ? { prepared } : {}),
     });
     onOpened(index + 1, segments.length);

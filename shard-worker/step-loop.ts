@@ -6,6 +6,7 @@ import { TandemError } from '../common/errors.js';
 import { stepAbandoned } from './abandoned.js';
 import type { BoundProgram, BoundSegment } from './bound-program.js';
 import type { StepDone, StepTask, Tensors } from './compute-protocol.js';
+import { outOfMemory } from './device-memory.js';
 import { LANES, type Lane, type Link } from './link.js';
 import { type Activity, machineTime, Recorder, type TraceEvent } from './recorder.js';
 import type { ThreadStatus } from './thread-status.js';
@@ -102,6 +103,8 @@ class LaneRun {
     const { recorder, status } = this.#context;
     const begun = machineTime();
     await segment.run().catch((cause: unknown) => {
+      const memory = outOfMemory(cause, 'run', segment.entry);
+      if (memory) throw memory;
       const why = cause instanceof Error ? cause.message.trim() : String(cause);
       throw new TandemError('SEGMENT_RUN', `Segment ${segment.number} failed: ${why}`, { cause });
     });

@@ -48,14 +48,18 @@ export const defaultThreads = (devices: readonly { readonly provider: Provider }
     ? Math.max(1, Math.floor(availableParallelism() / devices.filter((device) => device.provider === 'cpu').length))
     : 1;
 
+const bytesOf = (size: number | string | undefined): number | undefined =>
+  typeof size === 'string' ? parseBytes(size) : size;
+
 const toDevice = (device: ClusterParsed['devices'][number], all: ClusterParsed['devices']): DeviceConfig => {
-  const limit = typeof device.memory_limit === 'string' ? parseBytes(device.memory_limit) : device.memory_limit;
+  const [limit, buffer] = [bytesOf(device.memory_limit), bytesOf(device.buffer_limit)];
   return {
     provider: device.provider,
     deviceId: device.device_id,
     threads: device.threads ?? defaultThreads(all, device.provider),
     ...(device.speed === undefined ? {} : { speed: device.speed }),
     ...(limit === undefined ? {} : { memoryLimit: limit }),
+    ...(buffer === undefined ? {} : { bufferLimit: buffer }),
   };
 };
 

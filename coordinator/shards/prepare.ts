@@ -100,7 +100,7 @@ export const prepareShards = async (request: ShardRequest, hooks: Hooks = {}): P
     hooks.onNotice?.(`Reusing the shards in ${directory}.`);
     return { ...facts, manifest: found, profile: profileFor(found, request.dims), partitionMs: 0 };
   }
-  await checkDevices(request.devices);
+  await checkDevices(request.devices, request.wire);
   hooks.onNotice?.(`Partitioning ${request.model.name} into ${directory} (${found.reason}).`);
   await mkdir(request.root, { recursive: true });
   const start = performance.now();
