@@ -5,8 +5,6 @@ import { withCalibration } from '../config/measured-rates.js';
 import type { Hooks } from '../hooks.js';
 import { denoiserRequest, type OpenedModel } from '../shards/request.js';
 
-export { drawCurves } from './curves.js';
-
 export interface SimulationRequest extends Hooks, OpenedModel {
   readonly counts: readonly number[];
   /** By name, as `findLink` knows them. */

@@ -11,7 +11,7 @@ import { type Placement, placementKey, REPLICATE, type Shard, samePlacement } fr
 import type { Row } from '../rules/rule.js';
 import { type CostGraph, minimise, type PairCost } from '../solve/eliminate.js';
 import type { WireDtype } from '../write/manifest.js';
-import { collectiveMs, copyMs, heldBytes, nodeFlops, nodeMs, rankMs, valueBytes } from './cost.js';
+import { collectiveMs, copyMs, heldBytes, nodeFlops, nodeMs, oversizedOperands, rankMs, valueBytes } from './cost.js';
 import type { Rates } from './rates.js';
 import { findConstants, type Placements } from './states.js';
 
@@ -27,6 +27,8 @@ export interface ChooseOptions {
   /** Index is the rank. */
   readonly rates: readonly Rates[];
   readonly wireDtype: WireDtype;
+  /** Bytes of the largest tensor that each rank's device takes; none where absent. */
+  readonly bufferLimits?: readonly number[];
   /**
    * `memory`: each rank is to hold a part of the weights, at the price of exchanges. `time`: the shortest step, whoever holds
    * what. `memory` where absent.
@@ -46,6 +48,8 @@ const WHOLE_WEIGHTS_PRICE = 1;
 const EXCHANGE_PRICE = 0.002;
 /** Of that, what an all-gather costs: nothing has to be added up. */
 const GATHER_SHARE = 0.9;
+/** A tensor that a device does not take costs more than anything else, so that it is split wherever a rule allows it. */
+const OVERSIZED_PRICE = 1e9;
 /** The share of weights and of operations that is to be split; exchanges are made cheaper by this factor until it is. */
 const WANTED_SHARE = 0.95;
 const DISCOUNT = 1.5;
@@ -175,8 +179,16 @@ class Problem {
     const slowest = (row: Row) => Math.max(...this.#options.rates.map((rates, rank) => rankMs(node, row, rank, rates)));
     this.#add(
       node,
-      this.#rows(node).map((row) => (isConstant ? 0 : slowest(row)) + this.#weightCost(node, row)),
+      this.#rows(node).map(
+        (row) => (isConstant ? 0 : slowest(row) + this.#oversizedCost(node, row)) + this.#weightCost(node, row),
+      ),
     );
+  }
+
+  #oversizedCost(node: Node, row: Row): number {
+    const limits = this.#options.bufferLimits ?? [];
+    const count = limits.reduce((sum, limit, rank) => sum + oversizedOperands(node, row, rank, limit).length, 0);
+    return count * OVERSIZED_PRICE;
   }
 
   #weightCost(node: Node, row: Row): number {
