@@ -48,7 +48,7 @@ const GATHER_SHARE = 0.9;
 /** The share of weights and of operations that is to be split; exchanges are made cheaper by this factor until it is. */
 const WANTED_SHARE = 0.95;
 const DISCOUNT = 1.5;
-const DISCOUNT_STEPS = 12;
+const DISCOUNT_STEPS = 20;
 
 /** Element type on the wire: `fp16` makes single precision travel as half precision, and leaves the others as they are. */
 export const wireType = (dtype: DType, wireDtype: WireDtype): DType =>
@@ -276,7 +276,7 @@ const priceList = (graph: Graph, { rates }: ChooseOptions, discount: number): Pr
   const bytes = [...weights].reduce((sum, value) => sum + (value ? valueBytes(value) : 0), 0);
   return {
     perWeightByte: (WHOLE_WEIGHTS_PRICE * stepMs) / Math.max(1, bytes),
-    perExchange: EXCHANGE_PRICE * stepMs,
+    perExchange: EXCHANGE_PRICE * stepMs + roundMs(rates),
     discount,
   };
 };
