@@ -43,8 +43,6 @@ const WHOLE_WEIGHTS_PRICE = 1;
  * into the next, and makes all ranks wait for the last. As a share of a whole step, so that a small model is split like a large one.
  */
 const EXCHANGE_PRICE = 0.002;
-/** Of that, what an all-gather costs: nothing has to be added up. */
-const GATHER_SHARE = 0.9;
 /** The share of weights and of operations that is to be split; exchanges are made cheaper by this factor until it is. */
 const WANTED_SHARE = 0.95;
 const DISCOUNT = 1.5;
@@ -194,8 +192,7 @@ class Problem {
       }, 0),
     );
     const again = (conversions.length - 1) * roundMs(this.#options.rates);
-    const share = conversions[0]?.kind === 'all-gather' ? GATHER_SHARE : 1;
-    return (share * this.#prices.perExchange + again + Math.max(...times)) / this.#prices.discount;
+    return (this.#prices.perExchange + again + Math.max(...times)) / this.#prices.discount;
   }
 
   #addPairs(node: Node): void {
