@@ -9,10 +9,11 @@ import type { OptimisedFor } from '../partition/write/manifest.js';
 import { openOptimised } from '../partition/write/optimise/open.js';
 import { bindProgram, type LoadedSegment } from './bound-program.js';
 import { BufferPool, ownBuffer } from './buffers.js';
-import type { Answer, ConnectTask, OpenTask, StepDone, StepTask } from './compute-protocol.js';
+import type { Answer, ConnectTask, OpenTask, RehearseTask, StepDone, StepTask } from './compute-protocol.js';
 import { proveOnDevice } from './device-proof.js';
 import type { Link } from './link.js';
 import { toProblem } from './problem.js';
+import { rehearse as rehearseSegment } from './rehearsal.js';
 import { checkSession } from './segment-check.js';
 import { SharedMemoryLink } from './shared-memory/link.js';
 import { SocketLink } from './socket-link.js';
@@ -111,6 +112,10 @@ export const step = (task: StepTask): Promise<Answer<StepDone>> =>
     const { link, status } = connection;
     return runStep(task, { link, status, bind: (lane) => bindLane(lane, task, link) });
   });
+
+/** Runs a segment by itself, between steps. */
+export const rehearse = ({ index }: RehearseTask): Promise<Answer<string | undefined>> =>
+  answer('SEGMENT_RUN', () => rehearseSegment(loaded(index), memoryOf(0)));
 
 /** Closes all sessions. */
 export const dispose = async (): Promise<void> => {

@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { CONFIG, isAlive, launchReady } from '../server/helpers.js';
 import { growthOf, soakChart } from './growth.js';
-import { MIX } from './mix.js';
+import { MIX, prepare } from './mix.js';
 import { type Sample, watchProcesses } from './processes.js';
 
 const MINUTES = Number(process.env.SOAK_MINUTES ?? 60);
@@ -14,7 +14,7 @@ const MINUTES = Number(process.env.SOAK_MINUTES ?? 60);
 const PAUSE_MS = Number(process.env.SOAK_PAUSE_MS ?? 700);
 const OUT = resolve(process.env.SOAK_OUT ?? 'docs');
 const MAX_GROWTH_MB = 5;
-const START_MS = 300_000;
+const START_MS = 600_000;
 
 const configIn = async (directory: string): Promise<string> => {
   const text = await readFile(CONFIG, 'utf8');
@@ -58,6 +58,7 @@ it(`serves for ${MINUTES} minutes without growing`, async () => {
   };
   try {
     const watched = watchProcesses(launched.process.pid ?? 0, stop.signal, onSample);
+    await prepare(launched.url);
     const { done, wrong } = await work(launched.url, performance.now() + MINUTES * 60_000);
     stop.abort();
     const samples = await watched;
