@@ -57,9 +57,10 @@ it(`serves for ${MINUTES} minutes without growing`, async () => {
     if (samples.length % 12 === 0) void write(samples, pids);
   };
   try {
+    const end = performance.now() + MINUTES * 60_000;
     const watched = watchProcesses(launched.process.pid ?? 0, stop.signal, onSample);
     await prepare(launched.url);
-    const { done, wrong } = await work(launched.url, performance.now() + MINUTES * 60_000);
+    const { done, wrong } = await work(launched.url, end);
     stop.abort();
     const samples = await watched;
     await write(samples, pids);
