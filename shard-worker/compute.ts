@@ -13,7 +13,7 @@ import type { Answer, ConnectTask, OpenTask, RehearseTask, StepDone, StepTask } 
 import { proveOnDevice } from './device-proof.js';
 import type { Link } from './link.js';
 import { toProblem } from './problem.js';
-import { rehearse as rehearseSegment } from './rehearsal.js';
+import { prepareRehearsal, type Rehearsal } from './rehearsal.js';
 import { checkSession } from './segment-check.js';
 import { SharedMemoryLink } from './shared-memory/link.js';
 import { SocketLink } from './socket-link.js';
@@ -24,6 +24,8 @@ import { ThreadStatus } from './thread-status.js';
 const segments = new Map<number, LoadedSegment>();
 /** By network and lane. */
 const bound = new Map<string, BoundLane>();
+/** By segment; undefined for one that cannot be run by itself. */
+const rehearsals = new Map<number, Rehearsal | undefined>();
 /** By lane. */
 const memories = new Map<number, BufferPool>();
 let connection: { readonly link: Link; readonly status: ThreadStatus } | undefined;
@@ -115,12 +117,16 @@ export const step = (task: StepTask): Promise<Answer<StepDone>> =>
 
 /** Runs a segment by itself, between steps. */
 export const rehearse = ({ index }: RehearseTask): Promise<Answer<string | undefined>> =>
-  answer('SEGMENT_RUN', () => rehearseSegment(loaded(index), memoryOf(0)));
+  answer('SEGMENT_RUN', async () => {
+    if (!rehearsals.has(index)) rehearsals.set(index, prepareRehearsal(loaded(index), memoryOf(0)));
+    return rehearsals.get(index)?.run();
+  });
 
 /** Closes all sessions. */
 export const dispose = async (): Promise<void> => {
   connection?.link.close();
   bound.clear();
+  rehearsals.clear();
   const opened = [...segments.values()];
   segments.clear();
   for (const { session } of opened) await session.dispose();

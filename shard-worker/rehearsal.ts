@@ -23,34 +23,51 @@ const fillWords = (words: Uint32Array | Uint16Array, base: number, random: numbe
   for (let place = 0; place < words.length; place++) words[place] = base | (Math.imul(place + 1, 0x9e37_79b1) & random);
 };
 
-/** Floating point numbers of either sign between 1 and 2 in size, or for half precision some near it; whole ones are indices that exist. */
-const PATTERNS: Readonly<Partial<Record<TensorSpec['dtype'], (data: Uint8Array) => void>>> = {
-  float32: (data) =>
-    fillWords(new Uint32Array(data.buffer, data.byteOffset, data.byteLength / 4), 0x3f80_0000, 0x807f_ffff),
-  float16: (data) => fillWords(new Uint16Array(data.buffer, data.byteOffset, data.byteLength / 2), 0x3c00, 0x83ff),
-  bfloat16: (data) => fillWords(new Uint16Array(data.buffer, data.byteOffset, data.byteLength / 2), 0x3f80, 0x807f),
+/** Floating point numbers of either sign between 1 and 2 in size; whole ones are 0, an index that exists. */
+const fillerOf = ({ dtype, data: { buffer, byteOffset, byteLength } }: HostTensor): (() => void) => {
+  switch (dtype) {
+    case 'float32': {
+      const words = new Uint32Array(buffer, byteOffset, byteLength / 4);
+      return () => fillWords(words, 0x3f80_0000, 0x807f_ffff);
+    }
+    case 'float16':
+    case 'bfloat16': {
+      const words = new Uint16Array(buffer, byteOffset, byteLength / 2);
+      return () => (dtype === 'float16' ? fillWords(words, 0x3c00, 0x83ff) : fillWords(words, 0x3f80, 0x807f));
+    }
+    default: {
+      const bytes = new Uint8Array(buffer, byteOffset, byteLength);
+      return () => void bytes.fill(0);
+    }
+  }
 };
 
-const fill = ({ dtype, data }: HostTensor): void => {
-  const pattern = PATTERNS[dtype];
-  if (pattern === undefined) data.fill(0);
-  else pattern(data);
-};
+/** A segment on memory of its own choosing, tied once: what is made anew at every run is left to be collected for a long time. */
+export interface Rehearsal {
+  /** Runs it. @returns a digest of the outputs */
+  run(): Promise<string>;
+}
 
 /**
- * Runs a segment by itself.
- * @param memory of which nothing is in use; what it holds is written over
- * @returns a digest of the outputs; undefined where sizes are only known once the peers have spoken
+ * Prepares a segment to be run by itself.
+ * @param memory of which nothing is in use when it runs; what it holds is written over then
+ * @returns undefined where sizes are only known once the peers have spoken
  */
-export const rehearse = async (segment: LoadedSegment, memory: BufferPool): Promise<string | undefined> => {
+export const prepareRehearsal = (segment: LoadedSegment, memory: BufferPool): Rehearsal | undefined => {
   const specs = specsOf(segment);
   if (specs === undefined) return undefined;
   memory.giveAll();
   const take = (all: readonly TensorSpec[]) => Object.fromEntries(all.map((spec) => [spec.name, memory.tensor(spec)]));
   const [feeds, outputs] = [take(specs.inputs), take(specs.outputs)];
-  for (const tensor of Object.values(feeds)) fill(tensor);
-  await segment.session.bind(feeds, outputs)();
-  const hash = createHash('sha256');
-  for (const { data } of Object.values(outputs)) hash.update(data);
-  return hash.digest('base64');
+  const fillers = Object.values(feeds).map(fillerOf);
+  const run = segment.session.bind(feeds, outputs);
+  return {
+    async run() {
+      for (const fill of fillers) fill();
+      await run();
+      const hash = createHash('sha256');
+      for (const { data } of Object.values(outputs)) hash.update(data);
+      return hash.digest('base64');
+    },
+  };
 };
