@@ -6,7 +6,7 @@ import { Piscina } from 'piscina';
 import { toErrorCode } from '../common/error-codes.js';
 import { TandemError } from '../common/errors.js';
 import { providerUnavailable } from '../common/onnxruntime.js';
-import type { Answer, ConnectTask, OpenTask, StepDone, StepTask } from './compute-protocol.js';
+import type { Answer, ConnectTask, OpenTask, RehearseTask, StepDone, StepTask } from './compute-protocol.js';
 import { fromProblem } from './problem.js';
 import type { Problem } from './protocol.js';
 
@@ -51,6 +51,13 @@ export class ComputePool {
     throw fromProblem(answer.problem);
   }
 
+  /** @throws TandemError `SEGMENT_RUN` */
+  async rehearse(task: RehearseTask): Promise<string | undefined> {
+    const answer = await this.#ask<string | undefined>('rehearse', task);
+    if (answer.kind === 'done') return answer.value;
+    throw fromProblem(answer.problem);
+  }
+
   /**
    * Closes sessions and thread.
    * @returns false if the thread was still busy after `timeoutMs`: a running segment cannot be interrupted
@@ -66,7 +73,11 @@ export class ComputePool {
     return Promise.race([closing, delay(timeoutMs, false, { ref: false })]);
   }
 
-  async #ask<T>(name: 'open' | 'connect' | 'step', task: object, transferList: MessagePort[] = []): Promise<Answer<T>> {
+  async #ask<T>(
+    name: 'open' | 'connect' | 'step' | 'rehearse',
+    task: object,
+    transferList: MessagePort[] = [],
+  ): Promise<Answer<T>> {
     return (await this.#pool.run(task, { name, transferList })) as Answer<T>;
   }
 }
