@@ -226,7 +226,9 @@ export const partition = async (
   };
   const targets = await findTargets(request, options);
   const ranks = decided.programs.map((program, rank) => toRankContent(program, rank, targets[rank]));
-  return writeShardDirectory(out, { manifest, ranks }, watching('write', options));
+  const { alongside } = options;
+  const sharing = alongside === undefined ? {} : { alongside };
+  return writeShardDirectory(out, { manifest, ranks }, { ...watching('write', options), ...sharing });
 };
 
 /** What can be told of a model without planning it. */

@@ -50,13 +50,22 @@ export class Gathering {
   readonly name: string;
   readonly #rank: number;
   readonly #buffers: BufferPool;
+  readonly #dropped: () => string;
   readonly #expected: ReadonlyMap<string, Receive>;
   readonly #arrivals = new Map<string, Arrival>();
   #complete = 0;
   #failure: Error | undefined;
   #wake: (() => void) | undefined;
 
-  constructor(name: string, expected: ReadonlyMap<string, Receive>, rank: number, buffers: BufferPool) {
+  /** @param dropped what an error is to tell of frames that were dropped */
+  constructor(
+    name: string,
+    expected: ReadonlyMap<string, Receive>,
+    rank: number,
+    buffers: BufferPool,
+    dropped: () => string = () => '',
+  ) {
+    this.#dropped = dropped;
     this.name = name;
     this.#expected = expected;
     this.#rank = rank;
@@ -152,7 +161,7 @@ export class Gathering {
     const missing = this.#missing().map((receive) => `"${receive.name}" from rank ${receive.from}`);
     return new TandemError(
       'EXCHANGE_TIMEOUT',
-      `Rank ${this.#rank} waited ${timeoutMs} ms in step/segment ${this.name} for ${missing.join(', ')}; look at why that rank is stuck, or raise the step timeout.`,
+      `Rank ${this.#rank} waited ${timeoutMs} ms in step/segment ${this.name} for ${missing.join(', ')}; look at why that rank is stuck, or raise the step timeout.${this.#dropped()}`,
     );
   }
 }

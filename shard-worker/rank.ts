@@ -113,7 +113,8 @@ export class Rank {
     if (this.#order) throw new TandemError('PROTOCOL_ORDER', 'Expected one "load" per worker, found a second one.');
     this.#order = order;
     checkProvider(order.provider, order.device_id);
-    for (const peer of order.peers) checkEndpoint(peer);
+    for (const [rank, peer] of order.peers.entries()) checkEndpoint(peer, order.peer_keys?.[rank] !== undefined);
+    this.#inbox.admit(order.peer_keys ?? []);
     const { program, parts } = await assign(order, this.rank);
     this.#parts = new Map(parts.map((part) => [part.network.name, { part, opening: undefined }]));
     const ahead = [...this.#parts.values()].filter(({ part }) => !part.onDemand);
@@ -164,7 +165,8 @@ export class Rank {
         'SHARD_WORLD_SIZE',
         `Expected ${expected} peers, as in "load"; found ${order.peers.length}.`,
       );
-    for (const peer of order.peers) checkEndpoint(peer);
+    for (const [rank, peer] of order.peers.entries()) checkEndpoint(peer, order.peer_keys?.[rank] !== undefined);
+    this.#inbox.admit(order.peer_keys ?? []);
     status.setAbandoned(true);
     carrier.abandon(order.after_step);
     await this.#running;
@@ -262,7 +264,7 @@ export class Rank {
 
   async #run(order: StepOrder, { profile, segments, first }: Part, { carrier }: Connected): Promise<StepResult> {
     const start = performance.now();
-    const { outputs, computeMs, exchangeMs, sentBytes, trace } = await this.#compute.step({
+    const { outputs, computeMs, exchangeMs, sentBytes, copiedBytes, trace } = await this.#compute.step({
       id: order.id,
       first,
       count: segments.length,
@@ -278,6 +280,7 @@ export class Rank {
       compute_ms: computeMs,
       exchange_ms: exchangeMs,
       sent_bytes: sentBytes,
+      copied_bytes: copiedBytes,
     };
     return { outputs, outputs_sha256: digestOf(profile.outputs, outputs), times, ...(trace && { trace }) };
   }

@@ -23,6 +23,8 @@ const COMMANDS: ReadonlyMap<string, () => Promise<AddCommand>> = new Map([
   ['verify', async () => (await import('./commands/verify.js')).addVerify],
   ['generate', async () => (await import('./commands/generate.js')).addGenerate],
   ['launch', async () => (await import('./commands/launch.js')).addLaunch],
+  ['worker', async () => (await import('./commands/worker.js')).addWorker],
+  ['keys', async () => (await import('./commands/keys.js')).addKeys],
   ['bench', async () => (await import('./commands/bench.js')).addBench],
   ['simulate', async () => (await import('./commands/simulate.js')).addSimulate],
   ['devices', async () => (await import('./commands/devices.js')).addDevices],

@@ -1,6 +1,6 @@
 /** Gives devices the rates that were measured; apart from the measuring, which every start but the first does without. */
 import { fitRates } from '../../partition/calibrate/fit.js';
-import { type HostLink, LINKS, RATES, type Rates } from '../../partition/plan/rates.js';
+import { type HostLink, LINKS, type LinkRates, RATES, type Rates } from '../../partition/plan/rates.js';
 import { linkOf } from '../cluster/transport.js';
 import { type CalibratedDevice, type Calibration, readCalibration } from './calibration-file.js';
 import type { ClusterConfig, DeviceConfig } from './cluster-config.js';
@@ -35,3 +35,9 @@ export const withCalibration = async <T extends Pick<ClusterConfig, 'devices' | 
   const link = linkOf(settings.wire.transport);
   return { ...settings, devices: settings.devices.map((device) => rated(device, link, calibration)) };
 };
+
+/** The same settings with all devices on such links. */
+export const withLink = <T extends Pick<ClusterConfig, 'devices'>>(settings: T, link: LinkRates): T => ({
+  ...settings,
+  devices: settings.devices.map((device) => ({ ...device, link })),
+});

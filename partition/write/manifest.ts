@@ -85,10 +85,16 @@ export interface RankEntry {
   readonly folder: string;
   /** The rank's weights file, relative to the shard directory. */
   readonly weights: string;
+  /** A second one, which shards of another size have as well: the same file by two names. Absent where nothing is shared. */
+  readonly shared?: string;
   readonly weight_bytes: number;
   /** Absent where the segments are as the planner made them: then every session optimises its own when it is opened. */
   readonly prepared?: OptimisedFor;
 }
+
+/** The files that a rank's weights are in. */
+export const weightsFiles = ({ weights, shared }: RankEntry): readonly string[] =>
+  shared === undefined ? [weights] : [weights, shared];
 
 /** `int8`: the weights of linear layers and convolutions. */
 export type Quantize = 'none' | 'int8';

@@ -58,6 +58,7 @@ const rankEntry = z.strictObject({
   rank: count,
   folder: path,
   weights: path,
+  shared: path.exactOptional(),
   weight_bytes: count,
   prepared: optimisedFor.exactOptional(),
 });

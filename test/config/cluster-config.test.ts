@@ -177,14 +177,14 @@ defaults: { num_inference_steps: 4, guidance_scale: 1, width: 64, height: 72, sc
     ]);
   });
 
-  it('refuses other machines, and says that workers run on this one', () => {
-    const [transport, host] = problemsOf(
+  it('refuses other machines without keys, and says how to make them', () => {
+    const [host, transport] = problemsOf(
       'model: model.onnx\nwire: { transport: "tcp://10.0.0.7:5000" }\ndevices: [{ provider: cpu, host: gpu-box }]',
     );
     expect(transport).toMatch(
       /^2:20 wire\.transport: expected one of auto, shared-memory, ipc, tcp; found "tcp:.*loopback only/,
     );
-    expect(host).toMatch(/^3:28 devices\[0\]\.host: unknown key; every worker runs on this machine/);
+    expect(host).toMatch(/hosts: expected join\.keys beside further hosts.*make them with "tandem keys"/);
   });
 
   it('lists the known keys where none is near', () => {
