@@ -1,5 +1,5 @@
 // Packs what `npm run measure -- gpu` needs into out/gpu-kit (Linux x64, at most 60 MiB), for machines without network or Node:
-// `npm run gpu-kit`, copy the folder, and run its run.sh there. Weights are made on the spot from a seed.
+// `npm run pack:gpu`, copy the folder, and run its run.sh there. Weights are made on the spot from a seed.
 import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
