@@ -3,6 +3,7 @@ import type { MessagePort } from 'node:worker_threads';
 import type { Provider } from '../common/onnxruntime.js';
 import type { HostTensor, TensorSpec } from '../common/tensor.js';
 import type { OptimisedFor, SegmentEntry } from '../partition/write/manifest.js';
+import type { DirectSocketOptions } from './direct-sockets/link.js';
 import type { Place } from './exchange.js';
 import type { Problem } from './protocol.js';
 import type { TraceEvent } from './recorder.js';
@@ -34,6 +35,7 @@ export interface ConnectTask {
   readonly status: SharedArrayBuffer;
   readonly link:
     | { readonly kind: 'sockets'; readonly port: MessagePort }
+    | ({ readonly kind: 'direct-sockets' } & DirectSocketOptions)
     | ({ readonly kind: 'shared-memory' } & SharedMemoryOptions);
 }
 

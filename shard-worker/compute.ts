@@ -13,6 +13,7 @@ import type { Answer, ConnectTask, OpenTask, StepDone, StepTask } from './comput
 import { outOfMemory } from './device-memory.js';
 import { proveOnDevice } from './device-proof.js';
 import { keptOutputs, Uploads } from './device-values.js';
+import { DirectSocketLink } from './direct-sockets/link.js';
 import type { Link } from './link.js';
 import { toProblem } from './problem.js';
 import { checkSession } from './segment-check.js';
@@ -76,8 +77,16 @@ const openSegment = async (task: OpenTask): Promise<void> => {
   segments.set(index, { session, entry, kept, copies: provider !== 'cpu' });
 };
 
-const linkOf = (link: ConnectTask['link'], status: ThreadStatus): Link =>
-  link.kind === 'sockets' ? new SocketLink(link.port, status) : new SharedMemoryLink(link, status);
+const linkOf = (link: ConnectTask['link'], status: ThreadStatus): Link => {
+  switch (link.kind) {
+    case 'sockets':
+      return new SocketLink(link.port, status);
+    case 'direct-sockets':
+      return new DirectSocketLink(link, status);
+    case 'shared-memory':
+      return new SharedMemoryLink(link, status);
+  }
+};
 
 /** Gives the thread its way to the peers. What was tied to the way before is tied anew by the next step. */
 export const connect = ({ status, link }: ConnectTask): Promise<Answer<undefined>> =>

@@ -7,6 +7,7 @@ import { availableParallelism, cpus, totalmem } from 'node:os';
 import { TandemError } from '../../common/errors.js';
 import { checkProvider, PROVIDERS, type Provider, providerUnavailable } from '../../common/onnxruntime.js';
 import type { DeviceCheck } from '../../partition/calibrate/index.js';
+import type { WireDtype } from '../../partition/write/manifest.js';
 import type { Hooks } from '../hooks.js';
 import type { CheckAnswer } from './protocol.js';
 
@@ -105,7 +106,7 @@ const noHalf = ({ provider, deviceId }: Device, found: string): TandemError =>
  * @param wire what they are to send each other, which is cast on the device
  * @throws TandemError `PROVIDER_UNAVAILABLE` or `PROVIDER_DEVICE` for the first that cannot run, `DEVICE_HALF`
  */
-export const checkDevices = async (devices: readonly Device[], wire: 'fp32' | 'fp16' = 'fp32'): Promise<void> => {
+export const checkDevices = async (devices: readonly Device[], wire: WireDtype = 'fp32'): Promise<void> => {
   for (const device of distinct(devices)) {
     const { works, error = 'it does not do it' } = await tryDevice(device);
     if (wire === 'fp16' && devices.length > 1 && !works) throw noHalf(device, error);
