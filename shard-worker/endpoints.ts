@@ -9,10 +9,22 @@ const MAX_SOCKET_PATH_BYTES = process.platform === 'darwin' ? 103 : 107;
 const LOOPBACK = /^tcp:\/\/(127\.0\.0\.1|\[::1\]|localhost):(\d{1,5}|\*)$/;
 const ANY_HOST = /^tcp:\/\/(\[[0-9a-f:.]+\]|[\w.-]+):(\d{1,5}|\*)$/i;
 const IPC_PREFIX = 'ipc://';
+const DIRECT = '.d';
 
 /** File of an `ipc://` endpoint; undefined for other endpoints. */
 export const socketPath = (endpoint: string): string | undefined =>
   endpoint.startsWith(IPC_PREFIX) ? endpoint.slice(IPC_PREFIX.length) : undefined;
+
+/** File of the socket that the compute thread listens on, beside the worker's own, by whose file the worker is found. */
+export const directPath = (path: string): string => `${path}${DIRECT}`;
+
+/** All files that a worker's sockets have, by either of its endpoints. */
+export const socketFiles = (endpoint: string): readonly string[] => {
+  const path = socketPath(endpoint);
+  if (path === undefined) return [];
+  const own = path.endsWith(DIRECT) ? path.slice(0, -DIRECT.length) : path;
+  return [own, directPath(own)];
+};
 
 const checkSocketPath = (path: string): void => {
   if (!path.startsWith('/')) {

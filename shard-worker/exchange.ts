@@ -4,35 +4,13 @@
  */
 import { TandemError } from '../common/errors.js';
 import { byteLength, type HostTensor } from '../common/tensor.js';
-import type { Profile, Receive, Send } from '../partition/write/manifest.js';
+import type { Receive, Send } from '../partition/write/manifest.js';
 import { stepAbandoned } from './abandoned.js';
 import type { BufferPool } from './buffers.js';
 import { DroppedFrames } from './dropped-frames.js';
 import { decodeHeader, encodeHeader, type PieceHeader, pieceCount, pieceOf } from './frames.js';
-import { Gathering, tensorKey } from './gathering.js';
+import { type Expected, expectedOf, Gathering, type Programs, tensorKey } from './gathering.js';
 import { type ExchangeInbox, ExchangeOutbox } from './transport.js';
-
-/** Index is the rank. */
-type Programs = Pick<Profile, 'ranks'>;
-
-/** What a rank expects after one segment: by sender and index in the sender's list. */
-export type Expected = ReadonlyMap<string, Receive>;
-
-const expectedOf = (profile: Programs, rank: number, segment: number): Expected => {
-  const receives = profile.ranks[rank]?.segments[segment]?.receives ?? [];
-  return new Map(
-    receives.map((receive) => {
-      const sends = profile.ranks[receive.from]?.segments[segment]?.sends ?? [];
-      return [
-        tensorKey(
-          receive.from,
-          sends.findIndex((send) => send.tensor === receive.tensor),
-        ),
-        receive,
-      ] as const;
-    }),
-  );
-};
 
 export interface ExchangeOptions {
   readonly rank: number;

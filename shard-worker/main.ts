@@ -10,6 +10,7 @@
 import { parseArgs } from 'node:util';
 import { TandemError } from '../common/errors.js';
 import { STEP_ABANDONED } from './abandoned.js';
+import { ownDirectEndpoint } from './direct-sockets/address.js';
 import { endNow, endWithCoordinator, Patience } from './lifetime.js';
 import { MemoryWatch } from './memory.js';
 import { assign } from './part.js';
@@ -109,13 +110,13 @@ class Worker {
   }
 
   #hello(): Extract<FromWorker, { kind: 'hello' }> {
-    const { inbox, memory } = this.#ways;
+    const { inbox, memory, direct } = this.#ways;
     return {
       kind: 'hello',
       rank: this.#rank.rank,
       pid: process.pid,
       protocol_version: PROTOCOL_VERSION,
-      exchange_endpoint: inbox.endpoint,
+      exchange_endpoint: direct ?? inbox.endpoint,
       ...(inbox.key === undefined ? {} : { exchange_key: inbox.key }),
       ...(this.#detachment ? { challenge: this.#detachment.orders.challenge } : {}),
       ...(memory ? { exchange_memory: memory.address } : {}),
@@ -284,7 +285,8 @@ const start = async (): Promise<void> => {
   const detachment = lifeline(given);
   const inbox = await ExchangeInbox.listen(given.exchange);
   const id = process.env[WORKER_ID_VARIABLE] ?? String(given.rank);
-  const ways = { inbox, ...(given.sharesMemory ? { memory: ownMemory() } : {}) };
+  const direct = given.sharesMemory ? undefined : ownDirectEndpoint(inbox.endpoint);
+  const ways = { inbox, ...(given.sharesMemory ? { memory: ownMemory() } : {}), ...(direct && { direct }) };
   await new Worker(given, new ControlClient(given.control, id), ways, detachment).serve();
 };
 

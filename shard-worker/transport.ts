@@ -10,14 +10,12 @@ import { curveKeyPair, Dealer, Pull, Push, Reply, Router, type Socket } from 'ze
 import { TandemError } from '../common/errors.js';
 import { Doorkeeper, type GuestList, Guests, type Refusal } from './doors.js';
 import { checkEndpoint, socketPath } from './endpoints.js';
+import { MAX_EXCHANGE_FRAME_BYTES } from './frames.js';
 import { formatWorkerKeys, type KeyPair, parseWorkerKeys, WORKER_KEYS_VARIABLE } from './keys.js';
 
 export const MB = 1 << 20;
-/** Tensors cross in pieces of at most this size: 5 MB in 1 MB pieces took half the time of 5 MB whole. */
-export const PIECE_BYTES = MB;
 /** The high-water mark counts messages: this many pieces may wait per direction. */
 const EXCHANGE_PIECES_WAITING = 8;
-const MAX_EXCHANGE_FRAME_BYTES = PIECE_BYTES + 1024;
 /** Step inputs and outputs of the largest known denoisers stay under 100 MB. */
 const MAX_CONTROL_FRAME_BYTES = 1024 * MB;
 /** How often a worker looks for its coordinator's socket, in ms: the next coordinator waits no longer for it than that. */

@@ -26,6 +26,7 @@ const COMMANDS: ReadonlyMap<string, () => Promise<AddCommand>> = new Map([
   ['worker', async () => (await import('./commands/worker.js')).addWorker],
   ['keys', async () => (await import('./commands/keys.js')).addKeys],
   ['bench', async () => (await import('./commands/bench.js')).addBench],
+  ['simulate', async () => (await import('./commands/simulate.js')).addSimulate],
   ['devices', async () => (await import('./commands/devices.js')).addDevices],
   ['init', async () => (await import('./commands/init.js')).addInit],
   ['schema', async () => (await import('./commands/schema.js')).addSchema],

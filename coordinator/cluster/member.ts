@@ -1,7 +1,7 @@
 /** One rank of a group: its worker process, with what is known of it. */
 import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
-import { socketPath } from '../../shard-worker/endpoints.js';
+import { socketFiles, socketPath } from '../../shard-worker/endpoints.js';
 import type { KeyPair } from '../../shard-worker/keys.js';
 import { processStart } from '../../shard-worker/processes.js';
 import type { RegisteredWorker } from '../../shard-worker/registry.js';
@@ -104,8 +104,8 @@ export const removeSocket = (
   { exchange, privateSockets, server }: MemberOptions,
 ): void => {
   if (key !== undefined) server.dismiss(key);
-  const socket = socketPath(endpoint ?? (privateSockets ? (exchange[rank] ?? '') : ''));
-  if (socket !== undefined) rmSync(socket, { force: true });
+  const known = endpoint ?? (privateSockets ? (exchange[rank] ?? '') : '');
+  for (const file of socketFiles(known)) rmSync(file, { force: true });
 };
 
 /** A lost worker's address is nobody's. */

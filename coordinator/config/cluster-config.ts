@@ -1,8 +1,8 @@
 /** What a checked cluster config says: every default filled in and every path absolute. */
 import type { Provider } from '../../common/onnxruntime.js';
 import type { Split } from '../../partition/index.js';
-import type { Rates } from '../../partition/plan/rates.js';
-import type { Quantize } from '../../partition/write/manifest.js';
+import type { LinkRates, Rates } from '../../partition/plan/rates.js';
+import type { Quantize, WireDtype } from '../../partition/write/manifest.js';
 import type { LoaderChoice } from '../../shard-worker/loader.js';
 import type { HostPool } from '../cluster/index.js';
 import type { Transport } from '../cluster/transport.js';
@@ -17,17 +17,14 @@ export interface DeviceConfig {
   readonly speed?: number;
   /** bytes; unlimited where absent */
   readonly memoryLimit?: number;
+  /** bytes of the largest tensor; as the provider's devices have it where absent */
+  readonly bufferLimit?: number;
   /** Measured on this machine; see `calibration/`. */
   readonly rates?: Rates;
+  /** What lies between it and the others, where its rates do not say. */
+  readonly link?: LinkRates;
   /** Name of the further host that has it; absent for this one. */
   readonly host?: string;
-}
-
-/** A link between two workers, as the plan has it. */
-export interface LinkRates {
-  readonly bytesPerMs: number;
-  /** One way. */
-  readonly latencyMs: number;
 }
 
 /** The place of a further host in the cluster. */
@@ -65,7 +62,7 @@ export interface ClusterConfig {
   /** Index is the rank. */
   readonly devices: readonly DeviceConfig[];
   readonly wire: {
-    readonly dtype: 'fp32' | 'fp16';
+    readonly dtype: WireDtype;
     readonly transport: Transport;
     /** What the plan takes for the links; measured where absent. */
     readonly link?: LinkRates;

@@ -24,7 +24,6 @@ export type {
   HostChoice,
   Hosting,
   HostsConfig,
-  LinkRates,
   PictureSize,
   Seat,
   ServerConfig,
@@ -54,8 +53,11 @@ export const defaultThreads = (devices: readonly { readonly provider: Provider }
     ? Math.max(1, Math.floor(availableParallelism() / devices.filter((device) => device.provider === 'cpu').length))
     : 1;
 
+const bytesOf = (size: number | string | undefined): number | undefined =>
+  typeof size === 'string' ? parseBytes(size) : size;
+
 const toDevice = (device: PlacedDevice, all: readonly PlacedDevice[]): DeviceConfig => {
-  const limit = typeof device.memory_limit === 'string' ? parseBytes(device.memory_limit) : device.memory_limit;
+  const [limit, buffer] = [bytesOf(device.memory_limit), bytesOf(device.buffer_limit)];
   const neighbours = all.filter(({ host }) => host === device.host);
   return {
     provider: device.provider,
@@ -64,6 +66,7 @@ const toDevice = (device: PlacedDevice, all: readonly PlacedDevice[]): DeviceCon
     ...(device.speed === undefined ? {} : { speed: device.speed }),
     ...(limit === undefined ? {} : { memoryLimit: limit }),
     ...(device.host === undefined ? {} : { host: device.host }),
+    ...(buffer === undefined ? {} : { bufferLimit: buffer }),
   };
 };
 
@@ -107,7 +110,7 @@ const BYTES_PER_MS_IN_GBIT = 1e9 / 8 / 1000;
 const toWire = ({ dtype, transport, link }: ClusterParsed['wire']): ClusterConfig['wire'] => ({
   dtype,
   transport,
-  ...(link && { link: { bytesPerMs: link.gbit_per_s * BYTES_PER_MS_IN_GBIT, latencyMs: link.latency_ms } }),
+  ...(link && { link: { wireBytesPerMs: link.gbit_per_s * BYTES_PER_MS_IN_GBIT, latencyMs: link.latency_ms } }),
 });
 
 /** Whoever has keys for further hosts and says nothing of their number is started by something that knows it. */

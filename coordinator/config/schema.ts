@@ -5,7 +5,7 @@
 import { isIP } from 'node:net';
 import { z } from 'zod';
 import { PROVIDERS, type Provider } from '../../common/onnxruntime.js';
-import { QUANTIZE } from '../../partition/write/manifest.js';
+import { QUANTIZE, WIRE_DTYPES } from '../../partition/write/manifest.js';
 import { TRANSPORTS } from '../cluster/transport.js';
 import { NETWORK_NAMES, SCHEDULER_NAMES } from '../pipeline/index.js';
 import { BYTES_PATTERN } from './bytes.js';
@@ -65,6 +65,12 @@ const device = z.strictObject({
     .union([z.number().int().min(1), z.string().max(MAX.text).regex(BYTES_PATTERN)])
     .optional()
     .describe('Weights and activations that fit: "8GiB", "512MB", or a number of bytes. Default: no limit'),
+  buffer_limit: z
+    .union([z.number().int().min(1), z.string().max(MAX.text).regex(BYTES_PATTERN)])
+    .optional()
+    .describe(
+      'Largest tensor that the device takes: "1GiB", or a number of bytes (WebGPU: maxStorageBufferBindingSize of the adapter). Larger ones are split, or refused by name. Default: webgpu 4GiB, others no limit',
+    ),
   speed: z
     .number()
     .min(MIN_SPEED)
@@ -107,9 +113,11 @@ const link = z.strictObject({
 
 const wire = z.strictObject({
   dtype: z
-    .enum(['fp32', 'fp16'])
+    .enum(WIRE_DTYPES)
     .default('fp32')
-    .describe('Element type of activations between workers; fp16 halves the bytes and rounds'),
+    .describe(
+      'Element type of activations between workers; fp16 halves the bytes and rounds; int8 quarters them and rounds more, by rows',
+    ),
   link: link
     .optional()
     .describe(

@@ -233,8 +233,8 @@ export class Agent {
   }
 
   async #measure({ to, endpoint, key }: Extract<Message, { kind: 'measure' }>): Promise<void> {
-    const { bytesPerMs = 0, latencyMs = 0 } = (await measureLink(endpoint, key)) ?? {};
-    this.#link?.say({ kind: 'measured', to, bytes_per_ms: bytesPerMs, latency_ms: latencyMs });
+    const { wireBytesPerMs = 0, latencyMs = 0 } = (await measureLink(endpoint, key)) ?? {};
+    this.#link?.say({ kind: 'measured', to, bytes_per_ms: wireBytesPerMs, latency_ms: latencyMs });
   }
 
   /** The leader is gone: what was asked of it will not be answered. */

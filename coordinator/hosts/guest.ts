@@ -13,7 +13,7 @@ export interface GuestOptions {
   readonly join: Join;
   /** IP address, and key, by which its link is measured. */
   readonly send: (frame: Uint8Array) => Promise<void>;
-  readonly onMeasured: (to: string, bytesPerMs: number, latencyMs: number) => void;
+  readonly onMeasured: (to: string, wireBytesPerMs: number, latencyMs: number) => void;
 }
 
 const signalOf = (name: string | null): NodeJS.Signals | null =>

@@ -8,7 +8,8 @@
  * A further host runs an `Agent`, which `tandem worker` is.
  */
 import { basename } from 'node:path';
-import type { ClusterConfig, LinkRates } from '../config/index.js';
+import type { LinkRates } from '../../partition/plan/rates.js';
+import type { ClusterConfig } from '../config/index.js';
 import { withLink } from '../config/measured-rates.js';
 import type { Hooks } from '../hooks.js';
 import { addressAt } from './address.js';
@@ -30,8 +31,8 @@ const HOST_SHARE = 0.8;
 
 const NONE: Joined = { apply: (config) => config, close: async () => undefined };
 
-const linkText = ({ bytesPerMs, latencyMs }: LinkRates): string =>
-  `${((bytesPerMs * 8) / 1e6).toPrecision(3)} Gbit/s, ${latencyMs.toFixed(2)} ms`;
+const linkText = ({ wireBytesPerMs, latencyMs }: LinkRates): string =>
+  `${((wireBytesPerMs * 8) / 1e6).toPrecision(3)} Gbit/s, ${latencyMs.toFixed(2)} ms`;
 
 /**
  * Waits for a config's further hosts, and measures the links between all. The caller closes it.

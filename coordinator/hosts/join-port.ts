@@ -179,7 +179,7 @@ export class JoinPort implements HostPool {
       link,
       join,
       send: (frame) => this.#server.send(link, frame),
-      onMeasured: (to, bytesPerMs, latencyMs) => this.meter.told(guest, to, { bytesPerMs, latencyMs }),
+      onMeasured: (to, wireBytesPerMs, latencyMs) => this.meter.told(guest, to, { wireBytesPerMs, latencyMs }),
     });
     const holder = this.#seats.holderFor(guest);
     if (holder === undefined) this.#seat(guest);

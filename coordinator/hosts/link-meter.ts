@@ -1,6 +1,6 @@
 /** The links between all hosts of a cluster, measured: who can send to whom how fast. */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { LinkRates } from '../config/index.js';
+import type { LinkRates } from '../../partition/plan/rates.js';
 import { deferred } from './deferred.js';
 import type { Guest } from './guest.js';
 import { measureLink, ProbePort } from './probe.js';
@@ -36,14 +36,14 @@ export class LinkMeter {
     const all = [...this.#links.values()].flatMap((to) => [...to.values()]);
     if (all.length === 0) return undefined;
     return {
-      bytesPerMs: Math.min(...all.map(({ bytesPerMs }) => bytesPerMs)),
+      wireBytesPerMs: Math.min(...all.map(({ wireBytesPerMs }) => wireBytesPerMs)),
       latencyMs: Math.max(...all.map(({ latencyMs }) => latencyMs)),
     };
   }
 
   /** A host has measured its link to another. */
   told(guest: Guest, to: string, rates: LinkRates): void {
-    this.#waiting.get(`${guest.link} ${to}`)?.(rates.bytesPerMs > 0 ? rates : undefined);
+    this.#waiting.get(`${guest.link} ${to}`)?.(rates.wireBytesPerMs > 0 ? rates : undefined);
   }
 
   /**

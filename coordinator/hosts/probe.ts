@@ -7,9 +7,9 @@
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { LinkRates } from '../../partition/plan/rates.js';
 import { ControlClient, ControlServer, ownKeys } from '../../shard-worker/transport.js';
 import { portOn } from '../cluster/index.js';
-import type { LinkRates } from '../config/index.js';
 
 const PIECE = Buffer.alloc(64 << 10, 'b');
 const PINGS = 20;
@@ -121,7 +121,7 @@ export const measureLink = async (endpoint: string, serverKey: string): Promise<
   const over = new AbortController();
   const measuring = (async () => {
     const latencyMs = await latency(client, answers);
-    return { latencyMs, bytesPerMs: await bandwidth(client, answers) };
+    return { latencyMs, wireBytesPerMs: await bandwidth(client, answers) };
   })();
   try {
     const late = delay(DEADLINE_MS, undefined, { signal: over.signal }).catch(() => undefined);

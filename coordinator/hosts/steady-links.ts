@@ -6,9 +6,9 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { recall, remember, userCache } from '../../common/remembered.js';
-import type { LinkRates } from '../config/index.js';
+import type { LinkRates } from '../../partition/plan/rates.js';
 
-const rates = z.object({ bytesPerMs: z.number().positive(), latencyMs: z.number().positive() });
+const rates = z.object({ wireBytesPerMs: z.number().positive(), latencyMs: z.number().positive() });
 
 /** Less than this, as a factor, is the measurement's own: nobody would plan otherwise for it. */
 const SAME = 2;
@@ -19,7 +19,8 @@ const isNear = (a: number, b: number): boolean => Math.max(a, b) <= SAME * Math.
 const LEAST_MS = 0.5;
 
 const isSame = (a: LinkRates, b: LinkRates): boolean =>
-  isNear(a.bytesPerMs, b.bytesPerMs) && isNear(Math.max(a.latencyMs, LEAST_MS), Math.max(b.latencyMs, LEAST_MS));
+  isNear(a.wireBytesPerMs, b.wireBytesPerMs) &&
+  isNear(Math.max(a.latencyMs, LEAST_MS), Math.max(b.latencyMs, LEAST_MS));
 
 /**
  * What to plan with, for these hosts.

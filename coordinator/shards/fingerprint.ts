@@ -22,11 +22,13 @@ const partitionerDigest = (): string => {
 };
 
 /** What the planner looks at; threads and device numbers do not change a plan. */
-const planned = ({ provider, speed, memoryLimit, rates }: DeviceSpec): readonly unknown[] => [
+const planned = ({ provider, speed, memoryLimit, bufferLimit, rates, link }: DeviceSpec): readonly unknown[] => [
   provider,
   speed,
   memoryLimit,
+  bufferLimit,
   rates,
+  link,
 ];
 
 const digestOf = (identity: unknown): string => createHash('sha256').update(JSON.stringify(identity)).digest('hex');

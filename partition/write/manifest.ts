@@ -9,6 +9,10 @@
 import type { Provider } from '../../common/onnxruntime.js';
 import type { OpenSpec, TensorSpec } from '../../common/tensor.js';
 
+/** Element types of activations between ranks; `int8` has a scale for each row. */
+export const WIRE_DTYPES = ['fp32', 'fp16', 'int8'] as const;
+export type WireDtype = (typeof WIRE_DTYPES)[number];
+
 export const MANIFEST_FILE = 'manifest.json';
 export const FORMAT_VERSION = 1;
 
@@ -106,7 +110,7 @@ export interface Manifest {
     readonly sha256: string;
   };
   readonly world_size: number;
-  readonly wire_dtype: 'fp32' | 'fp16';
+  readonly wire_dtype: WireDtype;
   /** Absent where weights are as the model has them. */
   readonly quantize?: 'int8';
   readonly ranks: readonly RankEntry[];

@@ -108,7 +108,7 @@ defaults: { num_inference_steps: 4, guidance_scale: 1, width: 64, height: 72, sc
       '4:19 devices[0].memory_limit: expected a size such as "8GiB", "512MB" or a whole number of bytes; found "lots"',
       '6:14 devices[1].threads: expected a whole number; found 1.5',
       '7:12 devices[1].speed: expected 0.000001 or more; found 0',
-      '9:10 wire.dtype: expected one of fp32, fp16; found "fp8"',
+      '9:10 wire.dtype: expected one of fp32, fp16, int8; found "fp8"',
       '10:23 tensor_parallel_size: expected 2, the number of devices listed; found 3 (leave the key out, or list as many devices)',
       '11:20 defaults.width: expected a multiple of 8; found 65',
     ]);

@@ -43,8 +43,8 @@ it.skipIf(why !== undefined).each([10, 100])('measures a link of %d Mbit/s withi
       CLIENT,
       `console.log(JSON.stringify(await measureLink(${JSON.stringify(endpoint)}, ${JSON.stringify(SERVER.publicKey)}))); process.exit(0);`,
     );
-    const { bytesPerMs } = JSON.parse(await firstLine(client));
-    const found = (bytesPerMs * 8) / 1000;
+    const { wireBytesPerMs } = JSON.parse(await firstLine(client));
+    const found = (wireBytesPerMs * 8) / 1000;
     process.stdout.write(`tc set ${rate} Mbit/s, measured ${found.toFixed(1)}\n`);
     expect(Math.abs(found / rate - 1)).toBeLessThan(0.15);
   } finally {

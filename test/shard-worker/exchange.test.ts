@@ -5,8 +5,8 @@ import type { DType, HostTensor } from '#tandem/common/tensor.js';
 import type { Profile, SegmentEntry } from '#tandem/partition/write/manifest.js';
 import { BufferPool, ownBuffer } from '#tandem/shard-worker/buffers.js';
 import { Exchange, type Place } from '#tandem/shard-worker/exchange.js';
-import { encodeHeader } from '#tandem/shard-worker/frames.js';
-import { ExchangeInbox, ExchangeOutbox, PIECE_BYTES } from '#tandem/shard-worker/transport.js';
+import { encodeHeader, PIECE_BYTES } from '#tandem/shard-worker/frames.js';
+import { ExchangeInbox, ExchangeOutbox } from '#tandem/shard-worker/transport.js';
 import { errorOf, withDirectory } from '../cluster/helpers.js';
 
 const at = (step: number, segment: number, microBatch = 0): Place => ({ step, microBatch, segment });
