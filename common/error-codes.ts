@@ -99,7 +99,6 @@ const WORKER = {
 } as const satisfies Record<string, ErrorFacts>;
 
 const CLUSTER = {
-  CLUSTER_BUSY: { means: 'A step is under way; one at a time.', retry: true },
   CLUSTER_CLOSED: { means: 'The workers were ended by their owner.' },
   CLUSTER_CONTROL: { means: 'The socket to the workers failed.' },
   CLUSTER_FAILED: { means: 'The workers were lost earlier.' },

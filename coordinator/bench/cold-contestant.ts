@@ -61,7 +61,7 @@ export const clusterContestant = (run: ColdRun, ready: ReadyModel, hooks: Hooks)
     const { cluster } = await startCluster(ready, run, { ...hooks, onProgress });
     return {
       phases: phases.summary(),
-      denoiser: cluster,
+      denoiser: cluster.network(),
       pids: () => cluster.workers.map(({ pid }) => pid),
       privateBytes: () => cluster.workers.reduce((sum, { memory }) => sum + memory.private_bytes, 0),
       close: () => cluster.close(),

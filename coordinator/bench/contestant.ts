@@ -73,7 +73,7 @@ export const openCluster = async (
   const { onStepTrace } = hooks;
   const told = onStepTrace && { onStepTrace: (step: StepTrace) => onStepTrace({ ...step, group: run.name }) };
   const { cluster, loadMs } = await startCluster(ready, run, { ...hooks, ...told });
-  const microBatches = inputsOf(cluster.inputs, run, seed);
+  const microBatches = inputsOf(cluster.network().inputs, run, seed);
   return {
     name: run.name,
     worldSize: run.devices.length,
@@ -81,7 +81,7 @@ export const openCluster = async (
     loadMs,
     wireBytesPerStep: ready.shards.profile.wire_bytes_per_step * microBatches.length,
     predicted: ofMicroBatches(predicted, microBatches.length),
-    step: async () => (await cluster.stepAll(microBatches)).ranks.map(({ times }) => times),
+    step: async () => (await cluster.step(microBatches)).ranks.map(({ times }) => times),
     workers: () => reportWorkers(cluster),
     close: () => cluster.close(),
   };

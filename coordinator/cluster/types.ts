@@ -67,7 +67,7 @@ export interface RankStep {
   readonly trace?: readonly TraceEvent[];
 }
 
-export interface StepAllOptions {
+export interface StepOptions {
   /** Which network; the denoiser where absent. */
   readonly network?: string;
   /** Whose outputs come back besides the digests: those of the network's first rank (the default) or every rank's. */
@@ -76,9 +76,11 @@ export interface StepAllOptions {
   readonly mayDisagree?: boolean;
   /** Whether the ranks tell what they do when. */
   readonly trace?: boolean;
+  /** Takes a step that waits for others out of the line; its reason is thrown. One that is under way is finished. */
+  readonly signal?: AbortSignal | undefined;
 }
 
-export interface StepAllResult {
+export interface StepResult {
   /** The first rank's outputs by name; index is the micro-batch. */
   readonly outputs: readonly Record<string, HostTensor>[];
   /** Those that run the network, by rank. */

@@ -104,7 +104,7 @@ const render = async (
 ): Promise<Rendered> => {
   const pipeline = await createPipeline({
     directory: picture.directory,
-    denoiser: cluster,
+    denoiser: cluster.network(),
     networks: remotesOf(hosted, (name) => cluster.network(name)),
     size: picture,
     ...(picture.scheduler === undefined ? {} : { scheduler: picture.scheduler }),

@@ -10,7 +10,14 @@
  */
 import { TandemError } from '../../common/errors.js';
 import { byteLength, type HostTensor, type TensorSpec } from '../../common/tensor.js';
-import { type Cluster, type ClusterState, DENOISER, type RankStep, type StepAllResult } from '../cluster/index.js';
+import {
+  type Cluster,
+  type ClusterState,
+  DENOISER,
+  type RankStep,
+  type StepOptions,
+  type StepResult,
+} from '../cluster/index.js';
 import { type Network, networkFrom } from '../denoiser.js';
 import { type HostedNetwork, remotesOf } from '../hosting/index.js';
 import { createPipeline, type Pipeline, type SchedulerName } from '../pipeline/index.js';
@@ -112,8 +119,8 @@ export class Engine {
   #cluster: Cluster | undefined;
   #version: string | undefined;
   #pipeline: Promise<Pipeline> | undefined;
-  /** Settles when the step that was begun last is done: the workers take one at a time. */
-  #lastStep: Promise<unknown> = Promise.resolve();
+  /** Steps that wait or are under way; none fails. */
+  readonly #steps = new Set<Promise<unknown>>();
   #ending: Promise<void> | undefined;
 
   constructor(options: EngineOptions) {
@@ -190,7 +197,7 @@ export class Engine {
    * Takes over running workers and runs the canary step, unless the workers are warm: those have run steps before. The engine
    * closes them.
    * @param version digest of their model
-   * @throws TandemError as `createPipeline` and `Cluster.stepAll`, `RANKS_DISAGREE`, `SERVED_SIZE`
+   * @throws TandemError as `createPipeline` and `Cluster.step`, `RANKS_DISAGREE`, `SERVED_SIZE`
    */
   async open(cluster: Cluster, version: string): Promise<void> {
     const { pipeline, loadParts } = this.#options;
@@ -244,31 +251,37 @@ export class Engine {
   /** A network of the workers as the pipeline steps it, once they are there. */
   #networkOf(name: string): Promise<Network> {
     const network = this.#opened.promise.then((cluster) =>
-      networkFrom(cluster.network(name), async (microBatches) => (await this.#step(microBatches, name)).outputs),
+      networkFrom(
+        cluster.network(name),
+        async (microBatches, signal) => (await this.#step(microBatches, name, signal)).outputs,
+      ),
     );
     // A pipeline that fails first does not ask for it.
     network.catch(() => undefined);
     return network;
   }
 
-  /** Every step passes here, one at a time: it is checked and told, and the denoiser's proves that the workers are well. */
-  #step(microBatches: readonly Inputs[], network: string): Promise<StepAllResult> {
-    const step = this.#lastStep.then(async () => {
-      const cluster = this.#cluster;
-      if (cluster === undefined) throw notOpened();
-      const result = await this.#agreed(cluster, microBatches, network);
-      for (const listener of this.#stepListeners) listener(network, result.ranks);
-      if (network === DENOISER && cluster.state === 'ready') this.#enter({ kind: 'ready' });
-      return result;
-    });
-    this.#lastStep = step.catch(() => undefined);
+  /** Every step passes here: it is checked and told, and the denoiser's proves that the workers are well. */
+  #step(microBatches: readonly Inputs[], network: string, signal?: AbortSignal): Promise<StepResult> {
+    const step = this.#checked(microBatches, network, signal);
+    const settled: Promise<unknown> = step.catch(() => undefined).then(() => this.#steps.delete(settled));
+    this.#steps.add(settled);
     return step;
   }
 
+  async #checked(microBatches: readonly Inputs[], network: string, signal?: AbortSignal): Promise<StepResult> {
+    const cluster = this.#cluster;
+    if (cluster === undefined) throw notOpened();
+    const result = await this.#agreed(cluster, microBatches, { network, signal });
+    for (const listener of this.#stepListeners) listener(network, result.ranks);
+    if (network === DENOISER && cluster.state === 'ready') this.#enter({ kind: 'ready' });
+    return result;
+  }
+
   /** Before the first proof it is the start that ranks which disagree fail; afterwards they are asked again until they agree. */
-  async #agreed(cluster: Cluster, microBatches: readonly Inputs[], network: string): Promise<StepAllResult> {
+  async #agreed(cluster: Cluster, microBatches: readonly Inputs[], options: StepOptions): Promise<StepResult> {
     try {
-      return await cluster.stepAll(microBatches, { network });
+      return await cluster.step(microBatches, options);
     } catch (error) {
       const isDisagreement = error instanceof TandemError && error.code === 'RANKS_DISAGREE';
       if (isDisagreement && this.#state.kind !== 'warming') this.#proveLater(error);
@@ -283,9 +296,9 @@ export class Engine {
 
   /** Runs a canary step, unless a step under way turns out to be the proof. */
   async #prove(): Promise<void> {
-    await this.#lastStep;
+    await Promise.all(this.#steps);
     if (this.#cluster !== undefined && this.#state.kind !== 'ready')
-      await this.#step([zeros(this.#cluster.inputs)], DENOISER);
+      await this.#step([zeros(this.#cluster.network().inputs)], DENOISER);
   }
 
   #follow(state: ClusterState, error: TandemError | undefined): void {

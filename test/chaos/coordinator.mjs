@@ -29,7 +29,7 @@ try {
   for await (const line of createInterface({ input: process.stdin })) {
     if (line === 'close') break;
     const data = new Uint8Array(BigInt64Array.of(BigInt(line.split(' ')[1])).buffer);
-    const step = cluster.stepAll([{ iterations: { dtype: 'int64', shape: [], data } }]);
+    const step = cluster.step([{ iterations: { dtype: 'int64', shape: [], data } }]);
     step.then(({ ranks }) => say('step', { digests: ranks.map((rank) => rank.outputs_sha256) }), wrong);
   }
   await cluster.close();
