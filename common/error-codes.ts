@@ -36,6 +36,7 @@ const PARTITION = {
   WEIGHTS_OUTSIDE: { means: "Weights lie outside of the model's own folder." },
   WEIGHTS_DTYPE: { means: 'A weight has an element type that cannot be split.' },
   PLAN_MEMORY: { means: 'The model fits the devices in no way; add devices, or raise memory_limit.' },
+  PLAN_PIPELINE: { means: 'The model cannot be cut into so many stages.' },
   PLAN_BATCH: { means: 'The batch has fewer parts than there are ranks.' },
   PLAN_BROKEN: { means: 'A plan contradicts itself; please report the model.' },
   PLAN_GRAPH_INVALID: { means: 'The planner was given a problem that contradicts itself; please report the model.' },

@@ -64,6 +64,7 @@ const PUBLIC: readonly string[] = [
   'coordinator/pipeline/random.ts',
   'coordinator/plan-page/page.ts',
   'coordinator/shards/dims.ts',
+  'coordinator/shards/mesh-plan.ts',
   'coordinator/shards/fingerprint.ts',
   'coordinator/shards/model-facts.ts',
   'coordinator/shards/model.ts',

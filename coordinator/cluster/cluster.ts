@@ -15,6 +15,7 @@ import {
   type StepOptions,
   type StepResult,
   type WorkerInfo,
+  type Workers,
 } from './types.js';
 
 export interface ClusterOptions extends Omit<GroupOptions, 'onIdle' | 'onLost' | 'onBroken'>, RecoveryOptions {
@@ -32,7 +33,7 @@ type Ending = { readonly kind: 'closed' } | { readonly kind: 'failed'; readonly 
 /** `error` is the loss that is recovered from, or the failure. */
 type StateListener = (state: ClusterState, error?: TandemError) => void;
 
-export class Cluster {
+export class Cluster implements Workers {
   readonly #options: ClusterOptions;
   readonly #group: Group;
   readonly #recovery: Recovery;

@@ -48,6 +48,7 @@ export {
   type StepResult,
   type WorkerDevice,
   type WorkerInfo,
+  type Workers,
 } from './types.js';
 export type { Timeouts } from './watch.js';
 export { KEEP_FREED_MEMORY } from './worker-process.js';

@@ -101,7 +101,10 @@ const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
   wire: { dtype: parsed.wire.dtype, transport: parsed.wire.transport },
   quantize: parsed.quantize,
   split: parsed.parallel === 'batch' ? 'batch' : (parsed.split ?? 'tensor'),
-  parallel: parsed.parallel ?? parsed.split ?? 'auto',
+  ...(typeof parsed.parallel === 'object'
+    ? { parallel: 'tensor', mesh: parsed.parallel }
+    : { parallel: parsed.parallel ?? parsed.split ?? 'auto' }),
+  aim: parsed.aim,
   placement: toHosting(parsed.placement),
   loader: parsed.loader,
   loadParts: parsed.load_parts,

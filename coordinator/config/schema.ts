@@ -87,6 +87,15 @@ const wire = z.strictObject({
     ),
 });
 
+const ways = positiveInteger.max(MAX.devices).default(1);
+
+const mesh = z.strictObject({
+  tensor: ways.describe('Devices that share the tensors of each stage'),
+  guidance: ways.describe('Groups that each compute one of the two passes of guidance: 1 or 2'),
+  pipeline: ways.describe('Stages, each with a part of the model, that pass the work on'),
+  replicas: ways.describe('Groups with all of the model that make pictures side by side'),
+});
+
 const timeouts = z.strictObject({
   start_s: seconds.default(30).describe('Until every worker process has said hello'),
   load_s: seconds.default(600).describe('Until every worker has checked and loaded its shard'),
@@ -185,10 +194,16 @@ export const clusterSchema = z
     devices: z.array(device).min(1).max(MAX.devices).describe('One worker each; the place in the list is the rank'),
     wire: wire.prefault({}).describe('How workers exchange activations'),
     parallel: z
-      .enum(['auto', 'tensor', 'batch'])
+      .union([z.enum(['auto', 'tensor', 'batch']), mesh])
       .optional()
       .describe(
-        'How `generate` and `launch` use the devices. auto: as the plan predicts to be fastest, be it one device alone. tensor, batch: all of them, as `split` says. Default: auto, or what `split` says',
+        'How `generate` and `launch` use the devices. auto: as the plan predicts to be best for `aim`, be it one device alone. tensor, batch: all of them, as `split` says. {tensor, guidance, pipeline, replicas}: so many for each, their product the number of devices. Default: auto, or what `split` says',
+      ),
+    aim: z
+      .enum(['latency', 'throughput'])
+      .default('latency')
+      .describe(
+        'What `parallel: auto` looks for. latency: the time of one picture. throughput: pictures per minute where several are asked for at once',
       ),
     split: z
       .enum(['tensor', 'batch'])

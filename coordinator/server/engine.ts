@@ -11,12 +11,12 @@
 import { TandemError } from '../../common/errors.js';
 import { byteLength, type HostTensor, type TensorSpec } from '../../common/tensor.js';
 import {
-  type Cluster,
   type ClusterState,
   DENOISER,
   type RankStep,
   type StepOptions,
   type StepResult,
+  type Workers,
 } from '../cluster/index.js';
 import { type Network, networkFrom } from '../denoiser.js';
 import { type HostedNetwork, remotesOf } from '../hosting/index.js';
@@ -93,14 +93,14 @@ type Inputs = Readonly<Record<string, HostTensor>>;
 
 /** The workers as they will be, once they are there. */
 interface AwaitedCluster {
-  readonly promise: Promise<Cluster>;
-  readonly resolve: (cluster: Cluster) => void;
+  readonly promise: Promise<Workers>;
+  readonly resolve: (cluster: Workers) => void;
   readonly reject: (error: TandemError) => void;
 }
 
 const awaitCluster = (): AwaitedCluster => {
   let settle: Omit<AwaitedCluster, 'promise'> = { resolve: () => undefined, reject: () => undefined };
-  const promise = new Promise<Cluster>((resolve, reject) => {
+  const promise = new Promise<Workers>((resolve, reject) => {
     settle = { resolve, reject };
   });
   promise.catch(() => undefined);
@@ -116,7 +116,7 @@ export class Engine {
   readonly #listeners: ((error: TandemError) => void)[] = [];
   readonly #opened = awaitCluster();
   #state: EngineState = { kind: 'loading' };
-  #cluster: Cluster | undefined;
+  #cluster: Workers | undefined;
   #version: string | undefined;
   #pipeline: Promise<Pipeline> | undefined;
   /** Steps that wait or are under way; none fails. */
@@ -177,7 +177,7 @@ export class Engine {
     const workers = this.#cluster?.workers ?? [];
     return this.#options.devices.map((device, rank) => {
       const worker = workers[rank];
-      const times = steps[rank]?.times;
+      const times = steps.find((step) => step.rank === rank)?.times;
       return {
         rank,
         state: worker?.state ?? 'starting',
@@ -199,7 +199,7 @@ export class Engine {
    * @param version digest of their model
    * @throws TandemError as `createPipeline` and `Cluster.step`, `RANKS_DISAGREE`, `SERVED_SIZE`
    */
-  async open(cluster: Cluster, version: string): Promise<void> {
+  async open(cluster: Workers, version: string): Promise<void> {
     const { pipeline, loadParts } = this.#options;
     this.#cluster = cluster;
     if (this.#ending !== undefined) {
@@ -279,7 +279,7 @@ export class Engine {
   }
 
   /** Before the first proof it is the start that ranks which disagree fail; afterwards they are asked again until they agree. */
-  async #agreed(cluster: Cluster, microBatches: readonly Inputs[], options: StepOptions): Promise<StepResult> {
+  async #agreed(cluster: Workers, microBatches: readonly Inputs[], options: StepOptions): Promise<StepResult> {
     try {
       return await cluster.step(microBatches, options);
     } catch (error) {

@@ -44,6 +44,7 @@ export const fingerprint = async (request: SplitRequest, root: string): Promise<
     quantize: request.quantize ?? 'none',
     split: request.split ?? 'tensor',
     outputs: request.outputs,
+    stretch: request.stretch,
   };
   return createHash('sha256').update(JSON.stringify(identity)).digest('hex').slice(0, 16);
 };

@@ -1,0 +1,105 @@
+/**
+ * What each way to use the devices costs, for two aims: the time of one picture's step, and the time per step where several pictures
+ * are made at once. A step is all that one picture needs of the model once: with guidance two passes.
+ */
+import type { Opened } from '../open.js';
+import type { DeviceSpec } from '../plan/device.js';
+import { type GroupCost, groupCost } from './groups.js';
+import { type MeshShape, PASSES, runsPassesApart, shapesOf, sides } from './shape.js';
+
+/** One way to use the devices; the JSON keys are a contract. */
+export interface MeshCost {
+  readonly shape: MeshShape;
+  /** Of one picture alone; ms. */
+  readonly latency_step_ms: number;
+  /** Of all pictures together: the time of the server's work per step; ms. */
+  readonly throughput_step_ms: number;
+  /** Of the rank with the most. */
+  readonly weight_bytes: number;
+  /** Of a run, by the rank with the most to send, and by way of the coordinator between stages. */
+  readonly wire_bytes: number;
+  readonly fits: boolean;
+}
+
+/** How the model can be opened. */
+export interface Openings {
+  /** Both passes of guidance as one batch, or the only pass that there is. */
+  readonly together: Opened;
+  /** For one pass at a time; absent where a step has one pass anyway, or the model's batch is fixed. */
+  readonly apart?: Opened;
+}
+
+const sum = (numbers: readonly number[]): number => numbers.reduce((total, number) => total + number, 0);
+
+/** Time of one picture's runs: they are dealt out, and those of one group follow each other closely. */
+const latencyMs = (groups: readonly GroupCost[], runs: number): number => {
+  const used = groups.slice(0, runs);
+  const each = Math.ceil(runs / Math.max(1, used.length));
+  return Math.max(...used.map(({ stageMs }) => sum(stageMs) + (each - 1) * Math.max(...stageMs)));
+};
+
+/** Runs in a ms when so many are under way in a group: its slowest stage is busy all the time, or all stages wait for work. */
+const runsPerMs = ({ stageMs }: GroupCost, underWay: number): number =>
+  Math.min(1 / Math.max(...stageMs), underWay / sum(stageMs));
+
+const fits = (groups: readonly GroupCost[], devices: readonly DeviceSpec[]): boolean =>
+  groups
+    .flatMap(({ ranks }) => ranks)
+    .every(
+      ({ weight_bytes, activation_peak_bytes }, rank) =>
+        weight_bytes + activation_peak_bytes <= (devices[rank]?.memoryLimit ?? Number.POSITIVE_INFINITY),
+    );
+
+/** Groups of equal devices cost the same. */
+const remembering = (openings: Openings) => {
+  const known = new Map<string, GroupCost | undefined>();
+  return (apart: boolean, devices: readonly DeviceSpec[], stages: number): GroupCost | undefined => {
+    const key = JSON.stringify([apart, devices, stages]);
+    if (known.has(key)) return known.get(key);
+    const { graph, how } = (apart ? openings.apart : undefined) ?? openings.together;
+    const cost = groupCost(graph, devices, stages, { ...how, split: 'tensor' });
+    known.set(key, cost);
+    return cost;
+  };
+};
+
+const costOf = (
+  shape: MeshShape,
+  devices: readonly DeviceSpec[],
+  openings: Openings,
+  concurrency: number,
+  groupOf: ReturnType<typeof remembering>,
+): MeshCost | undefined => {
+  const apart = runsPassesApart(shape) && openings.apart !== undefined;
+  // Two groups for the passes of guidance are of no use where there is one pass.
+  if (shape.guidance > 1 && !apart) return undefined;
+  const count = sides(shape);
+  const size = devices.length / count;
+  const groups = Array.from({ length: count }, (_, side) =>
+    groupOf(apart, devices.slice(side * size, (side + 1) * size), shape.pipeline),
+  ).filter((group) => group !== undefined);
+  if (groups.length < count) return undefined;
+  const runs = apart ? PASSES : 1;
+  const underWay = (concurrency * runs) / count;
+  return {
+    shape,
+    latency_step_ms: latencyMs(groups, runs),
+    throughput_step_ms: runs / sum(groups.map((group) => runsPerMs(group, underWay))),
+    weight_bytes: Math.max(...groups.flatMap(({ ranks }) => ranks.map((rank) => rank.weight_bytes))),
+    wire_bytes: Math.max(...groups.map(({ sentBytes }) => sentBytes)),
+    fits: fits(groups, devices),
+  };
+};
+
+/**
+ * Every way to use all devices.
+ * @param concurrency pictures that are made at once, for the throughput
+ */
+export const costMeshes = (
+  devices: readonly DeviceSpec[],
+  openings: Openings,
+  concurrency: number,
+): readonly MeshCost[] => {
+  const groupOf = remembering(openings);
+  return shapesOf(devices.length).flatMap((shape) => costOf(shape, devices, openings, concurrency, groupOf) ?? []);
+};
