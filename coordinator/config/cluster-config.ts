@@ -103,6 +103,8 @@ export interface ServerConfig {
   readonly apiKey?: string;
   /** Environment variable with the key; it is read when the server starts. */
   readonly apiKeyVariable?: string;
+  /** Pictures that are made at a time, their steps in turn. */
+  readonly maxRunning: number;
   /** Requests that may wait for their turn. */
   readonly maxQueue: number;
   /** Directory of the pictures that are asked for by address, absolute. */

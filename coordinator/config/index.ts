@@ -88,6 +88,7 @@ const toServer = (server: ClusterParsed['server'], file: string): ServerConfig =
   port: server.port,
   ...(server.api_key === undefined ? {} : { apiKey: server.api_key }),
   ...(server.api_key_env === undefined ? {} : { apiKeyVariable: server.api_key_env }),
+  maxRunning: server.max_running,
   maxQueue: server.max_queue,
   images: server.images === undefined ? join(userCache(), 'images') : resolve(dirname(file), server.images),
   trustProxy: server.trust_proxy,

@@ -142,6 +142,10 @@ const server = z.strictObject({
   port: z.number().int().min(0).max(65_535).default(8080).describe('0 takes a free port'),
   api_key: text.optional().describe('Key that requests must carry, at least 16 characters. Default: none'),
   api_key_env: text.optional().describe('Environment variable with that key, in place of api_key'),
+  max_running: positiveInteger
+    .max(MAX.queue)
+    .default(8)
+    .describe('Pictures that are made at a time, a step of each in turn; a client of whom none is made need not wait'),
   max_queue: z
     .number()
     .int()

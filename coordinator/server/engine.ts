@@ -253,7 +253,7 @@ export class Engine {
     const network = this.#opened.promise.then((cluster) =>
       networkFrom(
         cluster.network(name),
-        async (microBatches, signal) => (await this.#step(microBatches, name, signal)).outputs,
+        async (microBatches, signal) => (await this.#step(microBatches, name, { signal })).outputs,
       ),
     );
     // A pipeline that fails first does not ask for it.
@@ -262,19 +262,20 @@ export class Engine {
   }
 
   /** Every step passes here: it is checked and told, and the denoiser's proves that the workers are well. */
-  #step(microBatches: readonly Inputs[], network: string, signal?: AbortSignal): Promise<StepResult> {
-    const step = this.#checked(microBatches, network, signal);
+  #step(microBatches: readonly Inputs[], network: string, options: StepOptions = {}): Promise<StepResult> {
+    const step = this.#checked(microBatches, network, options);
     const settled: Promise<unknown> = step.catch(() => undefined).then(() => this.#steps.delete(settled));
     this.#steps.add(settled);
     return step;
   }
 
-  async #checked(microBatches: readonly Inputs[], network: string, signal?: AbortSignal): Promise<StepResult> {
+  async #checked(microBatches: readonly Inputs[], network: string, options: StepOptions): Promise<StepResult> {
     const cluster = this.#cluster;
     if (cluster === undefined) throw notOpened();
-    const result = await this.#agreed(cluster, microBatches, { network, signal });
+    const result = await this.#agreed(cluster, microBatches, { ...options, network });
     for (const listener of this.#stepListeners) listener(network, result.ranks);
-    if (network === DENOISER && cluster.state === 'ready') this.#enter({ kind: 'ready' });
+    const isProof = network === DENOISER && result.ranks.length === cluster.workers.length;
+    if (isProof && cluster.state === 'ready') this.#enter({ kind: 'ready' });
     return result;
   }
 
@@ -298,7 +299,7 @@ export class Engine {
   async #prove(): Promise<void> {
     await Promise.all(this.#steps);
     if (this.#cluster !== undefined && this.#state.kind !== 'ready')
-      await this.#step([zeros(this.#cluster.network().inputs)], DENOISER);
+      await this.#step([zeros(this.#cluster.network().inputs)], DENOISER, { everywhere: true });
   }
 
   #follow(state: ClusterState, error: TandemError | undefined): void {
