@@ -22,6 +22,9 @@ import { FORMAT_VERSION, type Manifest, type OptimisedFor, type Quantize } from 
 import { findTarget } from './write/optimise/target.js';
 
 export {
+  type Aim,
+  aimMs,
+  bestFor,
   type MeshCost,
   type MeshRequest,
   type MeshShape,
@@ -36,7 +39,7 @@ export {
   shapesOf,
   shapeText,
   sides,
-  stagesOf,
+  tensorsOverAll,
 } from './mesh/index.js';
 export { checkOptimised, findOptimisedMismatch } from './write/optimise/target.js';
 export type { DeviceSpec, Dims, Manifest, PartitionOptions, PlanReport, Quantize, Split, SplitRequest, Watch };

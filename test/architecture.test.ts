@@ -17,6 +17,7 @@ const PUBLIC: readonly string[] = [
   'partition/decide/alternatives.ts',
   'partition/decide/blocks.ts',
   'partition/first-wrong.ts',
+  'partition/mesh/shape.ts',
   'partition/plan/rates.ts',
   'partition/write/manifest.ts',
   'partition/write/optimise/open.ts',

@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Provider } from '../../common/onnxruntime.js';
+import { PASSES } from '../../partition/mesh/shape.js';
 import { exportAdvice } from '../export-advice.js';
 import { NETWORK_NAMES, type NetworkName } from '../pipeline/index.js';
 import type { Problem } from './problems.js';
@@ -53,8 +54,6 @@ const waysAgree = (root: unknown): readonly Problem[] => {
 };
 
 const WAYS = ['tensor', 'guidance', 'pipeline', 'replicas'];
-/** Of classifier-free guidance. */
-const PASSES = 2;
 
 const meshFits = (root: unknown): readonly Problem[] => {
   const [parallel, devices] = [field(root, 'parallel'), field(root, 'devices')];

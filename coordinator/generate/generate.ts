@@ -152,7 +152,7 @@ export const generate = async (request: GenerateRequest): Promise<GenerateReport
   const start = performance.now();
   checkPrompt(request.prompt);
   const file = await checkWritable(request.out);
-  const config = await followPlan(request.config, await planPicture(request.config, request), request);
+  const config = await followPlan(request.config, (one) => planPicture(one, request), request);
   // Groups of devices may take the passes of guidance one at a time.
   const picture = await planPicture(config, request);
   const image = toImageRequest(request, picture);

@@ -1,7 +1,7 @@
 /** From a config and a wish for a picture to the sizes that the denoiser is opened with. */
 import { TandemError } from '../../common/errors.js';
 import type { TensorMetadata } from '../../common/onnxruntime.js';
-import { runsPassesApart } from '../../partition/index.js';
+import { runsPassesApart } from '../../partition/mesh/shape.js';
 import type { ClusterConfig } from '../config/index.js';
 import { type PlannedModel, planHosting } from '../hosting/index.js';
 import {
@@ -89,8 +89,8 @@ const sizePicture = (
 export const pictureDims = async (
   directory: string,
   inputs: readonly TensorMetadata[],
-  defaults: ClusterConfig['defaults'],
-): Promise<Sized> => sizePicture(await readModelDirectory(directory), inputs, {}, { defaults });
+  settings: Pick<ClusterConfig, 'defaults' | 'mesh'>,
+): Promise<Sized> => sizePicture(await readModelDirectory(directory), inputs, {}, settings);
 
 /**
  * Decides a picture's sizes and fixes the denoiser's dims to them: batch 2 where guidance takes two passes, latents

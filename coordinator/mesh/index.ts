@@ -7,6 +7,7 @@
  *
  *     settings -> shards/mesh-plan (which groups, what each runs) -> prepareMesh (shards) -> startMesh
  */
+import { join } from 'node:path';
 import type { TensorSpec } from '../../common/tensor.js';
 import { DENOISER, type SideNetwork, type Workers } from '../cluster/index.js';
 import type { ClusterSettings, DeviceConfig } from '../config/index.js';
@@ -120,6 +121,23 @@ const pipelineOf = (groups: readonly ReadyGroup[], { route, outputs }: ReadyMesh
   const results = outputs.flatMap((name) => made.get(name) ?? []);
   return pipeline(visits, [...given.values()], results);
 };
+
+/** What the workers read, absolute. */
+export const filesOf = ({ sides }: ReadyMesh): readonly string[] => {
+  const places = sides
+    .flat()
+    .flatMap(({ shards, networks }) => [
+      { directory: shards.directory, manifest: shards.manifest },
+      ...networks.map(({ shardDirectory, manifest }) => ({ directory: shardDirectory, manifest })),
+    ]);
+  return [
+    ...new Set(places.flatMap(({ directory, manifest }) => manifest.files.map(({ path }) => join(directory, path)))),
+  ];
+};
+
+/** The model's inputs and outputs, as whoever steps it sees them. */
+export const networkOf = ({ sides: [groups = []], plan, shards }: ReadyMesh): Pick<Way, 'inputs' | 'outputs'> =>
+  groups.length === 1 ? shards.profile : pipelineOf(groups, plan);
 
 export interface StartedMesh {
   readonly workers: Workers;

@@ -19,6 +19,8 @@ export interface MeshCost {
   /** Of a run, by the rank with the most to send, and by way of the coordinator between stages. */
   readonly wire_bytes: number;
   readonly fits: boolean;
+  /** The devices that are used, by their place in the list: all of them, or the one that does it alone. */
+  readonly devices: readonly number[];
 }
 
 /** How the model can be opened. */
@@ -50,15 +52,19 @@ const fits = (groups: readonly GroupCost[], devices: readonly DeviceSpec[]): boo
         weight_bytes + activation_peak_bytes <= (devices[rank]?.memoryLimit ?? Number.POSITIVE_INFINITY),
     );
 
+/** What a plan looks at. */
+const key = ({ provider, speed, rates, memoryLimit }: DeviceSpec): string =>
+  JSON.stringify([provider, speed, rates, memoryLimit]);
+
 /** Groups of equal devices cost the same. */
 const remembering = (openings: Openings) => {
   const known = new Map<string, GroupCost | undefined>();
   return (apart: boolean, devices: readonly DeviceSpec[], stages: number): GroupCost | undefined => {
-    const key = JSON.stringify([apart, devices, stages]);
-    if (known.has(key)) return known.get(key);
+    const asked = JSON.stringify([apart && openings.apart !== undefined, devices.map(key), stages]);
+    if (known.has(asked)) return known.get(asked);
     const { graph, how } = (apart ? openings.apart : undefined) ?? openings.together;
     const cost = groupCost(graph, devices, stages, { ...how, split: 'tensor' });
-    known.set(key, cost);
+    known.set(asked, cost);
     return cost;
   };
 };
@@ -88,11 +94,21 @@ const costOf = (
     weight_bytes: Math.max(...groups.flatMap(({ ranks }) => ranks.map((rank) => rank.weight_bytes))),
     wire_bytes: Math.max(...groups.map(({ sentBytes }) => sentBytes)),
     fits: fits(groups, devices),
+    devices: devices.map((_, rank) => rank),
   };
 };
 
+/** Each device alone; those that differ in nothing that a plan looks at need one look. */
+const alone = (devices: readonly DeviceSpec[], cost: (device: DeviceSpec) => MeshCost | undefined) =>
+  devices
+    .filter((device, index) => devices.findIndex((other) => key(other) === key(device)) === index)
+    .flatMap((device) => {
+      const found = cost(device);
+      return found === undefined ? [] : [{ ...found, devices: [devices.indexOf(device)] }];
+    });
+
 /**
- * Every way to use all devices.
+ * Every way to use all devices, and each device alone.
  * @param concurrency pictures that are made at once, for the throughput
  */
 export const costMeshes = (
@@ -101,5 +117,31 @@ export const costMeshes = (
   concurrency: number,
 ): readonly MeshCost[] => {
   const groupOf = remembering(openings);
-  return shapesOf(devices.length).flatMap((shape) => costOf(shape, devices, openings, concurrency, groupOf) ?? []);
+  const cost = (shape: MeshShape, used: readonly DeviceSpec[]): MeshCost | undefined =>
+    costOf(shape, used, openings, concurrency, groupOf);
+  const [single] = shapesOf(1);
+  return [
+    ...shapesOf(devices.length).flatMap((shape) => cost(shape, devices) ?? []),
+    ...(devices.length > 1 ? alone(devices, (device) => single && cost(single, [device])) : []),
+  ];
+};
+
+/** A step must be this much shorter to be worth a change. */
+const CLEARLY = 0.97;
+
+export type Aim = 'latency' | 'throughput';
+
+export const aimMs = (cost: MeshCost, aim: Aim): number =>
+  aim === 'latency' ? cost.latency_step_ms : cost.throughput_step_ms;
+
+/** The tensors over all devices, which is what there is where nothing is clearly better. */
+export const tensorsOverAll = (costs: readonly MeshCost[]): MeshCost | undefined =>
+  costs.find(({ shape, devices }) => devices.length === shape.tensor);
+
+/** The way that is best for an aim, of those that fit; undefined where the tensors over all devices are about as good. */
+export const bestFor = (costs: readonly MeshCost[], aim: Aim): MeshCost | undefined => {
+  const own = tensorsOverAll(costs);
+  const [best] = costs.filter(({ fits }) => fits).toSorted((a, b) => aimMs(a, aim) - aimMs(b, aim));
+  if (best === undefined || best === own) return undefined;
+  return own === undefined || !own.fits || aimMs(best, aim) <= CLEARLY * aimMs(own, aim) ? best : undefined;
 };

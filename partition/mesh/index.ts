@@ -14,9 +14,8 @@ import { costMeshes, type MeshCost } from './costs.js';
 import type { StageStretch } from './cuts.js';
 import { findStretches } from './groups.js';
 
-export type { MeshCost } from './costs.js';
+export { type Aim, aimMs, bestFor, type MeshCost, tensorsOverAll } from './costs.js';
 export type { StageStretch } from './cuts.js';
-export { stagesOf } from './groups.js';
 export { type MeshShape, meshSize, PASSES, runsPassesApart, shapesOf, shapeText, sides } from './shape.js';
 export type { Stretch };
 

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { events, health, type ImageAnswer, json, post, type Served, start, testConfig, until } from './helpers.js';
 
-const LONG = { prompt: 'a long one', num_inference_steps: 400, guidance_scale: 3, stream: true, partial_images: 0 };
+const LONG = { prompt: 'a long one', num_inference_steps: 200, guidance_scale: 3, stream: true, partial_images: 0 };
 const SHORT = { prompt: 'a red apple', num_inference_steps: 6, guidance_scale: 3, seed: 7 };
 
 let served: Served;

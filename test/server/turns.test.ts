@@ -81,7 +81,10 @@ describe('turns of several at a time', () => {
     (await other.turn).release();
     expect(turns.running).toBe(3);
     (await first.turn).release();
-    (await third.turn).release();
+    expect(turns.running).toBe(2);
+    (await second.turn).release();
+    await third.turn;
+    expect([turns.running, turns.waiting]).toEqual([2, 0]);
   });
 
   it('tell the steps until the first place is free', async () => {

@@ -97,7 +97,7 @@ export const addLaunch = (program: Command, outer: ProcessContext): void => {
         const read = async () => {
           const asked = withPort(await readClusterConfig(file), options.port);
           if (asked.parallel !== 'auto') return asked;
-          return followPlan(asked, await planDenoiser(asked, options.dim), context);
+          return followPlan(asked, (one) => planDenoiser(one, options.dim), context);
         };
         const config = await read();
         outer.allowStop(config.server.drainMs);
