@@ -138,10 +138,16 @@ export const aimMs = (cost: MeshCost, aim: Aim): number =>
 export const tensorsOverAll = (costs: readonly MeshCost[]): MeshCost | undefined =>
   costs.find(({ shape, devices }) => devices.length === shape.tensor);
 
+/** Of equal ones that with the fewest devices, which leaves the others free. */
+const byAim =
+  (aim: Aim) =>
+  (a: MeshCost, b: MeshCost): number =>
+    aimMs(a, aim) - aimMs(b, aim) || a.devices.length - b.devices.length;
+
 /** The way that is best for an aim, of those that fit; undefined where the tensors over all devices are about as good. */
 export const bestFor = (costs: readonly MeshCost[], aim: Aim): MeshCost | undefined => {
   const own = tensorsOverAll(costs);
-  const [best] = costs.filter(({ fits }) => fits).toSorted((a, b) => aimMs(a, aim) - aimMs(b, aim));
+  const [best] = costs.filter(({ fits }) => fits).toSorted(byAim(aim));
   if (best === undefined || best === own) return undefined;
   return own === undefined || !own.fits || aimMs(best, aim) <= CLEARLY * aimMs(own, aim) ? best : undefined;
 };
