@@ -8,6 +8,7 @@ import type { Dims } from './shards/dims.js';
 import type { DenoiserModel } from './shards/model.js';
 import type { PreparedShards } from './shards/prepare.js';
 import { residency } from './start-cluster.js';
+import { checkWireError } from './verify/wire-error.js';
 
 export interface LaunchConfigRequest extends Hooks {
   readonly config: ClusterConfig;
@@ -33,6 +34,7 @@ export interface Launched {
 export const launch = async (request: LaunchConfigRequest): Promise<Launched> => {
   const { config } = request;
   const planned = request.planned ?? (await planModel(config, request.dims));
+  await checkWireError(config, planned, request);
   const ready = await prepareMesh(config, planned, request, config.loadParts === 'on-demand');
   const { workers, loadMs } = await startMesh(ready, config, request, residency(config));
   return { model: planned.model, shards: ready.shards, cluster: workers, loadMs };

@@ -17,6 +17,9 @@ import { isOptimised, open, tellPlanned } from './open.js';
 import type { DeviceSpec } from './plan/device.js';
 import { type ReadOptions, readModel, type SourceModel } from './read/index.js';
 import type { Dims, PartitionOptions, Split, SplitRequest, Watch } from './request.js';
+import { AS_RATED, LINK_NAMES, requireLink } from './simulate/links.js';
+import { toStep } from './simulate/program.js';
+import { type SimulatedTimes, simulateStep } from './simulate/simulate.js';
 import { writeShardDirectory } from './write/index.js';
 import { FORMAT_VERSION, type Manifest, type OptimisedFor, type Quantize } from './write/manifest.js';
 import { findTarget } from './write/optimise/target.js';
@@ -42,7 +45,19 @@ export {
   tensorsOverAll,
 } from './mesh/index.js';
 export { checkOptimised, findOptimisedMismatch } from './write/optimise/target.js';
-export type { DeviceSpec, Dims, Manifest, PartitionOptions, PlanReport, Quantize, Split, SplitRequest, Watch };
+export type {
+  DeviceSpec,
+  Dims,
+  Manifest,
+  PartitionOptions,
+  PlanReport,
+  Quantize,
+  SimulatedTimes,
+  Split,
+  SplitRequest,
+  Watch,
+};
+export { LINK_NAMES };
 
 /** Decides everything about a model. */
 const decideModel = async (
@@ -70,6 +85,27 @@ export const plan = async (request: SplitRequest, watch: Watch = {}): Promise<Pl
     recommended: findFaster(alternatives) ?? null,
     recommendation: recommend(alternatives) ?? null,
   };
+};
+
+export interface SimulationOptions {
+  /** By name, as `findLink` knows them; `AS_RATED` for what the devices' rates say. */
+  readonly links: readonly string[];
+  /** Runs of the model in a step. */
+  readonly microBatches: number;
+}
+
+/**
+ * What a step of a model's split would take over each of these links.
+ * @throws TandemError as `plan` does; `LINK_UNKNOWN`
+ */
+export const simulate = async (
+  request: SplitRequest,
+  { links, microBatches }: SimulationOptions,
+  watch: Watch = {},
+): Promise<readonly SimulatedTimes[]> => {
+  const found = links.map((name) => (name === AS_RATED ? undefined : requireLink(name)));
+  const { decided } = await decideModel(await readGraph(request), request, watch);
+  return found.map((link) => simulateStep(toStep(decided, microBatches, link)));
 };
 
 /**
@@ -119,7 +155,9 @@ export const partition = async (
   };
   const targets = await findTargets(request, options);
   const ranks = decided.programs.map((program, rank) => toRankContent(program, rank, targets[rank]));
-  return writeShardDirectory(out, { manifest, ranks }, watching('write', options));
+  const { alongside } = options;
+  const sharing = alongside === undefined ? {} : { alongside };
+  return writeShardDirectory(out, { manifest, ranks }, { ...watching('write', options), ...sharing });
 };
 
 /** What can be told of a model without planning it. */

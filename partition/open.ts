@@ -12,6 +12,7 @@ import type { DeviceSpec } from './plan/device.js';
 import type { SourceModel } from './read/index.js';
 import type { PartitionOptions, SplitRequest, Watch } from './request.js';
 import { divideLargeSegments } from './segments/divide.js';
+import { sendInt8 } from './segments/int8-wire.js';
 import { quantizePrograms } from './segments/quantize/index.js';
 import { isOptimisable } from './write/optimise/target.js';
 
@@ -78,8 +79,10 @@ export const open = async (source: SourceModel, request: SplitRequest, options: 
     devices.some((device) => isOptimised(device, options))
       ? divideLargeSegments(programs, options.segmentWeightsLimit)
       : programs;
+  const finals = new Set(graph.outputs.map(({ name }) => name));
+  const send = (programs: Programs): Programs => (wire === 'int8' ? sendInt8(programs, finals) : programs);
   const finish = (programs: Programs): Programs =>
-    quantize === 'int8' ? quantizePrograms(divide(programs)) : divide(programs);
+    quantize === 'int8' ? quantizePrograms(divide(send(programs))) : divide(send(programs));
   const scopes = findScopes(graph, source.model);
   return { graph, how: { devices, wire, split, scopes, finish, onStage: enter } };
 };

@@ -3,7 +3,8 @@ import { TandemError } from '../../common/errors.js';
 import { machineTime } from '../../shard-worker/recorder.js';
 import { type Network, networkFrom } from '../denoiser.js';
 import type { StepTrace } from '../hooks.js';
-import { clusterClosed, clusterFailed, differentOutputs, ranksDisagree } from './errors.js';
+import { areUnlike, doAgree } from './agreement.js';
+import { clusterClosed, clusterFailed, ranksDisagree } from './errors.js';
 import { Group, type GroupOptions } from './group.js';
 import { Recovery, type RecoveryOptions } from './recovery.js';
 import { type Inputs, StepQueue } from './step-queue.js';
@@ -146,10 +147,12 @@ export class Cluster implements Workers {
    *   without restarts, all `WORKER_*`; after those the workers are gone. The signal's reason
    */
   async step(microBatches: readonly Inputs[], options: StepOptions = {}): Promise<StepResult> {
-    const first = await this.#run(microBatches, options);
-    if (options.mayDisagree || differentOutputs(first.ranks) <= 1) return first;
-    const second = await this.#run(microBatches, options);
-    if (differentOutputs(second.ranks) <= 1) return second;
+    const { devices } = this.#options;
+    const asked: StepOptions = areUnlike(devices) ? { ...options, outputs: 'all' } : options;
+    const first = await this.#run(microBatches, asked);
+    if (options.mayDisagree || doAgree(first.ranks, devices)) return first;
+    const second = await this.#run(microBatches, asked);
+    if (doAgree(second.ranks, devices)) return second;
     throw ranksDisagree(second.ranks);
   }
 

@@ -15,6 +15,7 @@ import {
   type ImageRequest,
   type Timings,
 } from '../pipeline/index.js';
+import { checkWireError } from '../verify/wire-error.js';
 import { followPlan } from './follow-plan.js';
 import { type Picture, type PictureOptions, planPicture } from './picture.js';
 
@@ -157,6 +158,7 @@ export const generate = async (request: GenerateRequest): Promise<GenerateReport
   const picture = await planPicture(config, request);
   const image = toImageRequest(request, picture);
   const hosted = await planHosting(config, picture);
+  await checkWireError(config, picture, request);
   const ready = await prepareMesh(config, { ...picture, networks: hosted }, request);
   return withMesh(ready, config, request, async ({ workers: cluster, loadMs }) => {
     const rendered = await render(picture, image, cluster, hosted, request);
