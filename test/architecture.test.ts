@@ -16,7 +16,6 @@ const PUBLIC: readonly string[] = [
   'partition/calibrate/probe.ts',
   'partition/decide/alternatives.ts',
   'partition/decide/blocks.ts',
-  'partition/first-wrong.ts',
   'partition/mesh/shape.ts',
   'partition/plan/rates.ts',
   'partition/proof/first-wrong.ts',
