@@ -3,6 +3,7 @@ import type { MessagePort } from 'node:worker_threads';
 import type { Provider } from '../common/onnxruntime.js';
 import type { HostTensor, TensorSpec } from '../common/tensor.js';
 import type { OptimisedFor, SegmentEntry } from '../partition/write/manifest.js';
+import type { DirectSocketOptions } from './direct-sockets/link.js';
 import type { Place } from './exchange.js';
 import type { Problem } from './protocol.js';
 import type { TraceEvent } from './recorder.js';
@@ -17,9 +18,13 @@ export interface OpenTask {
   /** Absolute path of the graph. */
   readonly path: string;
   readonly segment: SegmentEntry;
+  /** Names of what the network's step gives out. */
+  readonly given: readonly string[];
   readonly provider: Provider;
   readonly deviceId: number;
   readonly threads: number;
+  /** Of the rank, for messages. */
+  readonly weightBytes: number;
   /** What the rank's segments were prepared for; absent where they are to be optimised now. */
   readonly prepared?: OptimisedFor;
 }
@@ -30,6 +35,7 @@ export interface ConnectTask {
   readonly status: SharedArrayBuffer;
   readonly link:
     | { readonly kind: 'sockets'; readonly port: MessagePort }
+    | ({ readonly kind: 'direct-sockets' } & DirectSocketOptions)
     | ({ readonly kind: 'shared-memory' } & SharedMemoryOptions);
 }
 
@@ -60,6 +66,8 @@ export interface StepDone {
   /** In which nothing was computed. */
   readonly exchangeMs: number;
   readonly sentBytes: number;
+  /** Between the host's memory and the device's, both ways. */
+  readonly copiedBytes: number;
   /** Where asked for. */
   readonly trace?: readonly TraceEvent[];
 }

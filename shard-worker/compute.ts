@@ -10,7 +10,10 @@ import { openOptimised } from '../partition/write/optimise/open.js';
 import { bindProgram, type LoadedSegment } from './bound-program.js';
 import { BufferPool, ownBuffer } from './buffers.js';
 import type { Answer, ConnectTask, OpenTask, RehearseTask, StepDone, StepTask } from './compute-protocol.js';
+import { outOfMemory } from './device-memory.js';
 import { proveOnDevice } from './device-proof.js';
+import { keptOutputs, Uploads } from './device-values.js';
+import { DirectSocketLink } from './direct-sockets/link.js';
 import type { Link } from './link.js';
 import { toProblem } from './problem.js';
 import { prepareRehearsal, type Rehearsal } from './rehearsal.js';
@@ -28,6 +31,7 @@ const bound = new Map<string, BoundLane>();
 const rehearsals = new Map<number, Rehearsal | undefined>();
 /** By lane. */
 const memories = new Map<number, BufferPool>();
+const uploads = new Uploads();
 let connection: { readonly link: Link; readonly status: ThreadStatus } | undefined;
 
 /** Turns what `work` returns or throws into an answer; `code` is for errors that are not Tandem's own. */
@@ -43,7 +47,9 @@ const answer = async <T>(code: ErrorCode, work: () => Promise<T>): Promise<Answe
 /** Opens a segment's graph. */
 export const open = (task: OpenTask): Promise<Answer<undefined>> =>
   answer('SEGMENT_OPEN', async () => {
-    await openSegment(task);
+    await openSegment(task).catch((error: unknown) => {
+      throw outOfMemory(error, 'open', task.segment, task.weightBytes) ?? error;
+    });
     return undefined;
   });
 
@@ -57,19 +63,33 @@ const checkOptimised = (prepared: OptimisedFor, provider: Provider): void => {
 };
 
 const openSegment = async (task: OpenTask): Promise<void> => {
-  const { index, path, segment: entry, provider, deviceId, threads, prepared } = task;
+  const { index, path, segment: entry, given, provider, deviceId, threads, prepared } = task;
   if (prepared) checkOptimised(prepared, provider);
-  const device = { provider, deviceId, threads };
+  await proveOnDevice({ path, entry, provider, deviceId });
+  const kept = keptOutputs(entry, given, provider);
+  const device = { provider, deviceId, threads, kept };
   const session = await (prepared
     ? openOptimised(path, device)
     : openSession(path, { ...device, optimization: 'all' }));
   checkSession(session, entry);
-  await proveOnDevice({ path, entry, provider, deviceId, session });
-  segments.set(index, { session, entry });
+  await uploads.prepare(
+    provider,
+    deviceId,
+    session.inputs.map(({ dtype }) => dtype),
+  );
+  segments.set(index, { session, entry, kept, copies: provider !== 'cpu' });
 };
 
-const linkOf = (link: ConnectTask['link'], status: ThreadStatus): Link =>
-  link.kind === 'sockets' ? new SocketLink(link.port, status) : new SharedMemoryLink(link, status);
+const linkOf = (link: ConnectTask['link'], status: ThreadStatus): Link => {
+  switch (link.kind) {
+    case 'sockets':
+      return new SocketLink(link.port, status);
+    case 'direct-sockets':
+      return new DirectSocketLink(link, status);
+    case 'shared-memory':
+      return new SharedMemoryLink(link, status);
+  }
+};
 
 /** Gives the thread its way to the peers. What was tied to the way before is tied anew by the next step. */
 export const connect = ({ status, link }: ConnectTask): Promise<Answer<undefined>> =>
@@ -102,7 +122,7 @@ const bindLane = (index: number, { first, count, inputs, outputs }: StepTask, li
   memory.giveAll();
   const own = Array.from({ length: count }, (_, segment) => loaded(first + segment));
   const lane = link.lane(index, first);
-  const made = { lane, program: bindProgram({ first, segments: own, inputs, outputs, lane, memory }) };
+  const made = { lane, program: bindProgram({ first, segments: own, inputs, outputs, lane, memory, uploads }) };
   bound.set(key, made);
   return made;
 };
@@ -130,4 +150,5 @@ export const dispose = async (): Promise<void> => {
   const opened = [...segments.values()];
   segments.clear();
   for (const { session } of opened) await session.dispose();
+  await uploads.dispose();
 };

@@ -16,8 +16,9 @@ const PUBLIC: readonly string[] = [
   'partition/calibrate/probe.ts',
   'partition/decide/alternatives.ts',
   'partition/decide/blocks.ts',
-  'partition/first-wrong.ts',
   'partition/plan/rates.ts',
+  'partition/proof/first-wrong.ts',
+  'partition/proof/road.ts',
   'partition/write/manifest.ts',
   'partition/write/optimise/open.ts',
   'partition/write/optimise/target.ts',
@@ -25,6 +26,7 @@ const PUBLIC: readonly string[] = [
   'shard-worker/check.ts',
   'shard-worker/endpoints.ts',
   'shard-worker/inputs.ts',
+  'shard-worker/keys.ts',
   'shard-worker/loader.ts',
   'shard-worker/manifest-digest.ts',
   'shard-worker/memory.ts',
@@ -69,17 +71,20 @@ const PUBLIC: readonly string[] = [
   'coordinator/shards/model.ts',
   'coordinator/shards/prepare.ts',
   'coordinator/shards/request.ts',
+  'coordinator/simulate/curves.ts',
   'coordinator/start-cluster.ts',
   'coordinator/trace.ts',
   'coordinator/verify/random-inputs.ts',
+  'coordinator/verify/by-segment.ts',
   'coordinator/verify/verify.ts',
+  'coordinator/verify/wire-error.ts',
 ];
 
 /** Libraries behind a seam: where each may be imported. */
 const SEAMS: Readonly<Record<string, string>> = {
   'onnxruntime-node': 'common/onnxruntime.ts',
   zeromq: 'shard-worker/transport.ts',
-  koffi: 'shard-worker/shared-memory/system.ts',
+  koffi: 'shard-worker/native.ts',
   '@bufbuild': 'partition/onnx/',
 };
 

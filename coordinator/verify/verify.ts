@@ -3,14 +3,15 @@
 import { compareOutputs, type Difference } from '../../common/compare.js';
 import type { HostTensor } from '../../common/tensor.js';
 import { type PlanReport, plan } from '../../partition/index.js';
-import type { Quantize } from '../../partition/write/manifest.js';
-import type { Cluster } from '../cluster/index.js';
+import type { Quantize, WireDtype } from '../../partition/write/manifest.js';
+import { type Cluster, doAgree } from '../cluster/index.js';
 import type { ClusterSettings } from '../config/index.js';
 import type { Hooks } from '../hooks.js';
 import { openPlainModel } from '../plain/index.js';
 import { denoiserRequest, type OpenedModel } from '../shards/request.js';
 import { closing, prepareModel, withCluster } from '../start-cluster.js';
 import { randomInputs } from './random-inputs.js';
+import { INT8_WIRE_MIN_PSNR_DB, rememberWireError } from './wire-error.js';
 
 /** Allowed max |a - b| / max |b|: rounding of another order of sums in fp32; the wire's rounding in fp16. */
 export const TOLERANCE = { fp32: 1e-4, fp16: 1e-2 } as const;
@@ -43,13 +44,13 @@ type PlanPart = Pick<
 /** What `tandem verify` says; the JSON keys are a contract. */
 export interface VerifyReport extends Difference, PlanPart {
   readonly passed: boolean;
-  /** Whether every rank ended with the same bits. */
+  /** Whether every rank ended with the same bits, or, on unlike devices, with the same numbers but for rounding. */
   readonly ranks_agree: boolean;
   /** Limit of `max_rel_error`; null where `min_psnr_db` is the limit. */
   readonly tolerance: number | null;
   /** Limit of `psnr_db`, for int8 weights; null where `tolerance` is the limit. */
   readonly min_psnr_db: number | null;
-  readonly wire_dtype: 'fp32' | 'fp16';
+  readonly wire_dtype: WireDtype;
   readonly quantize: Quantize;
   readonly seed: number;
   readonly rounds: number;
@@ -114,19 +115,25 @@ const referenceOutputs = async (request: VerifyRequest, inputs: readonly Outputs
   );
 };
 
-const clusterRound = async (cluster: Cluster, inputs: Outputs, expected: Outputs): Promise<Round> => {
+const clusterRound = async (
+  cluster: Cluster,
+  { devices }: VerifyRequest,
+  inputs: Outputs,
+  expected: Outputs,
+): Promise<Round> => {
   const { ranks } = await cluster.stepAll([inputs], { outputs: 'all', mayDisagree: true });
-  const digests = new Set(ranks.map(({ outputs_sha256 }) => outputs_sha256));
   const differences = ranks.map(({ outputs }) => compareOutputs(outputs?.[0] ?? {}, expected));
-  return { ...worst(differences), ranksAgree: digests.size === 1 };
+  return { ...worst(differences), ranksAgree: doAgree(ranks, devices) };
 };
 
 type Limits = Pick<VerifyReport, 'tolerance' | 'min_psnr_db'>;
 
-const limitsOf = ({ tolerance, quantize, wire }: VerifyRequest): Limits =>
-  tolerance === undefined && quantize === 'int8'
-    ? { tolerance: null, min_psnr_db: INT8_MIN_PSNR_DB }
-    : { tolerance: tolerance ?? TOLERANCE[wire.dtype], min_psnr_db: null };
+const limitsOf = ({ tolerance, quantize, wire }: VerifyRequest): Limits => {
+  if (tolerance !== undefined) return { tolerance, min_psnr_db: null };
+  if (quantize === 'int8') return { tolerance: null, min_psnr_db: INT8_MIN_PSNR_DB };
+  if (wire.dtype === 'int8') return { tolerance: null, min_psnr_db: INT8_WIRE_MIN_PSNR_DB };
+  return { tolerance: TOLERANCE[wire.dtype], min_psnr_db: null };
+};
 
 const isWithin = (difference: Difference, { tolerance, min_psnr_db }: Limits): boolean =>
   difference.max_rel_error <= (tolerance ?? Number.POSITIVE_INFINITY) &&
@@ -146,10 +153,13 @@ export const verify = async (request: VerifyRequest): Promise<VerifyReport> => {
   );
   const expected = await referenceOutputs(request, inputs);
   const rounds = await withCluster(ready, request, request, ({ cluster }) =>
-    eachRound(request, 'workers', inputs, (feeds, index) => clusterRound(cluster, feeds, expected[index] ?? {})),
+    eachRound(request, 'workers', inputs, (feeds, index) =>
+      clusterRound(cluster, request, feeds, expected[index] ?? {}),
+    ),
   );
   const limits = limitsOf(request);
   const difference = worst(rounds);
+  await rememberWireError(request, request, difference.psnr_db);
   const agree = rounds.every(({ ranksAgree }) => ranksAgree);
   return {
     passed: agree && isWithin(difference, limits),

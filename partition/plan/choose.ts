@@ -10,11 +10,12 @@ import { findUses, type Graph, type Node, type Value } from '../graph/graph.js';
 import { type Placement, placementKey, REPLICATE, type Shard, samePlacement } from '../graph/placement.js';
 import type { Row } from '../rules/rule.js';
 import { type CostGraph, minimise, type PairCost } from '../solve/eliminate.js';
-import { collectiveMs, copyMs, heldBytes, nodeFlops, nodeMs, rankMs, valueBytes } from './cost.js';
+import type { WireDtype } from '../write/manifest.js';
+import { collectiveMs, copyMs, heldBytes, nodeFlops, nodeMs, oversizedOperands, rankMs, valueBytes } from './cost.js';
 import type { Rates } from './rates.js';
 import { findConstants, type Placements } from './states.js';
 
-export type WireDtype = 'fp32' | 'fp16';
+export type { WireDtype };
 
 export interface Plan {
   readonly rows: ReadonlyMap<Node, Row>;
@@ -26,6 +27,8 @@ export interface ChooseOptions {
   /** Index is the rank. */
   readonly rates: readonly Rates[];
   readonly wireDtype: WireDtype;
+  /** Bytes of the largest tensor that each rank's device takes; none where absent. */
+  readonly bufferLimits?: readonly number[];
   /**
    * `memory`: each rank is to hold a part of the weights, at the price of exchanges. `time`: the shortest step, whoever holds
    * what. `memory` where absent.
@@ -45,17 +48,25 @@ const WHOLE_WEIGHTS_PRICE = 1;
 const EXCHANGE_PRICE = 0.002;
 /** Of that, what an all-gather costs: nothing has to be added up. */
 const GATHER_SHARE = 0.9;
+/** A tensor that a device does not take costs more than anything else, so that it is split wherever a rule allows it. */
+const OVERSIZED_PRICE = 1e9;
 /** The share of weights and of operations that is to be split; exchanges are made cheaper by this factor until it is. */
 const WANTED_SHARE = 0.95;
 const DISCOUNT = 1.5;
 const DISCOUNT_STEPS = 12;
 
-/** Element type on the wire: `fp16` makes single precision travel as half precision, and leaves the others as they are. */
+/**
+ * Element type on the wire, as segments are emitted: `fp16` makes single precision travel as half precision, and leaves the others as
+ * they are; `int8` is made of what is emitted (`segments/int8-wire.ts`).
+ */
 export const wireType = (dtype: DType, wireDtype: WireDtype): DType =>
   wireDtype === 'fp16' && dtype === 'float32' ? 'float16' : dtype;
 
+/** With a scale for a row of 64 and more. */
+const INT8_BYTES = 1 + 4 / 64;
+
 export const wireElementBytes = (dtype: DType, wireDtype: WireDtype): number =>
-  DTYPES[wireType(dtype, wireDtype)].bytes;
+  wireDtype === 'int8' && dtype.startsWith('float') ? INT8_BYTES : DTYPES[wireType(dtype, wireDtype)].bytes;
 
 interface Prices {
   readonly perWeightByte: number;
@@ -168,8 +179,16 @@ class Problem {
     const slowest = (row: Row) => Math.max(...this.#options.rates.map((rates, rank) => rankMs(node, row, rank, rates)));
     this.#add(
       node,
-      this.#rows(node).map((row) => (isConstant ? 0 : slowest(row)) + this.#weightCost(node, row)),
+      this.#rows(node).map(
+        (row) => (isConstant ? 0 : slowest(row) + this.#oversizedCost(node, row)) + this.#weightCost(node, row),
+      ),
     );
+  }
+
+  #oversizedCost(node: Node, row: Row): number {
+    const limits = this.#options.bufferLimits ?? [];
+    const count = limits.reduce((sum, limit, rank) => sum + oversizedOperands(node, row, rank, limit).length, 0);
+    return count * OVERSIZED_PRICE;
   }
 
   #weightCost(node: Node, row: Row): number {

@@ -29,6 +29,7 @@ import { emitReceive, emitSend, type Transfer } from './emit-collective.js';
 import { CONTRIB_DOMAIN, fuseAttention } from './fuse-attention.js';
 import { localise } from './localise.js';
 import { SegmentDraft } from './segment-draft.js';
+import { addTurned } from './turn.js';
 
 /** A segment before it is written: the initializers of its graph that `constants` name have no data yet. */
 export interface EmittedSegment {
@@ -154,7 +155,7 @@ class RankEmitter {
     const inputs = node.inputs.map((value, i) =>
       value ? this.#operand(draft, value, row.inputs[i] ?? REPLICATE) : '',
     );
-    this.#fill(draft, node, row, inputs);
+    this.#remedy(draft, node, row, inputs);
     const outputs = node.outputs.map((value) => (value ? this.#madeName(value) : ''));
     const local = localise(node, row, this.#rank, { inputs, outputs });
     for (const [name, { dtype, values }] of local.constants) draft.addInts(name, values, dtype);
@@ -165,16 +166,22 @@ class RankEmitter {
       draft.add(made, [...specs.filter(({ name }) => made.output.includes(name)), ...between]);
   }
 
-  /** Lengthens operands with zeros to sizes that the rank's provider gets right. Changes `names`. */
-  #fill(draft: SegmentDraft, node: Node, row: Row, names: string[]): void {
-    const quirk = findQuirk(node, row, this.#rank, this.#options.provider);
-    for (const [input, axis] of Object.entries(quirk?.axis ?? {})) {
-      const [i, value] = [Number(input), node.inputs[Number(input)]];
-      if (!quirk || !value) continue;
-      const spec = this.#spec(names[i] ?? '', value, row.inputs[i] ?? REPLICATE);
-      if (!isKnownSpec(spec)) continue;
+  /** Makes of operands what the rank's provider gets right. Changes `names`. */
+  #remedy(draft: SegmentDraft, node: Node, row: Row, names: string[]): void {
+    const remedy = findQuirk(node, row, this.#rank, this.#options.provider)?.remedy;
+    const specOf = (input: number): OpenSpec | undefined => {
+      const value = node.inputs[input];
+      return value && this.#spec(names[input] ?? '', value, row.inputs[input] ?? REPLICATE);
+    };
+    if (remedy?.kind === 'turn') {
+      const angle = specOf(0);
+      if (angle) names[0] = addTurned(draft, angle);
+    }
+    for (const [input, axis] of Object.entries(remedy?.kind === 'multiple' ? remedy.axis : {})) {
+      const spec = specOf(Number(input));
+      if (remedy?.kind !== 'multiple' || spec === undefined || !isKnownSpec(spec)) continue;
       const size = spec.shape[axis] ?? 0;
-      names[i] = draft.addZeros(spec, axis, Math.ceil(size / quirk.multipleOf) * quirk.multipleOf - size);
+      names[Number(input)] = draft.addZeros(spec, axis, Math.ceil(size / remedy.of) * remedy.of - size);
     }
   }
 

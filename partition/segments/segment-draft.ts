@@ -24,7 +24,7 @@ export class SegmentDraft {
   addNode(
     opType: string,
     input: readonly string[],
-    output: TensorSpec,
+    output: OpenSpec,
     attribute: readonly AttributeProto[] = [],
     domain = '',
   ): string {
@@ -43,7 +43,7 @@ export class SegmentDraft {
   addOp(
     opType: string,
     input: readonly string[],
-    output: TensorSpec,
+    output: OpenSpec,
     ints: Readonly<Record<string, number>> = {},
   ): string {
     return this.addNode(
