@@ -6,10 +6,9 @@ import { type HostTensor, isKnownSpec, type OpenSpec, type TensorSpec } from '..
 import type { LoadedSegment } from './bound-program.js';
 import type { BufferPool } from './buffers.js';
 
-/** Of a segment whose sizes are all known beforehand: others cannot be made up. */
-const specsOf = ({ session, entry, kept, copies }: LoadedSegment) => {
-  // What lies with another device than the host's is not bound to this thread's memory.
-  if (copies || kept.length > 0) return undefined;
+/** Of a segment whose sizes are all known beforehand, as others cannot be made up, and whose outputs come to the host. */
+const specsOf = ({ session, entry, kept }: LoadedSegment) => {
+  if (kept.length > 0) return undefined;
   const inputs: readonly OpenSpec[] = session.inputs.map(({ name, dtype, shape }) => ({
     name,
     dtype,
@@ -69,7 +68,7 @@ export interface Rehearsal {
 /**
  * Prepares a segment to be run by itself.
  * @param memory of which nothing is in use when it runs; what it holds is written over then
- * @returns undefined where sizes are only known once the peers have spoken, and on devices with memory of their own
+ * @returns undefined where sizes are only known once the peers have spoken, or outputs stay on the device
  */
 export const prepareRehearsal = (segment: LoadedSegment, memory: BufferPool): Rehearsal | undefined => {
   const specs = specsOf(segment);

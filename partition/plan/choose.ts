@@ -46,14 +46,12 @@ const WHOLE_WEIGHTS_PRICE = 1;
  * into the next, and makes all ranks wait for the last. As a share of a whole step, so that a small model is split like a large one.
  */
 const EXCHANGE_PRICE = 0.002;
-/** Of that, what an all-gather costs: nothing has to be added up. */
-const GATHER_SHARE = 0.9;
 /** A tensor that a device does not take costs more than anything else, so that it is split wherever a rule allows it. */
 const OVERSIZED_PRICE = 1e9;
 /** The share of weights and of operations that is to be split; exchanges are made cheaper by this factor until it is. */
 const WANTED_SHARE = 0.95;
 const DISCOUNT = 1.5;
-const DISCOUNT_STEPS = 12;
+const DISCOUNT_STEPS = 20;
 
 /**
  * Element type on the wire, as segments are emitted: `fp16` makes single precision travel as half precision, and leaves the others as
@@ -213,8 +211,7 @@ class Problem {
       }, 0),
     );
     const again = (conversions.length - 1) * roundMs(this.#options.rates);
-    const share = conversions[0]?.kind === 'all-gather' ? GATHER_SHARE : 1;
-    return (share * this.#prices.perExchange + again + Math.max(...times)) / this.#prices.discount;
+    return (this.#prices.perExchange + again + Math.max(...times)) / this.#prices.discount;
   }
 
   #addPairs(node: Node): void {
@@ -295,7 +292,7 @@ const priceList = (graph: Graph, { rates }: ChooseOptions, discount: number): Pr
   const bytes = [...weights].reduce((sum, value) => sum + (value ? valueBytes(value) : 0), 0);
   return {
     perWeightByte: (WHOLE_WEIGHTS_PRICE * stepMs) / Math.max(1, bytes),
-    perExchange: EXCHANGE_PRICE * stepMs,
+    perExchange: EXCHANGE_PRICE * stepMs + roundMs(rates),
     discount,
   };
 };
