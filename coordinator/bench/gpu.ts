@@ -7,11 +7,11 @@ import { join } from 'node:path';
 import type { Provider } from '../../common/onnxruntime.js';
 import { parseClusterConfig } from '../config/index.js';
 import type { Hooks } from '../hooks.js';
-import { inputsOfMesh, prepareMesh } from '../mesh/index.js';
+import { prepareMesh } from '../mesh/index.js';
 import type { Dims } from '../shards/dims.js';
 import { findDenoiserModel } from '../shards/model.js';
 
-import { type BenchRun, type Contestant, openCluster, openPlain } from './contestant.js';
+import { type BenchRun, type Contestant, inputsOfMesh, openCluster, openPlain } from './contestant.js';
 
 export interface GpuRequest extends Hooks {
   /** An `.onnx` file or a model directory, and what the table calls it. */
