@@ -12,9 +12,9 @@ import { TOOL_VERSION } from '../common/version.js';
 import { canonicalise } from './clean/canonicalise.js';
 import { checkRepeatable, checkSized, checkStraight } from './clean/check.js';
 import { declaredInputs, declaredOutputs, fold } from './clean/fold.js';
-import { toProfile, toRankContent } from './content.js';
+import { toShards } from './content.js';
 import { findAlternatives, findFaster, type PlanReport, recommend } from './decide/alternatives.js';
-import { type DecideOptions, decide, type Programs } from './decide/decide.js';
+import { type DecideOptions, decide } from './decide/decide.js';
 import { type Decided, makeReport } from './decide/report.js';
 import { findScopes } from './graph/scopes.js';
 import { createGraph, createModel } from './onnx/index.js';
@@ -22,6 +22,7 @@ import type { DeviceSpec } from './plan/device.js';
 import { type ReadOptions, readModel, type SourceModel } from './read/index.js';
 import type { Dims, PartitionOptions, Split, SplitRequest, Watch } from './request.js';
 import { divideLargeSegments } from './segments/divide.js';
+import type { Program } from './segments/program.js';
 import { quantizePrograms } from './segments/quantize/index.js';
 import { writeShardDirectory } from './write/index.js';
 import { FORMAT_VERSION, type Manifest, type OptimisedFor, type Quantize } from './write/manifest.js';
@@ -79,11 +80,11 @@ const open = async (source: SourceModel, request: SplitRequest, options: Partiti
   const graph = canonicalise(folded);
   checkRepeatable(graph, devices.length);
   checkSized(graph);
-  const divide = (programs: Programs): Programs =>
+  const divide = (programs: readonly Program[]): readonly Program[] =>
     devices.some((device) => isOptimised(device, options))
       ? divideLargeSegments(programs, options.segmentWeightsLimit)
       : programs;
-  const finish = (programs: Programs): Programs =>
+  const finish = (programs: readonly Program[]): readonly Program[] =>
     quantize === 'int8' ? quantizePrograms(divide(programs)) : divide(programs);
   const scopes = findScopes(graph, source.model);
   return { graph, how: { devices, wire, split, scopes, finish, onStage: enter } satisfies DecideOptions };
@@ -176,6 +177,7 @@ export const partition = async (
   const source = await readModel(path, { requireWeights: true });
   const { decided } = await decideModel(source, request, options);
   tellPlanned(options);
+  const { profile, ranks } = toShards(decided, request.dims, await findTargets(request, options));
   const manifest = {
     format_version: FORMAT_VERSION,
     tool_version: TOOL_VERSION,
@@ -183,10 +185,8 @@ export const partition = async (
     world_size: request.devices.length,
     wire_dtype: request.wire,
     ...(request.quantize === 'int8' ? { quantize: request.quantize } : {}),
-    profiles: [toProfile(decided, request.dims)],
+    profiles: [profile],
   };
-  const targets = await findTargets(request, options);
-  const ranks = decided.programs.map((program, rank) => toRankContent(program, rank, targets[rank]));
   return writeShardDirectory(out, { manifest, ranks }, watching('write', options));
 };
 

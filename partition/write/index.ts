@@ -12,11 +12,12 @@
 import { mkdir } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { TandemError } from '../../common/errors.js';
+import { encodeSegment } from './encode.js';
 import { writeError } from './errors.js';
 import { MANIFEST_FILE, type Manifest } from './manifest.js';
 import { layOutRank, type RankContent, type RankLayout, type SegmentContent } from './rank-layout.js';
 import { parseManifest } from './read-manifest.js';
-import { encodeSegment, writeFileSynced } from './segments.js';
+import { writeFileSynced } from './segments.js';
 import { stage, syncDirectory } from './staging.js';
 import { type RankWork, type RawSegment, WEIGHTS_FILE } from './tasks.js';
 import { type WriteOptions, writeRanks } from './write-pool.js';

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { peakBytes } from '#tandem/partition/segments/program.js';
 import { planGraph, readFixture } from './stages.js';
 
 const LARGE = { batch_size: 1, height: 64, width: 64, sequence_length: 16 };
@@ -8,10 +9,10 @@ const programsOf = async (name: string, dims: typeof LARGE, fuseAttention: boole
   planGraph(await readFixture(name, dims), [1, 1], 'fp32', { fuseAttention }).programs;
 
 const countOps = (programs: Awaited<ReturnType<typeof programsOf>>, op: string): number =>
-  programs.flat().flatMap(({ model }) => model.graph?.node.filter(({ opType }) => opType === op) ?? []).length;
+  programs.flatMap(({ segments }) => segments.flatMap(({ graph }) => graph.nodes.filter((node) => node.op === op)))
+    .length;
 
-const peak = (programs: Awaited<ReturnType<typeof programsOf>>): number =>
-  Math.max(...programs.flat().map(({ peakBytes }) => peakBytes));
+const peak = (programs: Awaited<ReturnType<typeof programsOf>>): number => Math.max(...programs.map(peakBytes));
 
 describe.each(['tiny-ts14-sym', 'tiny-ts17-sym', 'tiny-dynamo18-sym'])('attention of %s', (name) => {
   it('over 4,096 tokens is one node, and the scores are never held', async () => {

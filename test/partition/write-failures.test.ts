@@ -13,7 +13,8 @@ import {
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
-import { createModel, createTensor, DataType } from '#tandem/partition/onnx/index.js';
+import type { Value } from '#tandem/partition/graph/graph.js';
+import { makeNode } from '#tandem/partition/graph/tape.js';
 import { type ShardContent, writeShardDirectory } from '#tandem/partition/write/index.js';
 import { readManifest } from '#tandem/partition/write/read-manifest.js';
 import { temporaryFolder } from './read-models.js';
@@ -28,7 +29,15 @@ const largeContent = (folder: string, bytes: number): ShardContent => {
   truncateSync(file, bytes);
   const shape = [bytes];
   const source = { name: 'w', dtype: 'uint8', shape, file, offset: 0, bytes } as const;
-  const tensor = createTensor({ name: 'w', dims: shape.map(BigInt), dataType: DataType.UINT8 });
+  const weight: Value = { name: 'w', dtype: 'uint8', shape, constant: { kind: 'weight', source } };
+  const copy: Value = { name: 'y', dtype: 'uint8', shape };
+  const graph = {
+    opsets: [],
+    irVersion: 8,
+    inputs: [],
+    outputs: [copy],
+    nodes: [makeNode('Identity', 'copy', [weight], copy)],
+  };
   return {
     manifest: {
       format_version: 1,
@@ -43,8 +52,7 @@ const largeContent = (folder: string, bytes: number): ShardContent => {
     ranks: [
       {
         folder: 'rank-0',
-        slices: [{ name: 'w', source, axis: 0, ranges: [[0, bytes]] }],
-        segments: [{ file: 'rank-0/0.onnx', model: createModel({ graph: { initializer: [tensor] } }) }],
+        segments: [{ file: 'rank-0/0.onnx', graph }],
       },
     ],
   };
@@ -96,14 +104,15 @@ test('a place below a file is refused', async () => {
 
 /** A process that writes one weight of `bytes` from a hole in `folder/large.bin` to `folder/shards`. */
 const WRITER = `
-  const { createModel, createTensor } = await import('#tandem/partition/onnx/index.js');
+  const { makeNode } = await import('#tandem/partition/graph/tape.js');
   const { writeShardDirectory } = await import('#tandem/partition/write/index.js');
   const [folder, size] = process.argv.slice(1);
   const bytes = Number(size);
   const source = { name: 'w', dtype: 'uint8', shape: [bytes], file: folder + '/large.bin', offset: 0, bytes };
-  const initializer = [createTensor({ name: 'w', dims: [BigInt(bytes)], dataType: 2 })];
-  const ranks = [{ folder: 'rank-0', slices: [{ name: 'w', source, axis: 0, ranges: [[0, bytes]] }],
-    segments: [{ file: 'rank-0/0.onnx', model: createModel({ graph: { initializer } }) }] }];
+  const weight = { name: 'w', dtype: 'uint8', shape: [bytes], constant: { kind: 'weight', source } };
+  const copy = { name: 'y', dtype: 'uint8', shape: [bytes] };
+  const graph = { opsets: [], irVersion: 8, inputs: [], outputs: [copy], nodes: [makeNode('Identity', 'copy', [weight], copy)] };
+  const ranks = [{ folder: 'rank-0', segments: [{ file: 'rank-0/0.onnx', graph }] }];
   const manifest = { format_version: 1, tool_version: '0', model: { name: 'm', sha256: '0'.repeat(64) }, world_size: 1,
     wire_dtype: 'fp32', profiles: [{ name: 'static', dims: {}, inputs: [], outputs: [], wire_bytes_per_step: 0, ranks: [{ segments: [] }] }] };
   await writeShardDirectory(folder + '/shards', { manifest, ranks }).catch((error) => {

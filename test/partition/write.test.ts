@@ -8,7 +8,7 @@ import { decodeModel, type ModelProto } from '#tandem/partition/onnx/index.js';
 import { type ShardContent, writeShardDirectory } from '#tandem/partition/write/index.js';
 import { readManifest } from '#tandem/partition/write/read-manifest.js';
 import { temporaryFolder } from './read-models.js';
-import { FEATURES, SCALE, segmentModel, twoRankContent, W1, W2, wholeNumbers } from './write-content.js';
+import { FEATURES, SCALE, twoRankContent, W1, W2, wholeNumbers, withConstant, withNodes } from './write-content.js';
 
 const X = wholeNumbers(3 * FEATURES.input, 374761393);
 
@@ -91,13 +91,12 @@ describe('a written shard directory', () => {
     expect((await write(folder, 'b')).manifest).toEqual(manifest);
   });
 
-  test('leaves out slices that no segment uses', async () => {
+  test('leaves out constants that no segment reads', async () => {
     const folder = temporaryFolder();
     const content = await twoRankContent(folder);
-    const ranks = content.ranks.map((rank) => ({
-      ...rank,
-      segments: [{ file: `${rank.folder}/0.onnx`, model: segmentModel([], 'w1') }],
-    }));
+    const ranks = content.ranks.map((rank) =>
+      withNodes(rank, (node) => ({ ...node, op: 'Identity', inputs: node.inputs.slice(0, 1) })),
+    );
     const written = await writeShardDirectory(join(folder, 'shards'), { ...content, ranks });
     const weights = written.files.filter(({ path }) => path.endsWith('weights.bin'));
     expect(weights.map(({ bytes }) => bytes)).toEqual([0, 0]);
@@ -175,27 +174,24 @@ describe('content that does not fit together', () => {
   const withRanks = (change: (rank: ShardContent['ranks'][number]) => ShardContent['ranks'][number]) =>
     attempt((content) => ({ ...content, ranks: content.ranks.map(change) }));
 
-  test('is refused: an initializer without data or slice', async () => {
-    const error = await withRanks((rank) => ({ ...rank, slices: rank.slices.filter(({ name }) => name !== 'w2') }));
+  test('is refused: a value that is neither made nor constant', async () => {
+    const error = await withRanks((rank) => withConstant(rank, 'w2', ({ constant: _, ...value }) => value));
     expect(error).toMatchObject({
       code: 'WRITE_CONTENT',
-      message: expect.stringMatching(/rank-0\/0\.onnx.*"w2".*neither/),
+      message: expect.stringMatching(/rank-0\/0\.onnx.* reads "w2" before it is made/),
     });
   });
 
-  test('is refused: a slice of another shape than its initializer', async () => {
-    const error = await withRanks((rank) => ({
-      ...rank,
-      slices: rank.slices.map((slice) => (slice.name === 'w2' ? { ...slice, ranges: [[0, 8]] as const } : slice)),
-    }));
+  test('is refused: a constant of another shape than its slice', async () => {
+    const error = await withRanks((rank) => withConstant(rank, 'w2', (value) => ({ ...value, shape: [8, 24] })));
     expect(error).toMatchObject({
       code: 'WRITE_CONTENT',
-      message: expect.stringContaining('is float32 [24,24], but its slice is float32 [8,24]'),
+      message: expect.stringContaining('is float32 [8,24], but its slice is float32 [24,24]'),
     });
   });
 
-  test('is refused: two slices of one name', async () => {
-    const error = await withRanks((rank) => ({ ...rank, slices: [...rank.slices, ...rank.slices.slice(0, 1)] }));
+  test('is refused: two constants of one name', async () => {
+    const error = await withRanks((rank) => withConstant(rank, 'scale', (value) => ({ ...value, name: 'w2' })));
     expect(error).toMatchObject({ code: 'WRITE_CONTENT', message: expect.stringContaining('share a name') });
   });
 
