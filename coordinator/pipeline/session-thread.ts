@@ -5,6 +5,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { Piscina } from 'piscina';
+import { type Answer, unwrap } from '../../common/answer.js';
 import { TandemError } from '../../common/errors.js';
 import type { Provider, Session } from '../../common/onnxruntime.js';
 import { SESSION_FAILED, SESSION_TIMEOUT } from './errors.js';
@@ -52,7 +53,6 @@ const expectKind = <K extends Kind>(
   kind: K,
   what: string,
 ): Extract<SessionResult, { kind: K }> => {
-  if (result.kind === 'failed') throw failure(what, result.message);
   if (result.kind !== kind) throw failure(what, `expected "${kind}" from the session thread, found "${result.kind}"`);
   return result as Extract<SessionResult, { kind: K }>;
 };
@@ -60,7 +60,7 @@ const expectKind = <K extends Kind>(
 /** Starts a thread; it ends with `close`. */
 export const createSessionThread = (options: SessionThreadOptions = {}): SessionThread => {
   const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
-  const pool = new Piscina<SessionTask, SessionResult>({
+  const pool = new Piscina<SessionTask, Answer<SessionResult>>({
     filename: new URL('./session-entry.js', import.meta.url).href,
     minThreads: 1,
     maxThreads: 1,
@@ -69,8 +69,8 @@ export const createSessionThread = (options: SessionThreadOptions = {}): Session
   let ended: TandemError | undefined;
   const running = new Set<Promise<unknown>>();
 
-  const start = (task: SessionTask): Promise<SessionResult> => {
-    const run: Promise<SessionResult> = pool.run(task).finally(() => running.delete(run));
+  const start = (task: SessionTask): Promise<Answer<SessionResult>> => {
+    const run: Promise<Answer<SessionResult>> = pool.run(task).finally(() => running.delete(run));
     running.add(run);
     run.catch(() => undefined);
     return run;
@@ -86,8 +86,8 @@ export const createSessionThread = (options: SessionThreadOptions = {}): Session
     const over = new AbortController();
     const late = delay(timeoutMs, undefined, { ref: false, signal: over.signal }).catch(() => undefined);
     try {
-      const result = await Promise.race([start(task), late]);
-      if (result !== undefined) return result;
+      const given = await Promise.race([start(task), late]);
+      if (given !== undefined) return unwrap(given);
     } catch (error) {
       throw failure(what, (error as Error).message);
     } finally {
