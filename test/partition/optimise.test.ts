@@ -9,8 +9,8 @@ import type { Manifest, OptimisedFor } from '#tandem/partition/write/manifest.js
 import { openOptimised } from '#tandem/partition/write/optimise/open.js';
 import { checkOptimised, findOptimisedMismatch, findTarget } from '#tandem/partition/write/optimise/target.js';
 import { errorOf, flipByte } from '../cluster/helpers.js';
+import { testDirectory } from '../support/directory.js';
 import { cpus, launch, predict, relativeError, shard, withUnet } from './optimise-models.js';
-import { temporaryFolder } from './read-models.js';
 import { twoRankContent, withNodes } from './write-content.js';
 
 const MEBIBYTE = 2 ** 20;
@@ -168,7 +168,7 @@ describe('a prepared shard directory of a real UNet', () => {
 });
 
 test('a weight under two names, in two segments, is stored once', async () => {
-  const folder = temporaryFolder();
+  const folder = testDirectory();
   const content = await twoRankContent(folder);
   const prepared = await target();
   const out = join(folder, 'shards');
@@ -188,7 +188,7 @@ test('a weight under two names, in two segments, is stored once', async () => {
 });
 
 test('a segment that ONNX Runtime cannot optimise fails by name, and leaves nothing behind', async () => {
-  const folder = temporaryFolder();
+  const folder = testDirectory();
   const content = await twoRankContent(folder);
   const prepared = await target();
   const breakProducts = (node: Node) => (node.op === 'Mul' ? { ...node, op: 'NoSuchOperator' } : node);
