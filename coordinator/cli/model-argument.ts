@@ -34,14 +34,14 @@ export const sizesOf = async (
   model: DenoiserModel,
   inputs: readonly TensorMetadata[],
   given: Dims,
-  { defaults = {} }: ClusterSettings,
-  onNotice: (message: string) => void,
+  { defaults = {} }: Pick<ClusterSettings, 'defaults'>,
+  onNotice?: (message: string) => void,
 ): Promise<Dims> => {
   const open = symbolicNames(inputs).filter((name) => given[name] === undefined);
   if (model.directory === undefined || open.length === 0) return requireDims(inputs, given);
   const { dims, width, height } = await pictureDims(model.directory, inputs, defaults);
   const all = requireDims(inputs, { ...dims, ...given });
   const told = Object.entries(all).map(([name, size]) => `${name}=${size}`);
-  onNotice(`Sized for a picture of ${width}x${height}: ${told.join(' ')}. --dim NAME=SIZE changes one.`);
+  onNotice?.(`Sized for a picture of ${width}x${height}: ${told.join(' ')}. --dim NAME=SIZE changes one.`);
   return all;
 };

@@ -22,7 +22,10 @@ from diffusers.models.attention_processor import AttnProcessor
 
 from skeleton import WEIGHTS_FILE, make_skeleton, write_skeleton
 
-FIXTURES = Path(__file__).resolve().parents[2] / "test" / "fixtures" / "unets"
+ROOT = Path(__file__).resolve().parents[2]
+FIXTURES = ROOT / "test" / "fixtures" / "unets"
+# Not a fixture alone: `tandem bench --showcase` measures it.
+ELSEWHERE = {"sd15-ts17-sym": (ROOT / "models" / "showcase", "sd15")}
 
 DOWN = ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D")
 UP = ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D")
@@ -236,7 +239,7 @@ def run(export, scratch):
             statistics=expanded.statistics if expanded else None,
             weights_file=None if expanded else Path(folder, WEIGHTS_FILE),
         )
-        write_skeleton(model, weights, FIXTURES, export.name)
+        write_skeleton(model, weights, *ELSEWHERE.get(export.name, (FIXTURES, export.name)))
         if not expanded:
             check(model, folder, denoiser, inputs)
 
