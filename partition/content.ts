@@ -5,8 +5,8 @@ import { requireSpec } from './clean/check.js';
 import type { Decided } from './decide/report.js';
 import { knownShape, type Value } from './graph/graph.js';
 import type { Dims } from './request.js';
-import { nameProgram } from './segments/names.js';
-import { findReleases, type Program, type Received, sentBytes } from './segments/program.js';
+import { nameProgram } from './segments/name-values.js';
+import { findReleases, type Program, type Received, sentBytes } from './segments/rank-program.js';
 import type { RankContent } from './write/index.js';
 import type { OptimisedFor, Profile, Receive, SegmentEntry } from './write/manifest.js';
 

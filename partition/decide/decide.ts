@@ -15,7 +15,7 @@ import { place } from '../plan/states.js';
 import type { Split } from '../request.js';
 import { emitRank } from '../segments/emit.js';
 import { fuseAttention } from '../segments/fuse-attention.js';
-import { type Program, withGraphs } from '../segments/program.js';
+import { type Program, withGraphs } from '../segments/rank-program.js';
 import { type Decided, makeReport } from './report.js';
 
 export interface DecideOptions {

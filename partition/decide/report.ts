@@ -11,7 +11,7 @@ import type { DeviceSpec } from '../plan/device.js';
 import { type Rates, ratesOf } from '../plan/rates.js';
 import { whyWhole } from '../plan/states.js';
 import { operatorKey } from '../rules/index.js';
-import { type Program, peakBytes, sentBytes, weightBytes } from '../segments/program.js';
+import { type Program, peakBytes, sentBytes, weightBytes } from '../segments/rank-program.js';
 import { makeBlocks, type PlanBlock } from './blocks.js';
 
 /** What is said of one plan. */

@@ -1,7 +1,7 @@
 /**
  * The one recorder for what a pass adds to a graph: nodes, their results and the constants that they need. A pass walks over a
  * graph's nodes, keeps some, records others in their place, and takes what has gathered. Names say what a value was made of;
- * those that files need are given at the very end (`segments/names.ts`).
+ * those that files need are given at the very end (`segments/name-values.ts`).
  */
 import type { DType } from '../../common/tensor.js';
 import type { AttributeProto } from '../onnx/index.js';

@@ -10,7 +10,7 @@
 import { type Graph, type Node, sliceOf, type Value } from '../graph/graph.js';
 import { sections } from '../graph/sections.js';
 import { sliceLayout } from '../graph/slice.js';
-import { type Program, type Received, type Segment, weightBytes } from './program.js';
+import { type Program, type Received, type Segment, weightBytes } from './rank-program.js';
 
 /** Bytes of weights beyond which a segment is divided: optimising one took three times as much memory. */
 export const SEGMENT_WEIGHTS_LIMIT = 128 * 1024 * 1024;

@@ -1,6 +1,6 @@
 /**
  * Writes each rank's program: a chain of graphs, what is sent and received after each, and which part of which weight it reads.
- * All arithmetic of a collective is in the graphs (`collective.ts`). A value that the rank has whole is the model's own.
+ * All arithmetic of a collective is in the graphs (`emit-collective.ts`). A value that the rank has whole is the model's own.
  */
 
 import { TandemError } from '../../common/errors.js';
@@ -14,10 +14,10 @@ import { type Plan, type WireDtype, wireType } from '../plan/choose.js';
 import type { Collective, Cut } from '../plan/cut.js';
 import { findQuirk } from '../rules/quirks.js';
 import type { Row } from '../rules/rule.js';
-import { emitReceive, emitSend, type Passing, type Transfer } from './collective.js';
 import { cutOut, withZeros } from './cut-out.js';
+import { emitReceive, emitSend, type Passing, type Transfer } from './emit-collective.js';
 import { localise } from './localise.js';
-import type { Program } from './program.js';
+import type { Program } from './rank-program.js';
 
 /** Makes a rank's program. */
 export const emitRank = (graph: Graph, plan: Plan, cut: Cut, rank: number, options: EmitOptions): Program =>

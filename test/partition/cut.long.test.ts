@@ -5,9 +5,9 @@ import { knownShape, type Value } from '#tandem/partition/graph/graph.js';
 import { findBroken } from '#tandem/partition/graph/sections.js';
 import { divideLargeSegments } from '#tandem/partition/segments/divide.js';
 import { fuseAttention } from '#tandem/partition/segments/fuse-attention.js';
-import { nameProgram } from '#tandem/partition/segments/names.js';
-import { findReleases, type Program, type Received, withGraphs } from '#tandem/partition/segments/program.js';
+import { nameProgram } from '#tandem/partition/segments/name-values.js';
 import { quantizePrograms } from '#tandem/partition/segments/quantize/index.js';
+import { findReleases, type Program, type Received, withGraphs } from '#tandem/partition/segments/rank-program.js';
 import { emitAll, planGraph, readFixture, TINY_EXPORTS } from './stages.js';
 
 const SPEEDS = [

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { fuseAttention } from '#tandem/partition/segments/fuse-attention.js';
-import { type Program, peakBytes, withGraphs } from '#tandem/partition/segments/program.js';
+import { type Program, peakBytes, withGraphs } from '#tandem/partition/segments/rank-program.js';
 import { planGraph, readFixture } from './stages.js';
 
 const LARGE = { batch_size: 1, height: 64, width: 64, sequence_length: 16 };

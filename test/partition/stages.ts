@@ -10,7 +10,7 @@ import { type Placements, place } from '#tandem/partition/plan/states.js';
 import { readModel } from '#tandem/partition/read/index.js';
 import { type EmitOptions, emitRank } from '#tandem/partition/segments/emit.js';
 import { fuseAttention as fuse } from '#tandem/partition/segments/fuse-attention.js';
-import { type Program, withGraphs } from '#tandem/partition/segments/program.js';
+import { type Program, withGraphs } from '#tandem/partition/segments/rank-program.js';
 import { graphOnly } from '../fixtures/materialise.js';
 import { withDirectory as inDirectory } from '../support/directory.js';
 

@@ -15,7 +15,7 @@ import { TandemError } from '../../../common/errors.js';
 import { elementCount } from '../../../common/tensor.js';
 import { type Graph, opsetOf, type Value } from '../../graph/graph.js';
 import { Tape } from '../../graph/tape.js';
-import type { Program, Segment } from '../program.js';
+import type { Program, Segment } from '../rank-program.js';
 import { Int8Products } from './int8-products.js';
 import { findKnown, isFolded, type Known } from './known.js';
 import { findProducts, type Product } from './products.js';

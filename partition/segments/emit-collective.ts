@@ -11,7 +11,7 @@ import { localShape, rankRanges, type Shard } from '../graph/placement.js';
 import type { Tape } from '../graph/tape.js';
 import { intAttribute } from '../onnx/index.js';
 import { cutOut } from './cut-out.js';
-import type { Received, Sent } from './program.js';
+import type { Received, Sent } from './rank-program.js';
 
 /** One collective of one tensor, as a rank sees it. */
 export interface Transfer {

@@ -3,7 +3,7 @@
  * model's inputs and outputs keep theirs; any other value is called as it was made, with a number where that is taken.
  */
 import type { Graph, Node, Value } from '../graph/graph.js';
-import type { Program } from './program.js';
+import type { Program } from './rank-program.js';
 
 class Names {
   readonly #given = new Map<Value, Value>();

@@ -1,6 +1,6 @@
 /**
  * A rank's program: a chain of graphs, and what it sends and receives after each. All graphs of a rank share their values, so
- * nothing has a name that matters until `names.ts` gives one.
+ * nothing has a name that matters until `name-values.ts` gives one.
  *
  * A pass over segments is a function from graph to graph. It may rely on what `findBroken` (`graph/sections.ts`) checks, and
  * on the graph's outputs being all that leaves it; it keeps its inputs and its outputs, the very values, as they were.
