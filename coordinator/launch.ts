@@ -1,4 +1,5 @@
 /** Starts a config's workers and keeps them: what `tandem launch` does, as a function. */
+
 import type { Cluster } from './cluster/index.js';
 import type { ClusterConfig } from './config/index.js';
 import { type PlannedModel, planModel } from './generate/picture.js';
@@ -7,6 +8,7 @@ import type { Dims } from './shards/dims.js';
 import type { DenoiserModel } from './shards/model.js';
 import type { PreparedShards } from './shards/prepare.js';
 import { prepareModel, residency, startCluster } from './start-cluster.js';
+import { checkWireError } from './verify/wire-error.js';
 
 export interface LaunchConfigRequest extends Hooks {
   readonly config: ClusterConfig;
@@ -32,6 +34,7 @@ export interface Launched {
 export const launch = async (request: LaunchConfigRequest): Promise<Launched> => {
   const { config } = request;
   const planned = request.planned ?? (await planModel(config, request.dims));
+  await checkWireError(config, planned, request);
   const ready = await prepareModel(config, planned, request, config.loadParts === 'on-demand');
   const started = await startCluster(ready, config, request, residency(config));
   return { model: planned.model, shards: ready.shards, ...started };

@@ -55,7 +55,7 @@ export const prepareModel = async (
 };
 
 /** What of a cluster's settings its workers are started by. */
-export type WorkerSettings = Pick<ClusterSettings, 'devices' | 'wire' | 'loader' | 'timeouts'>;
+export type WorkerSettings = Pick<ClusterSettings, 'devices' | 'wire' | 'loader' | 'timeouts' | 'pool'>;
 
 export interface StartedCluster {
   readonly cluster: Cluster;
@@ -76,7 +76,7 @@ const hooksOf = ({ onProgress, onNotice, signal, onStepTrace }: Hooks): Hooks =>
  */
 export const startCluster = async (
   { shards, networks }: Omit<ReadyModel, 'partitionMs'>,
-  { devices, wire, loader, timeouts }: WorkerSettings,
+  { devices, wire, loader, timeouts, pool }: WorkerSettings,
   hooks: Hooks,
   residency: Residency = {},
 ): Promise<StartedCluster> => {
@@ -86,7 +86,11 @@ export const startCluster = async (
     shardDirectory: shards.directory,
     manifest: shards.manifest,
     profile: shards.profile.name,
-    devices: devices.map(({ provider, deviceId, threads }) => ({ provider, deviceId, threads })),
+    devices: devices.map(({ provider, deviceId, threads, host }) => ({
+      ...{ provider, deviceId, threads },
+      ...(host === undefined ? {} : { host }),
+    })),
+    ...(pool === undefined ? {} : { pool }),
     networks,
     transport: wire.transport,
     loader,

@@ -22,14 +22,30 @@ import type { DeviceSpec } from './plan/device.js';
 import { type ReadOptions, readModel, type SourceModel } from './read/index.js';
 import type { Dims, PartitionOptions, Split, SplitRequest, Watch } from './request.js';
 import { divideLargeSegments } from './segments/divide.js';
+import { sendInt8 } from './segments/int8-wire.js';
 import { quantizePrograms } from './segments/quantize/index.js';
 import type { Program } from './segments/rank-program.js';
+import { AS_RATED, LINK_NAMES, requireLink } from './simulate/links.js';
+import { toStep } from './simulate/program.js';
+import { type SimulatedTimes, simulateStep } from './simulate/simulate.js';
 import { writeShardDirectory } from './write/index.js';
 import { FORMAT_VERSION, type Manifest, type OptimisedFor, type Quantize } from './write/manifest.js';
 import { findTarget, isOptimisable } from './write/optimise/target.js';
 
 export { checkOptimised, findOptimisedMismatch } from './write/optimise/target.js';
-export type { DeviceSpec, Dims, Manifest, PartitionOptions, PlanReport, Quantize, Split, SplitRequest, Watch };
+export type {
+  DeviceSpec,
+  Dims,
+  Manifest,
+  PartitionOptions,
+  PlanReport,
+  Quantize,
+  SimulatedTimes,
+  Split,
+  SplitRequest,
+  Watch,
+};
+export { LINK_NAMES };
 
 const STAGES = ['fold', 'place', 'choose', 'emit'] as const;
 
@@ -84,8 +100,9 @@ const open = async (source: SourceModel, request: SplitRequest, options: Partiti
     devices.some((device) => isOptimised(device, options))
       ? divideLargeSegments(programs, options.segmentWeightsLimit)
       : programs;
+  const send = (programs: readonly Program[]): readonly Program[] => (wire === 'int8' ? sendInt8(programs) : programs);
   const finish = (programs: readonly Program[]): readonly Program[] =>
-    quantize === 'int8' ? quantizePrograms(divide(programs)) : divide(programs);
+    quantize === 'int8' ? quantizePrograms(divide(send(programs))) : divide(send(programs));
   const scopes = findScopes(graph, source.model);
   return { graph, how: { devices, wire, split, scopes, finish, onStage: enter } satisfies DecideOptions };
 };
@@ -138,6 +155,27 @@ export const plan = async (request: SplitRequest, watch: Watch = {}): Promise<Pl
   };
 };
 
+export interface SimulationOptions {
+  /** By name, as `findLink` knows them; `AS_RATED` for what the devices' rates say. */
+  readonly links: readonly string[];
+  /** Runs of the model in a step. */
+  readonly microBatches: number;
+}
+
+/**
+ * What a step of a model's split would take over each of these links.
+ * @throws TandemError as `plan` does; `LINK_UNKNOWN`
+ */
+export const simulate = async (
+  request: SplitRequest,
+  { links, microBatches }: SimulationOptions,
+  watch: Watch = {},
+): Promise<readonly SimulatedTimes[]> => {
+  const found = links.map((name) => (name === AS_RATED ? undefined : requireLink(name)));
+  const { decided } = await decideModel(await readGraph(request), request, watch);
+  return found.map((link) => simulateStep(toStep(decided, microBatches, link)));
+};
+
 /**
  * What each rank would hold: as `plan`, without the other ways to use the devices, which take as long again.
  * @throws TandemError as `plan` does
@@ -187,7 +225,9 @@ export const partition = async (
     ...(request.quantize === 'int8' ? { quantize: request.quantize } : {}),
     profiles: [profile],
   };
-  return writeShardDirectory(out, { manifest, ranks }, watching('write', options));
+  const { alongside } = options;
+  const sharing = alongside === undefined ? {} : { alongside };
+  return writeShardDirectory(out, { manifest, ranks }, { ...watching('write', options), ...sharing });
 };
 
 /** What can be told of a model without planning it. */

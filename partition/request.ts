@@ -42,6 +42,8 @@ export interface PartitionOptions extends Watch {
    * does that at every start, and the shard directory serves other machines too.
    */
   readonly optimise?: boolean;
+  /** A shard directory of the same model for other sizes: what it holds is shared with it, not written again. */
+  readonly alongside?: string;
   /** Bytes of weights beyond which a segment is divided before it is optimised, which takes three times as much memory. */
   readonly segmentWeightsLimit?: number;
 }

@@ -4,7 +4,7 @@ import type { ToWorker } from './protocol.js';
 /** What orders say of the peers. */
 export type PeersOrder = Pick<
   Extract<ToWorker, { kind: 'load' | 'reset' }>,
-  'peers' | 'memories' | 'exchange_timeout_ms'
+  'peers' | 'peer_keys' | 'memories' | 'exchange_timeout_ms'
 >;
 
 export interface Carrier {

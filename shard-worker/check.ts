@@ -4,7 +4,7 @@ import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Checksum } from '../common/checksum.js';
 import { TandemError } from '../common/errors.js';
-import type { FileEntry, Manifest, Profile } from '../partition/write/manifest.js';
+import { type FileEntry, type Manifest, type Profile, weightsFiles } from '../partition/write/manifest.js';
 
 const READ_BYTES = 4 << 20;
 const READS_AHEAD = 4;
@@ -119,11 +119,17 @@ const fileProblem = async (
   return contentProblem(directory, file, onBytes);
 };
 
-/** Which of a rank's files to prove: its weights file, or the graphs, which are a thousandth of it. */
+/** Whether a rank's weights are in this file. */
+export const isWeights = (manifest: Manifest, rank: number, { path }: FileEntry): boolean => {
+  const entry = manifest.ranks[rank];
+  return entry !== undefined && weightsFiles(entry).includes(path);
+};
+
+/** Which of a rank's files to prove: its weights, or the graphs, which are a thousandth of it. */
 export type RankPart = 'weights' | 'graphs';
 
 const partOf = (manifest: Manifest, rank: number, file: FileEntry): RankPart =>
-  file.path === manifest.ranks[rank]?.weights ? 'weights' : 'graphs';
+  isWeights(manifest, rank, file) ? 'weights' : 'graphs';
 
 /**
  * Compares a rank's files with the manifest: present, of the right size, with the right checksum.
@@ -140,6 +146,16 @@ export const checkRankFiles = async (
 ): Promise<void> => {
   const all = rankFiles(manifest, rank);
   const files = part === undefined ? all : all.filter((file) => partOf(manifest, rank, file) === part);
+  return checkFiles(directory, rank, files, onProgress);
+};
+
+/** As `checkRankFiles`, of given files. */
+export const checkFiles = async (
+  directory: string,
+  rank: number,
+  files: readonly FileEntry[],
+  onProgress: (done: number, total: number) => void,
+): Promise<void> => {
   const total = files.reduce((sum, file) => sum + file.bytes, 0);
   const problems: string[] = [];
   let done = 0;

@@ -4,6 +4,7 @@ import type { Problem } from '../common/answer.js';
 import type { Provider } from '../common/onnxruntime.js';
 import type { HostTensor, TensorSpec } from '../common/tensor.js';
 import type { OptimisedFor, SegmentEntry } from '../partition/write/manifest.js';
+import type { DirectSocketOptions } from './direct-sockets/link.js';
 import type { Place } from './exchange.js';
 import type { TraceEvent } from './recorder.js';
 import type { SharedMemoryOptions } from './shared-memory/link.js';
@@ -30,6 +31,7 @@ export interface ConnectTask {
   readonly status: SharedArrayBuffer;
   readonly link:
     | { readonly kind: 'sockets'; readonly port: MessagePort }
+    | ({ readonly kind: 'direct-sockets' } & DirectSocketOptions)
     | ({ readonly kind: 'shared-memory' } & SharedMemoryOptions);
 }
 

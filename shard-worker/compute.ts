@@ -12,6 +12,7 @@ import { bindProgram, type LoadedSegment } from './bound-program.js';
 import { BufferPool, ownBuffer } from './buffers.js';
 import type { ConnectTask, OpenTask, StepDone, StepTask } from './compute-protocol.js';
 import { proveOnDevice } from './device-proof.js';
+import { DirectSocketLink } from './direct-sockets/link.js';
 import type { Link } from './link.js';
 import { checkSession } from './segment-check.js';
 import { SharedMemoryLink } from './shared-memory/link.js';
@@ -55,8 +56,16 @@ const openSegment = async (task: OpenTask): Promise<void> => {
   segments.set(index, { session, entry });
 };
 
-const linkOf = (link: ConnectTask['link'], status: ThreadStatus): Link =>
-  link.kind === 'sockets' ? new SocketLink(link.port, status) : new SharedMemoryLink(link, status);
+const linkOf = (link: ConnectTask['link'], status: ThreadStatus): Link => {
+  switch (link.kind) {
+    case 'sockets':
+      return new SocketLink(link.port, status);
+    case 'direct-sockets':
+      return new DirectSocketLink(link, status);
+    case 'shared-memory':
+      return new SharedMemoryLink(link, status);
+  }
+};
 
 /** Gives the thread its way to the peers. What was tied to the way before is tied anew by the next step. */
 export const connect = ({ status, link }: ConnectTask): Promise<Answer<undefined>> =>

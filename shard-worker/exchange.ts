@@ -4,34 +4,13 @@
  */
 import { TandemError } from '../common/errors.js';
 import { byteLength, type HostTensor } from '../common/tensor.js';
-import type { Profile, Receive, Send } from '../partition/write/manifest.js';
+import type { Receive, Send } from '../partition/write/manifest.js';
 import { stepAbandoned } from './abandoned.js';
 import type { BufferPool } from './buffers.js';
+import { DroppedFrames } from './dropped-frames.js';
 import { decodeHeader, encodeHeader, type PieceHeader, pieceCount, pieceOf } from './frames.js';
-import { Gathering, tensorKey } from './gathering.js';
+import { type Expected, expectedOf, Gathering, type Programs, tensorKey } from './gathering.js';
 import { type ExchangeInbox, ExchangeOutbox } from './transport.js';
-
-/** Index is the rank. */
-type Programs = Pick<Profile, 'ranks'>;
-
-/** What a rank expects after one segment: by sender and index in the sender's list. */
-export type Expected = ReadonlyMap<string, Receive>;
-
-const expectedOf = (profile: Programs, rank: number, segment: number): Expected => {
-  const receives = profile.ranks[rank]?.segments[segment]?.receives ?? [];
-  return new Map(
-    receives.map((receive) => {
-      const sends = profile.ranks[receive.from]?.segments[segment]?.sends ?? [];
-      return [
-        tensorKey(
-          receive.from,
-          sends.findIndex((send) => send.tensor === receive.tensor),
-        ),
-        receive,
-      ] as const;
-    }),
-  );
-};
 
 export interface ExchangeOptions {
   readonly rank: number;
@@ -41,6 +20,8 @@ export interface ExchangeOptions {
   readonly buffers: BufferPool;
   /** Endpoints of all ranks' inboxes; index is the rank. */
   readonly peers: readonly string[];
+  /** Public keys of the inboxes that are ports; index is the rank. */
+  readonly keys?: readonly string[];
   /** Longest wait for the peers' tensors of one segment, in ms. */
   readonly timeoutMs: number;
   /** What arrives for this step and earlier ones is dropped: leftovers of a step that was abandoned. */
@@ -58,6 +39,9 @@ interface Sending {
   readonly tensors: readonly HostTensor[];
 }
 
+/** Peers run ahead by a segment or two of each micro-batch; beyond this, what arrives is nobody's. */
+const MAX_GATHERINGS = 256;
+
 /** One rank's end of the exchange. */
 export class Exchange {
   readonly #options: ExchangeOptions;
@@ -69,24 +53,30 @@ export class Exchange {
   readonly #current = new Set<Gathering>();
   #failure: Error | undefined;
   #abandoned = false;
+  readonly #dropped = new DroppedFrames();
   #timeoutMs: number;
   #afterStep: number;
 
   /** Connects to the peers and starts to listen; peers need not be there yet. */
   constructor(options: ExchangeOptions) {
-    const { rank, profile, peers, timeoutMs, afterStep } = options;
+    const { rank, profile, peers, keys = [], timeoutMs, afterStep } = options;
     this.#options = options;
     this.#timeoutMs = timeoutMs;
     this.#afterStep = afterStep;
     const segments = profile.ranks[rank]?.segments ?? [];
     this.#expected = segments.map((_, segment) => expectedOf(profile, rank, segment));
-    this.connect(peers, timeoutMs);
+    this.connect(peers, keys, timeoutMs);
     this.#listen().catch((error: unknown) => this.#fail(error instanceof Error ? error : new Error(String(error))));
   }
 
   /** Whether the step under way was abandoned and no peers are connected. */
   get isAbandoned(): boolean {
     return this.#abandoned;
+  }
+
+  /** Frames that did not belong here, since the start. */
+  get droppedFrames(): number {
+    return this.#dropped.count;
   }
 
   /** Ranks whose tensors are being waited for. */
@@ -109,13 +99,14 @@ export class Exchange {
   }
 
   /** Connects to the peers' inboxes, which need not be there yet. */
-  connect(peers: readonly string[], timeoutMs: number): void {
+  connect(peers: readonly string[], keys: readonly string[], timeoutMs: number): void {
     this.#closeOutboxes();
+    this.#options.inbox.admit(keys);
     const others = peers.map((endpoint, peer) => [peer, endpoint] as const);
     this.#outboxes = new Map(
       others
         .filter(([peer]) => peer !== this.#options.rank)
-        .map(([peer, endpoint]) => [peer, new ExchangeOutbox(endpoint)]),
+        .map(([peer, endpoint]) => [peer, new ExchangeOutbox(endpoint, keys[peer])]),
     );
     this.#timeoutMs = timeoutMs;
     this.#abandoned = false;
@@ -154,7 +145,7 @@ export class Exchange {
   /**
    * Waits for all that peers send after this segment.
    * @returns tensors by the name that this rank's later segments use
-   * @throws TandemError `EXCHANGE_TIMEOUT`, `EXCHANGE_FRAME`, `STEP_ABANDONED`
+   * @throws TandemError `EXCHANGE_TIMEOUT`, `STEP_ABANDONED`
    */
   async receive(place: Place): Promise<Record<string, HostTensor>> {
     if (this.#failure) throw this.#failure;
@@ -203,14 +194,22 @@ export class Exchange {
     return data.byteLength;
   }
 
+  /** What does not belong here is dropped: if a tensor is then missing, its step ends at its deadline, and no other does. */
   async #listen(): Promise<void> {
-    for await (const [headerBytes, payload] of this.#options.inbox.pieces()) {
-      const header = decodeHeader(headerBytes);
-      if (header.step <= this.#afterStep) continue;
-      const receive = this.#expectation(header);
-      this.#heard(header);
-      this.#gathering(header).add(header, receive, payload ?? Buffer.alloc(0));
+    for await (const [header, payload] of this.#options.inbox.pieces()) {
+      try {
+        this.#take(decodeHeader(header), payload ?? Buffer.alloc(0));
+      } catch (error) {
+        this.#dropped.add(error);
+      }
     }
+  }
+
+  #take(header: PieceHeader, payload: Buffer): void {
+    if (header.step <= this.#afterStep) return;
+    const receive = this.#expectation(header);
+    this.#gathering(header).add(header, receive, payload);
+    this.#heard(header);
   }
 
   #expectation(header: PieceHeader): Receive {
@@ -227,11 +226,14 @@ export class Exchange {
     const name = `${step}.${microBatch}/${segment}`;
     const existing = this.#gatherings.get(name);
     if (existing) return existing;
+    if (this.#gatherings.size >= MAX_GATHERINGS)
+      throw new TandemError('EXCHANGE_FRAME', `Expected frames of the steps under way, found one of ${name} too many.`);
     const gathering = new Gathering(
       name,
       this.#expected[segment] ?? new Map(),
       this.#options.rank,
       this.#options.buffers,
+      () => this.#dropped.summary,
     );
     this.#gatherings.set(name, gathering);
     return gathering;

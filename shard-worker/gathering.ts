@@ -1,12 +1,34 @@
 /** The tensors that arrive at a rank after one segment of one step, put together from their pieces. */
 import { TandemError } from '../common/errors.js';
 import type { HostTensor } from '../common/tensor.js';
-import type { Receive } from '../partition/write/manifest.js';
+import type { Profile, Receive } from '../partition/write/manifest.js';
 import type { BufferPool } from './buffers.js';
 import { type PieceHeader, pieceCount, pieceOf } from './frames.js';
 
 /** Names a tensor by its sender and its index in the sender's list. */
 export const tensorKey = (from: number, tensor: number): string => `${from}:${tensor}`;
+
+/** Index is the rank. */
+export type Programs = Pick<Profile, 'ranks'>;
+
+/** What a rank expects after one segment: by sender and index in the sender's list. */
+export type Expected = ReadonlyMap<string, Receive>;
+
+export const expectedOf = (profile: Programs, rank: number, segment: number): Expected => {
+  const receives = profile.ranks[rank]?.segments[segment]?.receives ?? [];
+  return new Map(
+    receives.map((receive) => {
+      const sends = profile.ranks[receive.from]?.segments[segment]?.sends ?? [];
+      return [
+        tensorKey(
+          receive.from,
+          sends.findIndex((send) => send.tensor === receive.tensor),
+        ),
+        receive,
+      ] as const;
+    }),
+  );
+};
 
 /** A tensor of which some pieces are here. Pieces of one sender arrive in order. */
 interface Arrival {
@@ -28,13 +50,22 @@ export class Gathering {
   readonly name: string;
   readonly #rank: number;
   readonly #buffers: BufferPool;
+  readonly #dropped: () => string;
   readonly #expected: ReadonlyMap<string, Receive>;
   readonly #arrivals = new Map<string, Arrival>();
   #complete = 0;
   #failure: Error | undefined;
   #wake: (() => void) | undefined;
 
-  constructor(name: string, expected: ReadonlyMap<string, Receive>, rank: number, buffers: BufferPool) {
+  /** @param dropped what an error is to tell of frames that were dropped */
+  constructor(
+    name: string,
+    expected: ReadonlyMap<string, Receive>,
+    rank: number,
+    buffers: BufferPool,
+    dropped: () => string = () => '',
+  ) {
+    this.#dropped = dropped;
     this.name = name;
     this.#expected = expected;
     this.#rank = rank;
@@ -78,7 +109,16 @@ export class Gathering {
   async complete(timeoutMs: number): Promise<Record<string, HostTensor>> {
     if (!this.#isComplete && !this.#failure) await this.#wait(timeoutMs);
     if (this.#failure) throw this.#failure;
-    if (!this.#isComplete) throw this.#timeout(timeoutMs);
+    if (!this.#isComplete) throw this.timeout(timeoutMs);
+    return this.#made();
+  }
+
+  /** All of it by name, once it is here. */
+  tensors(): Readonly<Record<string, HostTensor>> | undefined {
+    return this.#isComplete ? this.#made() : undefined;
+  }
+
+  #made(): Record<string, HostTensor> {
     return Object.fromEntries(
       [...this.#arrivals.values()].map(({ receive, data }) => [
         receive.name,
@@ -116,11 +156,12 @@ export class Gathering {
     return [...this.#expected].filter(([key]) => !here(key)).map(([, receive]) => receive);
   }
 
-  #timeout(timeoutMs: number): TandemError {
+  /** What to say where it took too long. */
+  timeout(timeoutMs: number): TandemError {
     const missing = this.#missing().map((receive) => `"${receive.name}" from rank ${receive.from}`);
     return new TandemError(
       'EXCHANGE_TIMEOUT',
-      `Rank ${this.#rank} waited ${timeoutMs} ms in step/segment ${this.name} for ${missing.join(', ')}; look at why that rank is stuck, or raise the step timeout.`,
+      `Rank ${this.#rank} waited ${timeoutMs} ms in step/segment ${this.name} for ${missing.join(', ')}; look at why that rank is stuck, or raise the step timeout.${this.#dropped()}`,
     );
   }
 }

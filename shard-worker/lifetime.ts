@@ -8,7 +8,7 @@
  */
 import { existsSync, rmdirSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { socketPath } from './endpoints.js';
+import { socketFiles, socketPath } from './endpoints.js';
 import { isCommanded, removeRuntimeDirectory, runningWorkers } from './registry.js';
 
 const PARENT_CHECK_MS = 1000;
@@ -34,7 +34,7 @@ const attempt = (action: () => void): void => {
 
 /** Removes what a dead coordinator can no longer remove: the sockets and, for the last rank, their directory. */
 const removeSockets = (endpoints: readonly string[]): void => {
-  const paths = endpoints.flatMap((endpoint) => socketPath(endpoint) ?? []);
+  const paths = endpoints.flatMap(socketFiles);
   for (const path of paths) attempt(() => rmSync(path, { force: true }));
   for (const path of paths) attempt(() => rmdirSync(dirname(path)));
 };

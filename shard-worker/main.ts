@@ -4,12 +4,13 @@
  *
  *     node main.js --rank 0 --control ipc:///dir/control.sock --exchange ipc:///dir/rank-0.sock
  *
- * with `--shared-memory` where it is to exchange through that and, for a worker that waits for the next coordinator when this one is
+ * with `--shared-memory` where it is to exchange through that, `--kept` where its starter gives it from one coordinator to the next and, for a worker that waits for the next coordinator when this one is
  * gone, with `--detached /dir --keep-warm-ms 600000`.
  */
 import { parseArgs } from 'node:util';
 import { TandemError } from '../common/errors.js';
 import { STEP_ABANDONED } from './abandoned.js';
+import { ownDirectEndpoint } from './direct-sockets/address.js';
 import { endNow, endWithCoordinator, Patience } from './lifetime.js';
 import { MemoryWatch } from './memory.js';
 import { assign } from './part.js';
@@ -31,6 +32,8 @@ interface Arguments {
   readonly control: string;
   readonly exchange: string;
   readonly sharesMemory: boolean;
+  /** Whether it may be given from one coordinator to the next by whoever started it. */
+  readonly isKept: boolean;
   /** Where there is one, the worker outlives its coordinator. */
   readonly detached?: { readonly directory: string; readonly keepWarmMs: number };
 }
@@ -43,6 +46,7 @@ const readArguments = (): Arguments => {
       control: text,
       exchange: text,
       'shared-memory': { type: 'boolean' },
+      kept: { type: 'boolean' },
       detached: text,
       'keep-warm-ms': text,
     },
@@ -60,6 +64,7 @@ const readArguments = (): Arguments => {
     control,
     exchange,
     sharesMemory: values['shared-memory'] ?? false,
+    isKept: values.kept ?? false,
     ...(directory === undefined ? {} : { detached: { directory, keepWarmMs } }),
   };
 };
@@ -77,6 +82,7 @@ class Worker {
   readonly #rank: Rank;
   readonly #ways: ExchangeWays;
   readonly #detachment: Detachment | undefined;
+  readonly #isKept: boolean;
   readonly #memory = new MemoryWatch();
   #loaded: (LoadResult & { readonly load_ms: number }) | undefined;
   #steps = 0;
@@ -85,9 +91,10 @@ class Worker {
   #resets: Promise<void> = Promise.resolve();
   #lastProgress = 0;
 
-  constructor(rank: number, control: ControlClient, ways: ExchangeWays, detachment?: Detachment) {
+  constructor({ rank, isKept }: Arguments, control: ControlClient, ways: ExchangeWays, detachment?: Detachment) {
     this.#control = control;
     this.#detachment = detachment;
+    this.#isKept = isKept;
     this.#ways = ways;
     this.#rank = new Rank(rank, ways, (phase, done, total) => this.#report(phase, done, total));
   }
@@ -103,13 +110,14 @@ class Worker {
   }
 
   #hello(): Extract<FromWorker, { kind: 'hello' }> {
-    const { inbox, memory } = this.#ways;
+    const { inbox, memory, direct } = this.#ways;
     return {
       kind: 'hello',
       rank: this.#rank.rank,
       pid: process.pid,
       protocol_version: PROTOCOL_VERSION,
-      exchange_endpoint: inbox.endpoint,
+      exchange_endpoint: direct ?? inbox.endpoint,
+      ...(inbox.key === undefined ? {} : { exchange_key: inbox.key }),
       ...(this.#detachment ? { challenge: this.#detachment.orders.challenge } : {}),
       ...(memory ? { exchange_memory: memory.address } : {}),
     };
@@ -174,12 +182,12 @@ class Worker {
   /** What was asked for twice is answered once. */
   #attach({ session, keep_warm_ms }: Attach): void {
     if (session === this.#session) return;
-    if (this.#detachment === undefined) {
+    if (this.#detachment === undefined && !this.#isKept) {
       this.#fail(new TandemError('WORKER_TOKEN', 'A worker that ends with its coordinator is not taken over.'));
       return;
     }
     this.#session = session;
-    this.#detachment.patience.keepWarm(keep_warm_ms);
+    this.#detachment?.patience.keepWarm(keep_warm_ms);
     const loaded = this.#loaded;
     this.#say({
       ...this.#hello(),
@@ -277,8 +285,9 @@ const start = async (): Promise<void> => {
   const detachment = lifeline(given);
   const inbox = await ExchangeInbox.listen(given.exchange);
   const id = process.env[WORKER_ID_VARIABLE] ?? String(given.rank);
-  const ways = { inbox, ...(given.sharesMemory ? { memory: ownMemory() } : {}) };
-  await new Worker(given.rank, new ControlClient(given.control, id), ways, detachment).serve();
+  const direct = given.sharesMemory ? undefined : ownDirectEndpoint(inbox.endpoint);
+  const ways = { inbox, ...(given.sharesMemory ? { memory: ownMemory() } : {}), ...(direct && { direct }) };
+  await new Worker(given, new ControlClient(given.control, id), ways, detachment).serve();
 };
 
 start().catch((error: unknown) => {

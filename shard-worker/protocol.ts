@@ -28,7 +28,7 @@ import { z } from 'zod';
 import { DTYPES, type DType, type HostTensor } from '../common/tensor.js';
 import { ACTIVITIES, type TraceEvent } from './recorder.js';
 
-export const PROTOCOL_VERSION = 4;
+export const PROTOCOL_VERSION = 5;
 
 /**
  * Environment variable with the routing id under which a worker speaks to its coordinator (its rank where unset). The
@@ -125,6 +125,8 @@ export const toWorker = z.discriminatedUnion('kind', [
     peers: z.array(z.string()),
     /** Where each rank's shared memory is, if they exchange through that instead; index is the rank. */
     memories: z.array(z.string()).optional(),
+    /** By which key each rank's exchange socket is known, where they are ports; index is the rank. */
+    peer_keys: z.array(z.string()).optional(),
     /** How long a rank waits for a peer's tensors before it reports that the peer is stuck. */
     exchange_timeout_ms: milliseconds,
     /** Tensors of this step and earlier ones are leftovers of an abandoned step, and are dropped. 0 where absent. */
@@ -137,6 +139,7 @@ export const toWorker = z.discriminatedUnion('kind', [
     /** As in `load`. */
     peers: z.array(z.string()),
     memories: z.array(z.string()).optional(),
+    peer_keys: z.array(z.string()).optional(),
     exchange_timeout_ms: milliseconds,
     after_step: count,
   }),
@@ -176,6 +179,8 @@ export const fromWorker = z.discriminatedUnion('kind', [
     protocol_version: z.number().int(),
     /** Where the exchange socket listens, with the port that the system chose. */
     exchange_endpoint: z.string(),
+    /** Its public key there, where that is a port. */
+    exchange_key: z.string().optional(),
     /** What the coordinator's seal must answer; a worker that ends with its coordinator has none. */
     challenge: z.string().optional(),
     /** Where its shared memory is, if it was started with some. */

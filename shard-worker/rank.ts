@@ -8,6 +8,7 @@ import { stepAbandoned } from './abandoned.js';
 import type { Carrier } from './carrier.js';
 import { ComputePool } from './compute-pool.js';
 import type { Tensors } from './compute-protocol.js';
+import { DirectSocketCarrier } from './direct-socket-carrier.js';
 import { checkEndpoint } from './endpoints.js';
 import { tensorProblems } from './inputs.js';
 import { assign, type LoadOrder, openPart, type Part, partBytes } from './part.js';
@@ -49,6 +50,8 @@ interface OpenablePart {
 export interface ExchangeWays {
   readonly inbox: ExchangeInbox;
   readonly memory?: OwnMemory;
+  /** Where the compute thread listens itself; what is sent to `inbox` is then nobody's. */
+  readonly direct?: string;
 }
 
 /** The way to the peers, once everything is loaded. */
@@ -73,6 +76,7 @@ export class Rank {
   readonly #compute = new ComputePool();
   readonly #inbox: ExchangeInbox;
   readonly #memory: OwnMemory | undefined;
+  readonly #direct: string | undefined;
   readonly #onProgress: OnProgress;
   #order: LoadOrder | undefined;
   #parts: ReadonlyMap<string, OpenablePart> = new Map();
@@ -84,10 +88,11 @@ export class Rank {
   #running: Promise<unknown> | undefined;
 
   /** @param ways over which this rank can exchange with its peers */
-  constructor(rank: number, { inbox, memory }: ExchangeWays, onProgress: OnProgress) {
+  constructor(rank: number, { inbox, memory, direct }: ExchangeWays, onProgress: OnProgress) {
     this.rank = rank;
     this.#inbox = inbox;
     this.#memory = memory;
+    this.#direct = direct;
     this.#onProgress = onProgress;
   }
 
@@ -108,7 +113,8 @@ export class Rank {
     if (this.#order) throw new TandemError('PROTOCOL_ORDER', 'Expected one "load" per worker, found a second one.');
     this.#order = order;
     checkProvider(order.provider, order.device_id);
-    for (const peer of order.peers) checkEndpoint(peer);
+    for (const [rank, peer] of order.peers.entries()) checkEndpoint(peer, order.peer_keys?.[rank] !== undefined);
+    this.#inbox.admit(order.peer_keys ?? []);
     const { program, parts } = await assign(order, this.rank);
     this.#parts = new Map(parts.map((part) => [part.network.name, { part, opening: undefined }]));
     const ahead = [...this.#parts.values()].filter(({ part }) => !part.onDemand);
@@ -159,7 +165,8 @@ export class Rank {
         'SHARD_WORLD_SIZE',
         `Expected ${expected} peers, as in "load"; found ${order.peers.length}.`,
       );
-    for (const peer of order.peers) checkEndpoint(peer);
+    for (const [rank, peer] of order.peers.entries()) checkEndpoint(peer, order.peer_keys?.[rank] !== undefined);
+    this.#inbox.admit(order.peer_keys ?? []);
     status.setAbandoned(true);
     carrier.abandon(order.after_step);
     await this.#running;
@@ -177,18 +184,19 @@ export class Rank {
   /** Connects the compute thread to the peers for the first time. */
   async #connect(order: LoadOrder, program: JoinedProgram): Promise<void> {
     const status = ThreadStatus.forRanks(order.peers.length);
-    const common = { rank: this.rank, compute: this.#compute, status };
-    const carrier =
-      this.#memory !== undefined && order.memories !== undefined
-        ? new SharedMemoryCarrier({ ...common, fd: this.#memory.fd, program })
-        : new SocketCarrier({
-            ...common,
-            profile: program,
-            inbox: this.#inbox,
-            afterStep: order.after_step ?? 0,
-          });
+    const carrier = this.#carrier(order, program, status);
     await carrier.connect(order);
     this.#connected = { carrier, status };
+  }
+
+  #carrier(order: LoadOrder, program: JoinedProgram, status: ThreadStatus): Carrier {
+    const afterStep = order.after_step ?? 0;
+    const common = { rank: this.rank, compute: this.#compute, status };
+    if (this.#memory !== undefined && order.memories !== undefined)
+      return new SharedMemoryCarrier({ ...common, fd: this.#memory.fd, program });
+    if (this.#direct !== undefined)
+      return new DirectSocketCarrier({ ...common, endpoint: this.#direct, program, afterStep });
+    return new SocketCarrier({ ...common, profile: program, inbox: this.#inbox, afterStep });
   }
 
   #loaded(order: string): Connected {

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { TandemError } from '../common/errors.js';
 import type { FileEntry } from '../partition/write/manifest.js';
-import { fill, proverOf, rankFiles } from './check.js';
+import { fill, isWeights, proverOf, rankFiles } from './check.js';
 import type { Part } from './part.js';
 
 const PIECE_BYTES = 1 << 20;
@@ -22,10 +22,10 @@ interface Watched {
   readonly handle: FileHandle;
 }
 
-const watch = async (part: Part): Promise<Watched | undefined> => {
+const watch = (part: Part): Promise<readonly Watched[]> => {
   const { manifest, directory, rank } = part;
-  const file = rankFiles(manifest, rank).find(({ path }) => path === manifest.ranks[rank]?.weights);
-  return file && { part, file, handle: await open(join(directory, file.path)) };
+  const files = rankFiles(manifest, rank).filter((file) => isWeights(manifest, rank, file));
+  return Promise.all(files.map(async (file) => ({ part, file, handle: await open(join(directory, file.path)) })));
 };
 
 const isIntact = async ({ file, handle }: Watched): Promise<boolean> => {
@@ -51,7 +51,7 @@ const changed = ({ part, file }: Watched): TandemError =>
  * @throws TandemError `SHARD_FILES` once one has changed; a system error where one cannot be read
  */
 export const scrub = async (parts: readonly Part[]): Promise<void> => {
-  const watched = (await Promise.all(parts.map(watch))).filter((one) => one !== undefined);
+  const watched = (await Promise.all(parts.map(watch))).flat();
   while (watched.length > 0) {
     for (const one of watched) if (!(await isIntact(one))) throw changed(one);
     await delay(ROUND_PAUSE_MS, undefined, { ref: false });

@@ -10,7 +10,7 @@ import type { Incoming, Outgoing, Tensors } from './compute-protocol.js';
 import { Exchange, type ExchangeOptions } from './exchange.js';
 import type { ThreadStatus } from './thread-status.js';
 
-export interface SocketCarrierOptions extends Omit<ExchangeOptions, 'buffers' | 'peers' | 'timeoutMs'> {
+export interface SocketCarrierOptions extends Omit<ExchangeOptions, 'buffers' | 'peers' | 'keys' | 'timeoutMs'> {
   readonly compute: ComputePool;
   readonly status: ThreadStatus;
 }
@@ -31,9 +31,9 @@ export class SocketCarrier implements Carrier {
     return this.#options.status.isWaiting ? (this.#exchange?.awaiting ?? []) : [];
   }
 
-  async connect({ peers, exchange_timeout_ms: timeoutMs }: PeersOrder): Promise<void> {
+  async connect({ peers, peer_keys: keys = [], exchange_timeout_ms: timeoutMs }: PeersOrder): Promise<void> {
     const { compute, status } = this.#options;
-    const exchange = this.#exchangeWith(peers, timeoutMs);
+    const exchange = this.#exchangeWith(peers, keys, timeoutMs);
     // What is still on its way through the old one belongs to a step that is over.
     this.#port?.close();
     const { port1, port2 } = new MessageChannel();
@@ -58,10 +58,10 @@ export class SocketCarrier implements Carrier {
     this.#port?.close();
   }
 
-  #exchangeWith(peers: readonly string[], timeoutMs: number): Exchange {
+  #exchangeWith(peers: readonly string[], keys: readonly string[], timeoutMs: number): Exchange {
     if (this.#exchange === undefined)
-      this.#exchange = new Exchange({ ...this.#options, peers, timeoutMs, buffers: this.#buffers });
-    else this.#exchange.connect(peers, timeoutMs);
+      this.#exchange = new Exchange({ ...this.#options, peers, keys, timeoutMs, buffers: this.#buffers });
+    else this.#exchange.connect(peers, keys, timeoutMs);
     return this.#exchange;
   }
 

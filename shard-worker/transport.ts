@@ -5,23 +5,24 @@
  *   socket of its own, so that a send never waits for a receive.
  */
 
-import { timingSafeEqual } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { curveKeyPair, Dealer, Pull, Push, Reply, Router, type Socket } from 'zeromq';
 import { TandemError } from '../common/errors.js';
+import { Doorkeeper, type GuestList, Guests, type Refusal } from './doors.js';
 import { checkEndpoint, socketPath } from './endpoints.js';
-import { formatKey, keyBytes, LAUNCH_KEY_VARIABLE, type LaunchKey, parseKey } from './launch-key.js';
+import { MAX_EXCHANGE_FRAME_BYTES } from './frames.js';
+import { formatWorkerKeys, type KeyPair, parseWorkerKeys, WORKER_KEYS_VARIABLE } from './keys.js';
 
 export const MB = 1 << 20;
-/** Tensors cross in pieces of at most this size: 5 MB in 1 MB pieces took half the time of 5 MB whole. */
-export const PIECE_BYTES = MB;
 /** The high-water mark counts messages: this many pieces may wait per direction. */
 const EXCHANGE_PIECES_WAITING = 8;
-const MAX_EXCHANGE_FRAME_BYTES = PIECE_BYTES + 1024;
 /** Step inputs and outputs of the largest known denoisers stay under 100 MB. */
 const MAX_CONTROL_FRAME_BYTES = 1024 * MB;
 /** How often a worker looks for its coordinator's socket, in ms: the next coordinator waits no longer for it than that. */
 const RECONNECT_MS = 20;
+/** Between hosts, ZeroMQ's own thread asks the other one for an answer; ms. */
+const HEARTBEAT_MS = 500;
+const SILENCE_MS = 2000;
 /** How long a closing socket keeps trying to deliver its last messages, in ms. */
 const GOODBYE_MS = 500;
 
@@ -41,74 +42,41 @@ class SendQueue {
   }
 }
 
-let ownKey: LaunchKey | undefined;
+const givenKeys = parseWorkerKeys(process.env[WORKER_KEYS_VARIABLE]);
+let madeKeys: KeyPair | undefined;
 
-const launchKey = (): LaunchKey => {
-  ownKey ??= parseKey(process.env[LAUNCH_KEY_VARIABLE]) ?? curveKeyPair();
-  return ownKey;
+/** A key pair that nobody else has. */
+export const makeKeys = (): KeyPair => curveKeyPair();
+
+/** This process's own: what it was given at its start, or made. */
+export const ownKeys = (): KeyPair => {
+  if (givenKeys !== undefined) return givenKeys;
+  madeKeys ??= makeKeys();
+  return madeKeys;
 };
 
-/** What a worker needs in its environment to be let in. */
-export const launchEnvironment = (): Readonly<Record<string, string>> => ({
-  [LAUNCH_KEY_VARIABLE]: formatKey(launchKey()),
+/** What a worker needs in its environment to be let in where its key is listed. */
+export const workerEnvironment = (keys: KeyPair): Readonly<Record<string, string>> => ({
+  [WORKER_KEYS_VARIABLE]: formatWorkerKeys({ ...keys, serverKey: ownKeys().publicKey }),
 });
 
 const isOpen = (endpoint: string): boolean => socketPath(endpoint) === undefined;
 
 /** The directory of a socket file keeps others out; a port does not. */
-const clientSecurity = (endpoint: string) => {
-  if (!isOpen(endpoint)) return {};
-  const { publicKey, secretKey } = launchKey();
-  return { curveServerKey: publicKey, curvePublicKey: publicKey, curveSecretKey: secretKey };
-};
+const clientSecurity = (endpoint: string, serverKey: string, { publicKey, secretKey } = ownKeys()) =>
+  isOpen(endpoint) ? { curveServerKey: serverKey, curvePublicKey: publicKey, curveSecretKey: secretKey } : {};
 
-const serverSecurity = (endpoint: string) =>
-  isOpen(endpoint) ? { curveServer: true, curveSecretKey: launchKey().secretKey, zapDomain: 'tandem' } : {};
+const doorkeeper = new Doorkeeper(async () => {
+  const socket = new Reply({ linger: 0 });
+  await socket.bind('inproc://zeromq.zap.01');
+  return socket;
+});
 
-/** Asked by every listening socket of this process whom to let in (ZeroMQ RFC 27); there while one listens on a port. */
-class Doorkeeper {
-  #socket: Reply | undefined;
-  #doors = 0;
-  #refused = 0;
-
-  /** Connections that were refused since the process began. */
-  get refused(): number {
-    return this.#refused;
-  }
-
-  async open(endpoint: string): Promise<void> {
-    if (!isOpen(endpoint)) return;
-    this.#doors += 1;
-    if (this.#socket !== undefined) return;
-    const socket = new Reply({ linger: 0 });
-    this.#socket = socket;
-    await socket.bind('inproc://zeromq.zap.01');
-    this.#answer(socket).catch(() => undefined);
-  }
-
-  close(endpoint: string): void {
-    if (!isOpen(endpoint)) return;
-    this.#doors -= 1;
-    if (this.#doors > 0) return;
-    this.#socket?.close();
-    this.#socket = undefined;
-  }
-
-  async #answer(socket: Reply): Promise<void> {
-    const expected = keyBytes(launchKey().publicKey);
-    for await (const [version = '', id = '', , , , mechanism, key] of socket) {
-      const isKnown =
-        String(mechanism) === 'CURVE' && key?.length === expected.length && timingSafeEqual(key, expected);
-      if (!isKnown) this.#refused += 1;
-      await socket.send([version, id, ...(isKnown ? ['200', 'OK'] : ['400', 'unknown key']), '', '']);
-    }
-  }
-}
-
-const doorkeeper = new Doorkeeper();
-
-/** Connections that were refused because they did not have the launch's key. */
+/** Connections that were refused because their key was on no list. */
 export const refusedConnections = (): number => doorkeeper.refused;
+
+const serverSecurity = (endpoint: string, { domain }: Guests, { secretKey } = ownKeys()) =>
+  isOpen(endpoint) ? { curveServer: true, curveSecretKey: secretKey, zapDomain: domain } : {};
 
 const inUse = (endpoint: string, cause?: unknown): TandemError =>
   new TandemError(
@@ -121,16 +89,15 @@ const hasCode = (error: unknown, code: string): boolean =>
   error instanceof Error && 'code' in error && error.code === code;
 
 /** Binds and returns the endpoint with the port that was chosen. */
-const bind = async (socket: Socket, endpoint: string): Promise<string> => {
-  checkEndpoint(endpoint);
+const bind = async (socket: Socket, endpoint: string, guests: Guests, refusal: Refusal): Promise<string> => {
   const path = socketPath(endpoint);
   // libzmq deletes an existing socket file before it binds, which would silently cut off its owner.
   if (path !== undefined && existsSync(path)) throw inUse(endpoint);
-  await doorkeeper.open(endpoint);
+  if (isOpen(endpoint)) await doorkeeper.open(guests.domain, { guests: (key) => guests.has(key), refusal });
   try {
     await socket.bind(endpoint);
   } catch (cause) {
-    doorkeeper.close(endpoint);
+    doorkeeper.close(guests.domain);
     if (hasCode(cause, 'EADDRINUSE')) throw inUse(endpoint, cause);
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new TandemError('ENDPOINT_INVALID', `Cannot listen on "${endpoint}": ${reason}.`, { cause });
@@ -144,28 +111,56 @@ export interface Addressed {
   readonly frame: Buffer;
 }
 
+/** A door with a key of its own and a list that its owner keeps, for those that others started. */
+export interface PublicDoor {
+  readonly keys: KeyPair;
+  readonly guests: GuestList;
+  /** Whether a key that is not listed yet may come again; else its holder is told that it is not wanted. */
+  readonly isPatient?: boolean;
+}
+
+export interface ControlOptions {
+  readonly maxFrameBytes?: number;
+  readonly door?: PublicDoor;
+}
+
 /** The coordinator's side of the control link. */
 export class ControlServer {
   readonly #socket: Router;
   readonly #queue: SendQueue;
+  readonly #guests: Guests;
+  readonly #refusal: Refusal;
   #endpoint = '';
 
-  private constructor(endpoint: string) {
-    const security = serverSecurity(endpoint);
-    this.#socket = new Router({ linger: GOODBYE_MS, maxMessageSize: MAX_CONTROL_FRAME_BYTES, ...security });
+  private constructor(endpoint: string, { maxFrameBytes = MAX_CONTROL_FRAME_BYTES, door }: ControlOptions) {
+    this.#guests = new Guests(ownKeys().publicKey, door?.guests);
+    this.#refusal = door === undefined || door.isPatient ? '300' : '400';
+    const security = serverSecurity(endpoint, this.#guests, door?.keys);
+    this.#socket = new Router({ linger: GOODBYE_MS, maxMessageSize: maxFrameBytes, ...security });
     this.#queue = new SendQueue(this.#socket);
   }
 
   /** @throws TandemError `ENDPOINT_IN_USE`, `ENDPOINT_INVALID`, `ENDPOINT_TOO_LONG`, `ENDPOINT_NOT_LOCAL` */
-  static async listen(endpoint: string): Promise<ControlServer> {
-    const server = new ControlServer(endpoint);
+  static async listen(endpoint: string, options: ControlOptions = {}): Promise<ControlServer> {
+    checkEndpoint(endpoint, options.door !== undefined);
+    const server = new ControlServer(endpoint, options);
     try {
-      server.#endpoint = await bind(server.#socket, endpoint);
+      server.#endpoint = await bind(server.#socket, endpoint, server.#guests, server.#refusal);
     } catch (error) {
       server.close();
       throw error;
     }
     return server;
+  }
+
+  /** Lets the holder of a key in, where this is a port. */
+  admit(publicKey: string): void {
+    this.#guests.add(publicKey);
+  }
+
+  /** Lets the holder of a key in no more; who is in stays. */
+  dismiss(publicKey: string): void {
+    this.#guests.remove(publicKey);
   }
 
   get endpoint(): string {
@@ -174,7 +169,7 @@ export class ControlServer {
 
   /** Listens at the same place again, where somebody has removed its socket; workers that are connected stay so. */
   async relisten(): Promise<void> {
-    if (socketPath(this.#endpoint) !== undefined) await bind(this.#socket, this.#endpoint);
+    if (socketPath(this.#endpoint) !== undefined) await bind(this.#socket, this.#endpoint, this.#guests, this.#refusal);
   }
 
   /** Frames to a worker that is gone are dropped: its exit is seen elsewhere. */
@@ -190,10 +185,28 @@ export class ControlServer {
   }
 
   close(): void {
-    if (this.#endpoint !== '') doorkeeper.close(this.#endpoint);
-    this.#endpoint = '';
+    doorkeeper.close(this.#guests.domain);
     this.#socket.close();
   }
+}
+
+/** A peer that closes in the midst of a handshake could not read what was sealed with the key that it should have. */
+const tellUnheard = ({ events }: Socket, tell: (why: Unheard) => void): void => {
+  events.on('handshake:error:auth', () => tell('unlisted'));
+  events.on('handshake:error:other', () => tell('other-key'));
+  events.on('handshake:error:protocol', () => tell('other-key'));
+  events.on('disconnect', () => tell('absent'));
+};
+
+/** Why a leader cannot be talked to: it does not list this key, it has another key itself, or it is not there. */
+export type Unheard = 'unlisted' | 'other-key' | 'absent';
+
+export interface ClientOptions {
+  /** Public key of the one that listens; the one that started this process where absent. */
+  readonly serverKey?: string;
+  readonly keys?: KeyPair;
+  /** Told of each attempt that came to nothing. */
+  readonly onUnheard?: (why: Unheard) => void;
 }
 
 /** A worker's side of the control link. */
@@ -202,15 +215,20 @@ export class ControlClient {
   readonly #queue: SendQueue;
 
   /** @throws TandemError `ENDPOINT_INVALID`, `ENDPOINT_TOO_LONG`, `ENDPOINT_NOT_LOCAL` */
-  constructor(endpoint: string, routingId: string) {
-    checkEndpoint(endpoint);
+  constructor(endpoint: string, routingId: string, { serverKey, keys, onUnheard }: ClientOptions = {}) {
+    checkEndpoint(endpoint, serverKey !== undefined);
     this.#socket = new Dealer({
       routingId,
       linger: GOODBYE_MS,
       reconnectInterval: RECONNECT_MS,
       maxMessageSize: MAX_CONTROL_FRAME_BYTES,
-      ...clientSecurity(endpoint),
+      ...clientSecurity(endpoint, serverKey ?? givenKeys?.serverKey ?? ownKeys().publicKey, keys),
     });
+    if (onUnheard !== undefined) {
+      // Between hosts a cable may end a connection, and nobody is told.
+      Object.assign(this.#socket, { heartbeatInterval: HEARTBEAT_MS, heartbeatTimeout: SILENCE_MS });
+      tellUnheard(this.#socket, onUnheard);
+    }
     this.#socket.connect(endpoint);
     this.#queue = new SendQueue(this.#socket);
   }
@@ -232,6 +250,7 @@ export class ControlClient {
 /** Where a rank's peers push their tensors. */
 export class ExchangeInbox {
   readonly #socket: Pull;
+  readonly #guests = new Guests(ownKeys().publicKey);
   #endpoint = '';
 
   private constructor(endpoint: string) {
@@ -239,15 +258,16 @@ export class ExchangeInbox {
       linger: 0,
       receiveHighWaterMark: EXCHANGE_PIECES_WAITING,
       maxMessageSize: MAX_EXCHANGE_FRAME_BYTES,
-      ...serverSecurity(endpoint),
+      ...serverSecurity(endpoint, this.#guests),
     });
   }
 
   /** @throws TandemError `ENDPOINT_IN_USE`, `ENDPOINT_INVALID`, `ENDPOINT_TOO_LONG`, `ENDPOINT_NOT_LOCAL` */
   static async listen(endpoint: string): Promise<ExchangeInbox> {
+    checkEndpoint(endpoint, givenKeys !== undefined);
     const inbox = new ExchangeInbox(endpoint);
     try {
-      inbox.#endpoint = await bind(inbox.#socket, endpoint);
+      inbox.#endpoint = await bind(inbox.#socket, endpoint, inbox.#guests, '300');
     } catch (error) {
       inbox.close();
       throw error;
@@ -259,14 +279,23 @@ export class ExchangeInbox {
     return this.#endpoint;
   }
 
+  /** Public key that peers must know it by; undefined where its directory keeps others out. */
+  get key(): string | undefined {
+    return isOpen(this.#endpoint) ? ownKeys().publicKey : undefined;
+  }
+
+  /** Lets the holders of these keys in, and nobody else any more; who is in stays. */
+  admit(publicKeys: readonly string[]): void {
+    this.#guests.replace(publicKeys);
+  }
+
   /** Header and payload of each piece, in order per sender. Ends when the inbox is closed. */
   async *pieces(): AsyncGenerator<readonly Buffer[]> {
     yield* this.#socket;
   }
 
   close(): void {
-    if (this.#endpoint !== '') doorkeeper.close(this.#endpoint);
-    this.#endpoint = '';
+    doorkeeper.close(this.#guests.domain);
     this.#socket.close();
   }
 }
@@ -276,11 +305,19 @@ export class ExchangeOutbox {
   readonly #socket: Push;
   readonly #queue: SendQueue;
 
-  /** @throws TandemError `ENDPOINT_INVALID`, `ENDPOINT_TOO_LONG`, `ENDPOINT_NOT_LOCAL` */
-  constructor(endpoint: string) {
-    checkEndpoint(endpoint);
-    const security = clientSecurity(endpoint);
-    this.#socket = new Push({ linger: GOODBYE_MS, sendHighWaterMark: EXCHANGE_PIECES_WAITING, ...security });
+  /**
+   * @param serverKey the peer's public key; this process's own where absent
+   * @throws TandemError `ENDPOINT_INVALID`, `ENDPOINT_TOO_LONG`, `ENDPOINT_NOT_LOCAL`
+   */
+  constructor(endpoint: string, serverKey?: string) {
+    checkEndpoint(endpoint, serverKey !== undefined);
+    const security = clientSecurity(endpoint, serverKey ?? ownKeys().publicKey);
+    this.#socket = new Push({
+      linger: GOODBYE_MS,
+      reconnectInterval: RECONNECT_MS,
+      sendHighWaterMark: EXCHANGE_PIECES_WAITING,
+      ...security,
+    });
     this.#queue = new SendQueue(this.#socket);
     this.#socket.connect(endpoint);
   }

@@ -1,12 +1,12 @@
 /**
- * Proves a rank's weights file at the first start, and remembers that: reading gigabytes again would be most of every later
+ * Proves a rank's weights files at the first start, and remembers that: reading gigabytes again would be most of every later
  * start. What is remembered is the file's identity (place, size, times), which the system changes with every write to it,
  * so a file that was touched since is proved again. Damage that a disk does by itself is found at first starts only.
  */
 import { readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { FileEntry, Manifest } from '../partition/write/manifest.js';
-import { checkRankFiles, rankFiles, readThrough } from './check.js';
+import { checkFiles, isWeights, rankFiles, readThrough } from './check.js';
 import type { Loader } from './loader.js';
 
 /** A write within this time of the one before could leave the times as they were: file systems count in steps of up to 2 s. */
@@ -57,7 +57,7 @@ const readAhead = async (
 };
 
 /**
- * Makes sure that a rank's weights file is what the manifest says. One that is known is only read ahead: to its end with the
+ * Makes sure that a rank's weights are what the manifest says. A file that is known is only read ahead: to its end with the
  * loader `read`, else in the background.
  * @param onProgress bytes read so far, and of how many
  * @throws TandemError `SHARD_FILES`
@@ -69,8 +69,22 @@ export const proveWeights = async (
   loader: Loader,
   onProgress: (done: number, total: number) => void,
 ): Promise<void> => {
-  const file = rankFiles(manifest, rank).find(({ path }) => path === manifest.ranks[rank]?.weights);
-  if (!file) return;
+  const files = rankFiles(manifest, rank).filter((file) => isWeights(manifest, rank, file));
+  const total = files.reduce((sum, { bytes }) => sum + bytes, 0);
+  let before = 0;
+  for (const file of files) {
+    await proveFile(directory, rank, file, loader, (done) => onProgress(before + done, total));
+    before += file.bytes;
+  }
+};
+
+const proveFile = async (
+  directory: string,
+  rank: number,
+  file: FileEntry,
+  loader: Loader,
+  onProgress: (done: number, total: number) => void,
+): Promise<void> => {
   const path = join(directory, file.path);
   const before = await identify(path, file);
   if (await isRemembered(path, before)) {
@@ -80,7 +94,7 @@ export const proveWeights = async (
     onProgress(file.bytes, file.bytes);
     return;
   }
-  await checkRankFiles(directory, manifest, rank, onProgress, 'weights');
+  await checkFiles(directory, rank, [file], onProgress);
   const after = await identify(path, file);
   if (after?.isSettled && after.text === before?.text) await remember(path, after);
 };

@@ -21,6 +21,7 @@ const PUBLIC: readonly string[] = [
   'shard-worker/check.ts',
   'shard-worker/endpoints.ts',
   'shard-worker/inputs.ts',
+  'shard-worker/keys.ts',
   'shard-worker/loader.ts',
   'shard-worker/manifest-digest.ts',
   'shard-worker/memory.ts',
@@ -69,13 +70,14 @@ const PUBLIC: readonly string[] = [
   'coordinator/trace.ts',
   'coordinator/verify/random-inputs.ts',
   'coordinator/verify/verify.ts',
+  'coordinator/verify/wire-error.ts',
 ];
 
 /** Libraries behind a seam: where each may be imported. */
 const SEAMS: Readonly<Record<string, string>> = {
   'onnxruntime-node': 'common/onnxruntime.ts',
   zeromq: 'shard-worker/transport.ts',
-  koffi: 'shard-worker/shared-memory/system.ts',
+  koffi: 'shard-worker/native.ts',
   '@bufbuild': 'partition/onnx/',
 };
 

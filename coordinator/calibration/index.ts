@@ -3,6 +3,7 @@
  * to plan for.
  */
 
+import { linkOf } from '../cluster/transport.js';
 import {
   type CalibratedDevice,
   type Calibration,
@@ -59,7 +60,7 @@ const pairOf = (devices: readonly DeviceConfig[]): readonly DeviceConfig[] => {
 };
 
 /**
- * Measures each kind of device on the model's operators, and exchanges between two of them, and writes the calibration file.
+ * Measures each kind of device on the model's operators, and exchanges between two of them over the cluster's transport, and writes the calibration file.
  * Devices that the file had before stay in it.
  * @throws TandemError `CALIBRATE_FAILED`, `CALIBRATION_UNWRITABLE`, and of `launchCluster`; no process is left behind
  */
@@ -67,6 +68,7 @@ export const calibrate = async (request: CalibrateRequest): Promise<Calibration>
   const { cluster } = request;
   const devices = await measureDevices(request);
   const exchange = await measureExchange({ ...cluster, devices: pairOf(cluster.devices) }, request);
+  const link = linkOf(cluster.wire.transport);
   const before = await readCalibration(cluster.calibration).catch(() => undefined);
   const kept = (before?.devices ?? []).filter(
     (old) =>
@@ -74,5 +76,8 @@ export const calibrate = async (request: CalibrateRequest): Promise<Calibration>
         (one) => one.provider === old.provider && one.device_id === old.device_id && one.threads === old.threads,
       ),
   );
-  return writeCalibration(cluster.calibration, { devices: [...devices, ...kept], exchange });
+  return writeCalibration(cluster.calibration, {
+    devices: [...devices, ...kept],
+    exchanges: { ...before?.exchanges, [link]: exchange },
+  });
 };

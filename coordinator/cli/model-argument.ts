@@ -10,7 +10,8 @@ import { type Dims, requireDims, symbolicNames } from '../shards/dims.js';
 import { type DenoiserModel, findDenoiserModel } from '../shards/model.js';
 import { type DeviceOptions, usageError } from './options.js';
 
-const CONFIG_FILE = /\.ya?ml$/i;
+/** Whether a MODEL argument is a cluster config. */
+export const isConfigFile = (argument: string): boolean => /\.ya?ml$/i.test(argument);
 
 export interface Described<T> {
   readonly model: DenoiserModel;
@@ -20,7 +21,7 @@ export interface Described<T> {
 
 /** @throws TandemError `USAGE` where two configs are given; as `findDenoiserModel` and `readUncalibratedConfig` */
 export const describeModel = async <T extends DeviceOptions>(argument: string, options: T): Promise<Described<T>> => {
-  if (!CONFIG_FILE.test(argument)) return { model: findDenoiserModel(argument), options };
+  if (!isConfigFile(argument)) return { model: findDenoiserModel(argument), options };
   if (options.config !== undefined) throw usageError(`Expected a model beside --config; found the config ${argument}.`);
   const { model } = await readUncalibratedConfig(argument);
   return { model: findDenoiserModel(model), options: { ...options, config: argument } };

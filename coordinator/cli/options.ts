@@ -4,7 +4,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { TandemError } from '../../common/errors.js';
 import { PROVIDERS, type Provider } from '../../common/onnxruntime.js';
 import type { Split } from '../../partition/index.js';
-import { QUANTIZE, type Quantize } from '../../partition/write/manifest.js';
+import { QUANTIZE, type Quantize, WIRE_DTYPES, type WireDtype } from '../../partition/write/manifest.js';
 import { DEFAULT_TIMEOUTS } from '../cluster/index.js';
 import {
   type ClusterSettings,
@@ -79,9 +79,7 @@ export const threadsOption = (): Option =>
   new Option('--threads <n>', 'threads per cpu worker (default: the cores, shared equally)').argParser(positiveInteger);
 
 export const wireOption = (): Option =>
-  new Option('--wire-dtype <type>', 'element type of activations between workers')
-    .choices(['fp32', 'fp16'])
-    .default('fp32');
+  new Option('--wire-dtype <type>', 'element type of activations between workers').choices(WIRE_DTYPES).default('fp32');
 
 export const quantizeOption = (): Option =>
   new Option('--quantize <type>', 'weights of linear layers and convolutions; int8 needs cpu devices')
@@ -111,7 +109,7 @@ export interface DeviceOptions {
   readonly tensorParallelSize?: number;
   readonly provider: Provider;
   readonly threads?: number;
-  readonly wireDtype: 'fp32' | 'fp16';
+  readonly wireDtype: WireDtype;
   readonly quantize: Quantize;
   readonly split: Split;
   readonly config?: string;

@@ -45,6 +45,9 @@ const tcpEndpoints = (worldSize: number): Endpoints => ({
   remove: async () => undefined,
 });
 
+/** Any free port of an IP address. */
+export const portOn = (address: string): string => `tcp://${address.includes(':') ? `[${address}]` : address}:*`;
+
 /** Fresh endpoints for a control socket and `worldSize` exchange sockets. */
 export const makeEndpoints = async (sockets: Sockets, worldSize: number): Promise<Endpoints> => {
   switch (sockets) {

@@ -20,9 +20,12 @@ export interface Exit {
   readonly signal: NodeJS.Signals | null;
   /** Of a process that another one had started: the system tells only that it has ended. */
   readonly unknown?: true;
+  /** The host that was lost, and the process with it. */
+  readonly host?: string;
 }
 
-const howEnded = ({ code, signal, unknown }: Exit): string => {
+const howEnded = ({ code, signal, unknown, host }: Exit): string => {
+  if (host !== undefined) return `was lost with host "${host}"`;
   if (unknown) return 'ended';
   if (signal !== null) return `was killed by ${signal}`;
   return code === null ? 'could not be started' : `exited with code ${code}`;

@@ -6,7 +6,6 @@
 import { TandemError } from '../../common/errors.js';
 import type { HostTensor } from '../../common/tensor.js';
 import type { LoaderChoice } from '../../shard-worker/loader.js';
-import { isStopped } from '../../shard-worker/processes.js';
 import type { FromWorker, ToWorker } from '../../shard-worker/protocol.js';
 import { newSession, Seal } from '../../shard-worker/seal.js';
 import type { ControlServer } from '../../shard-worker/transport.js';
@@ -187,6 +186,7 @@ export class Group {
   }
 
   #watch(member: Member): Member {
+    member.process.link?.listen((frame) => this.#receive(member, frame));
     member.process.ended.then((exit) => this.#event(member, { kind: 'exited', exit, stderr: member.process.stderr }));
     return member;
   }
@@ -243,6 +243,7 @@ export class Group {
     if (member.life.kind === 'attaching' && member.life.session !== hello.session) return;
     member.endpoint = hello.exchange_endpoint;
     if (member.life.kind === 'starting') this.#prepareSeal(member, hello.challenge);
+    member.exchangeKey = hello.exchange_key;
     member.memory = hello.exchange_memory;
     member.steps = hello.loaded?.steps ?? 0;
     // A rank that is gone may have begun one step more than those that are left.
@@ -278,6 +279,7 @@ export class Group {
     const group = {
       peers: [...order.peers],
       ...(order.memories.length > 0 ? { memories: [...order.memories] } : {}),
+      ...(order.keys.length > 0 ? { peer_keys: [...order.keys] } : {}),
       // Later than the watcher's own limit, which knows which rank is to blame.
       exchange_timeout_ms: Math.min(MAX_TIMER_MS, Math.ceil(stepMs + heartbeatMs + 1000)),
       after_step: this.#steps,
@@ -309,7 +311,7 @@ export class Group {
       kind: 'load',
       networks: networks.map(({ name, shardDirectory, profile, members, onDemand }) => ({
         name,
-        shard_directory: shardDirectory,
+        shard_directory: member.process.link?.shardDirectory(name, shardDirectory) ?? shardDirectory,
         profile: profile.name,
         members: [...members],
         on_demand: onDemand,
@@ -328,8 +330,9 @@ export class Group {
     });
   }
 
-  #sendFrame({ id, seal }: Member, message: ToWorker): Promise<void> {
+  #sendFrame({ id, seal, process: { link } }: Member, message: ToWorker): Promise<void> {
     const frame = encodeMessage(message);
+    if (link !== undefined) return link.send(frame);
     return this.#options.server.send(id, seal === undefined ? frame : seal.seal(frame));
   }
 
@@ -367,7 +370,7 @@ export class Group {
     for (const member of this.#members) {
       if (pause > pingInterval(timeouts)) member.health = excusePause(member.health, pause);
       if (isOver(member.life)) continue;
-      member.health = afterLook(member.health, isStopped(member.process.pid), now);
+      member.health = afterLook(member.health, member.process.isStopped, now);
       const error = overdue(member.rank, member.life, member.health, timeouts, now);
       if (error !== undefined) this.#event(member, { kind: 'given_up', error });
       else if (member.life.kind !== 'starting' && member.life.kind !== 'attaching')

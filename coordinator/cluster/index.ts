@@ -33,6 +33,9 @@
  * `runtimeDirectory(configFile)` is where the workers of a config belong.
  */
 export type { Cluster } from './cluster.js';
+export { portOn } from './endpoints.js';
+export type { Exit } from './errors.js';
+export type { HostPool, RemoteNetwork, RemoteOrder } from './hosts.js';
 export { DEFAULT_TIMEOUTS, type LaunchOptions, launchCluster, type SideNetwork } from './launch-cluster.js';
 export { DEFAULT_RESTART, type RestartPolicy } from './restart.js';
 export { type Detached, runtimeDirectory } from './runtime.js';
@@ -46,4 +49,5 @@ export {
   type WorkerInfo,
 } from './types.js';
 export type { Timeouts } from './watch.js';
-export { KEEP_FREED_MEMORY } from './worker-process.js';
+export { endNow, type RemoteLink, type WorkerHandle } from './worker-handle.js';
+export { KEEP_FREED_MEMORY, WORKER_ENTRY, WorkerProcess } from './worker-process.js';

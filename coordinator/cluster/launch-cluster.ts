@@ -8,11 +8,12 @@ import { manifestDigest } from '../../shard-worker/manifest-digest.js';
 import { ControlServer } from '../../shard-worker/transport.js';
 import type { StepTrace } from '../hooks.js';
 import { Cluster } from './cluster.js';
-import { type Endpoints, makeEndpoints } from './endpoints.js';
+import { type Endpoints, makeEndpoints, portOn } from './endpoints.js';
 import { detachedTransport } from './errors.js';
+import { type HostPool, startElsewhere } from './hosts.js';
 import type { RestartPolicy } from './restart.js';
 import { type Detached, openRuntime, type Runtime } from './runtime.js';
-import { type Transport, type Ways, waysOf } from './transport.js';
+import { socketsOf, type Transport, type Ways, waysOf } from './transport.js';
 import { type ClusterNetwork, DENOISER, type WorkerDevice } from './types.js';
 import type { Timeouts } from './watch.js';
 import { WORKER_ENTRY } from './worker-process.js';
@@ -45,6 +46,8 @@ export interface LaunchOptions extends NetworkShards {
   readonly networks?: readonly SideNetwork[];
   /** Index is the rank. */
   readonly devices: readonly WorkerDevice[];
+  /** The further hosts that have some of the devices. */
+  readonly pool?: HostPool;
   /** `auto` where absent: shared memory on Linux, else sockets. */
   readonly transport?: Transport;
   readonly timeouts?: Partial<Timeouts>;
@@ -73,8 +76,10 @@ export interface LaunchOptions extends NetworkShards {
   readonly detached?: Detached;
 }
 
+type CheckedNetwork = ClusterNetwork & Pick<NetworkShards, 'manifest'>;
+
 /** @throws TandemError `SHARD_WORLD_SIZE`, `SHARD_PREPARED`, `SHARD_PROFILE_MISSING` */
-const checkNetwork = async (network: SideNetwork, devices: readonly WorkerDevice[]): Promise<ClusterNetwork> => {
+const checkNetwork = async (network: SideNetwork, devices: readonly WorkerDevice[]): Promise<CheckedNetwork> => {
   const { name, manifest, shardDirectory, members, onDemand = false } = network;
   const own = members.flatMap((member) => devices[member] ?? []);
   if (own.length !== manifest.world_size)
@@ -84,11 +89,12 @@ const checkNetwork = async (network: SideNetwork, devices: readonly WorkerDevice
     );
   await checkOptimised(manifest, own);
   const profile = findProfile(manifest, network.profile);
-  return { name, shardDirectory, manifestSha256: await manifestDigest(shardDirectory), profile, members, onDemand };
+  const manifestSha256 = await manifestDigest(shardDirectory);
+  return { name, shardDirectory, manifest, manifestSha256, profile, members, onDemand };
 };
 
 /** The denoiser, on all workers, and the others. */
-const checkNetworks = async (options: LaunchOptions): Promise<readonly ClusterNetwork[]> => {
+const checkNetworks = async (options: LaunchOptions): Promise<readonly CheckedNetwork[]> => {
   const { devices, networks = [] } = options;
   const denoiser = { ...options, name: DENOISER, members: devices.map((_, rank) => rank) };
   return Promise.all([denoiser, ...networks].map((network) => checkNetwork(network, devices)));
@@ -118,12 +124,38 @@ const detachedPlace = async (
   return { endpoints: runtime.endpoints, privateSockets: true, runtime, leave: async () => runtime.leave() };
 };
 
+const DEFAULT_KEEP_WARM_MS = 600_000;
+
+/** The hosts of a cluster's devices; undefined stands for this one. */
+const hostsOf = ({ devices, pool }: LaunchOptions): readonly (string | undefined)[] =>
+  pool === undefined ? [undefined] : [...new Set(devices.map(({ host }) => host))];
+
+/** Between hosts tensors go over ports; within one as ever, where it can. */
+const waysBetween = (options: LaunchOptions, onNotice: (message: string) => void): Ways => {
+  const { pool, transport = 'auto', devices } = options;
+  const [host, ...others] = hostsOf(options);
+  if (pool === undefined || (host === undefined && others.length === 0))
+    return waysOf(transport, devices.length, onNotice);
+  const sharesMemory = others.length === 0 && host !== undefined && devices.length > 1 && pool.sharesMemory(host);
+  return { sockets: socketsOf('auto'), sharesMemory };
+};
+
+/** Workers of this host that have peers on another listen where those can reach them; they end with their coordinator. */
+const sharedPlace = async (pool: HostPool, worldSize: number, { sockets }: Ways): Promise<Place> => {
+  const endpoints = await makeEndpoints(sockets, worldSize);
+  const exchange = Array.from({ length: worldSize }, () => portOn(pool.address));
+  return { endpoints: { ...endpoints, exchange }, privateSockets: true, leave: endpoints.remove };
+};
+
 const placeOf = async (
   options: LaunchOptions,
   networks: readonly ClusterNetwork[],
   workerEntry: string,
   ways: Ways,
 ): Promise<Place> => {
+  const { pool, devices } = options;
+  if (pool !== undefined && hostsOf(options).some((host) => host !== undefined))
+    return sharedPlace(pool, devices.length, ways);
   if (options.detached) return detachedPlace(options, options.detached, networks, workerEntry, ways);
   if (options.endpoints) {
     const endpoints = { ...options.endpoints, restore: async () => false, remove: async () => undefined };
@@ -142,6 +174,25 @@ const listen = async (place: Place): Promise<ControlServer> => {
   }
 };
 
+/** How workers of further hosts are started, where there are some. */
+const elsewhere = (
+  { pool, devices, loader = 'auto', detached }: LaunchOptions,
+  networks: readonly CheckedNetwork[],
+  { sharesMemory }: Ways,
+) =>
+  pool === undefined
+    ? {}
+    : {
+        startElsewhere: startElsewhere({
+          pool,
+          networks,
+          devices,
+          loader,
+          sharesMemory,
+          keepWarmMs: detached?.keepWarmMs ?? DEFAULT_KEEP_WARM_MS,
+        }),
+      };
+
 /**
  * Launches the workers of a shard directory. The caller closes the cluster.
  * @throws TandemError `WORKER_START`, `WORKER_DIED`, `WORKER_UNRESPONSIVE`, `WORKER_STALLED`, `WORKER_FAILED` (its cause is the
@@ -155,7 +206,7 @@ export const launchCluster = async (options: LaunchOptions): Promise<Cluster> =>
   const { devices, detached, restart, repair, workerEntry = WORKER_ENTRY } = options;
   const networks = await checkNetworks(options);
   const onNotice = options.onNotice ?? (() => undefined);
-  const ways = waysOf(options.transport ?? 'auto', devices.length, onNotice);
+  const ways = waysBetween(options, onNotice);
   const place = await placeOf(options, networks, workerEntry, ways);
   const server = await listen(place);
   const { endpoints, privateSockets, runtime } = place;
@@ -173,6 +224,7 @@ export const launchCluster = async (options: LaunchOptions): Promise<Cluster> =>
     workerEntry,
     onProgress: options.onProgress ?? (() => undefined),
     onNotice,
+    ...elsewhere(options, networks, ways),
     ...(restart ? { restart } : {}),
     ...(repair ? { repair } : {}),
     ...(options.onStepTrace ? { onStepTrace: options.onStepTrace } : {}),

@@ -1,10 +1,12 @@
 /** One rank of a group: its worker process, with what is known of it. */
 import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
-import { socketPath } from '../../shard-worker/endpoints.js';
+import { socketFiles, socketPath } from '../../shard-worker/endpoints.js';
+import type { KeyPair } from '../../shard-worker/keys.js';
 import { processStart } from '../../shard-worker/processes.js';
 import type { RegisteredWorker } from '../../shard-worker/registry.js';
 import type { Seal } from '../../shard-worker/seal.js';
+import { type ControlServer, makeKeys } from '../../shard-worker/transport.js';
 import type { Standing } from './orders.js';
 import type { Runtime } from './runtime.js';
 import type { WorkerInfo } from './types.js';
@@ -22,6 +24,10 @@ export interface Member {
   health: Health;
   /** Where its exchange socket listens, once it has said so. */
   endpoint: string | undefined;
+  /** Its public key there, where that is a port and it has said so. */
+  exchangeKey: string | undefined;
+  /** Its key on the control socket, where that is a port. */
+  readonly key: string | undefined;
   /** Where its shared memory is, if it has some and has said so. */
   memory: string | undefined;
   /** Of which generation of the group its peers' addresses are. */
@@ -42,11 +48,14 @@ export interface MemberOptions {
   readonly sharesMemory: boolean;
   /** Whether only this cluster's workers can have sockets there. */
   readonly privateSockets: boolean;
+  readonly server: Pick<ControlServer, 'admit' | 'dismiss'>;
+  /** Starts a rank's worker on another host; undefined for a rank of this one. */
+  readonly startElsewhere?: (rank: number, id: string) => WorkerHandle | undefined;
   /** Where workers that may outlive the coordinator are, and for how long. */
   readonly detached?: { readonly runtime: Runtime; readonly keepWarmMs: number };
 }
 
-const memberOf = (rank: number, id: string, process: WorkerHandle, life: WorkerLife): Member => ({
+const memberOf = (rank: number, id: string, process: WorkerHandle, life: WorkerLife, key?: string): Member => ({
   rank,
   id,
   process,
@@ -54,35 +63,33 @@ const memberOf = (rank: number, id: string, process: WorkerHandle, life: WorkerL
   life,
   health: newborn(performance.now()),
   endpoint: undefined,
+  exchangeKey: undefined,
+  key,
   memory: undefined,
   generation: undefined,
   steps: 0,
   seal: undefined,
 });
 
+const startProcess = (rank: number, id: string, keys: KeyPair, options: MemberOptions): WorkerHandle => {
+  const { workerEntry: entry, control, exchange, sharesMemory, detached } = options;
+  const common = { entry, rank, id, keys, control, exchange: exchange[rank] ?? '', sharesMemory };
+  if (detached === undefined) return new WorkerProcess(common);
+  const { runtime, keepWarmMs } = detached;
+  return new WorkerProcess({
+    ...common,
+    detached: { directory: runtime.directory, keepWarmMs, log: runtime.log(rank) },
+  });
+};
+
 /** Starts a worker for a rank whose last worker, if there was one, has ended. */
 export const startMember = (rank: number, options: MemberOptions): Member => {
-  const { workerEntry: entry, control, sharesMemory, detached } = options;
-  const exchange = options.exchange[rank] ?? '';
   const id = `${rank}-${randomBytes(16).toString('hex')}`;
-  const process = new WorkerProcess({
-    entry,
-    rank,
-    id,
-    control,
-    exchange,
-    sharesMemory,
-    ...(detached === undefined
-      ? {}
-      : {
-          detached: {
-            directory: detached.runtime.directory,
-            keepWarmMs: detached.keepWarmMs,
-            log: detached.runtime.log(rank),
-          },
-        }),
-  });
-  return memberOf(rank, id, process, born(performance.now()));
+  const elsewhere = options.startElsewhere?.(rank, id);
+  if (elsewhere !== undefined) return memberOf(rank, id, elsewhere, born(performance.now()));
+  const keys = makeKeys();
+  options.server.admit(keys.publicKey);
+  return memberOf(rank, id, startProcess(rank, id, keys, options), born(performance.now()), keys.publicKey);
 };
 
 /** Takes over a worker that an earlier coordinator started. */
@@ -92,16 +99,21 @@ export const adoptMember = (worker: RegisteredWorker, runtime: Runtime, session:
 };
 
 /** Removes the socket of a worker that was killed, so that the next one can listen there; never somebody else's. */
-export const removeSocket = ({ rank, endpoint }: Member, { exchange, privateSockets }: MemberOptions): void => {
-  const socket = socketPath(endpoint ?? (privateSockets ? (exchange[rank] ?? '') : ''));
-  if (socket !== undefined) rmSync(socket, { force: true });
+export const removeSocket = (
+  { rank, endpoint, key }: Member,
+  { exchange, privateSockets, server }: MemberOptions,
+): void => {
+  if (key !== undefined) server.dismiss(key);
+  const known = endpoint ?? (privateSockets ? (exchange[rank] ?? '') : '');
+  for (const file of socketFiles(known)) rmSync(file, { force: true });
 };
 
 /** A lost worker's address is nobody's. */
-export const standingOf = ({ rank, life, endpoint, memory, generation }: Member): Standing => ({
+export const standingOf = ({ rank, life, endpoint, exchangeKey, memory, generation }: Member): Standing => ({
   rank,
   life,
   endpoint: isOver(life) ? undefined : endpoint,
+  key: isOver(life) ? undefined : exchangeKey,
   memory: isOver(life) ? undefined : memory,
   generation,
 });

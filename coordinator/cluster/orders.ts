@@ -7,6 +7,8 @@ export interface Standing {
   readonly life: WorkerLife;
   /** Its exchange socket; undefined until it is known, and once the worker is lost. */
   readonly endpoint: string | undefined;
+  /** Its public key there, where that is a port. */
+  readonly key: string | undefined;
   /** Its shared memory, where the group exchanges through that. */
   readonly memory: string | undefined;
   /** Of which generation of the group its peers' addresses are; undefined while it has none. */
@@ -19,6 +21,8 @@ export interface Order {
   readonly peers: readonly string[];
   /** Empty where the group exchanges over sockets. */
   readonly memories: readonly string[];
+  /** Empty where sockets are files. */
+  readonly keys: readonly string[];
 }
 
 const orderKind = ({ life, generation }: Standing, current: number): Order['kind'] | undefined => {
@@ -44,10 +48,11 @@ const orderKind = ({ life, generation }: Standing, current: number): Order['kind
 export const nextOrders = (standings: readonly Standing[], generation: number): readonly Order[] => {
   const peers = standings.flatMap(({ endpoint }) => endpoint ?? []);
   const memories = standings.flatMap(({ memory }) => memory ?? []);
+  const keys = standings.flatMap(({ key }) => key ?? []);
   if (peers.length < standings.length) return [];
   return standings.flatMap((standing): readonly Order[] => {
     const kind = orderKind(standing, generation);
-    return kind === undefined ? [] : [{ rank: standing.rank, kind, peers, memories }];
+    return kind === undefined ? [] : [{ rank: standing.rank, kind, peers, memories, keys }];
   });
 };
 

@@ -2,6 +2,7 @@
  * How the workers of a group exchange their tensors. Control messages always go over sockets; tensors go through shared memory where
  * that can be had, which is tens of times faster, and over the same kind of sockets elsewhere.
  */
+import type { HostLink } from '../../partition/plan/rates.js';
 import { whyNoSharedMemory } from '../../shard-worker/shared-memory/system.js';
 import type { Sockets } from './endpoints.js';
 import { sharedMemoryUnavailable } from './errors.js';
@@ -18,6 +19,12 @@ export interface Ways {
 /** ZeroMQ has no `ipc://` on Windows. */
 export const socketsOf = (transport: Transport): Sockets =>
   transport === 'tcp' || (transport !== 'ipc' && process.platform === 'win32') ? 'tcp' : 'ipc';
+
+/** What lies between the ranks with a choice of transport, for plans: whether memory can be had shows at the start. */
+export const linkOf = (transport: Transport): HostLink =>
+  transport === 'shared-memory' || (transport === 'auto' && process.platform === 'linux')
+    ? 'shared-memory'
+    : socketsOf(transport);
 
 /**
  * @param onNotice told why `auto` is not shared memory

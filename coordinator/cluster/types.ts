@@ -12,6 +12,8 @@ export interface WorkerDevice {
   readonly provider: Provider;
   readonly deviceId: number;
   readonly threads: number;
+  /** Name of the further host that has it; absent for this one. */
+  readonly host?: string;
 }
 
 /** The network that every cluster runs on all its workers; others of the same pipeline may lie beside it. */

@@ -1,7 +1,7 @@
 /** A worker process in the coordinator's hands, whoever started it, and the ways to end it. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { readPrivate } from '../../shard-worker/private-files.js';
-import { isRunning, type ProcessIdentity, signalProcess } from '../../shard-worker/processes.js';
+import { isRunning, isStopped, type ProcessIdentity, signalProcess } from '../../shard-worker/processes.js';
 import type { Exit } from './errors.js';
 
 const STDERR_LINES = 10;
@@ -20,7 +20,20 @@ export interface WorkerHandle {
   readonly stderr: readonly string[];
   /** Resolves when the process is gone. */
   readonly ended: Promise<Exit>;
+  /** Whether the process is stopped (SIGSTOP), where that can be seen. */
+  readonly isStopped: boolean;
   kill(signal: NodeJS.Signals): void;
+  /** The way to a worker of another host; others have the control socket. */
+  readonly link?: RemoteLink;
+}
+
+/** What a worker on another host is spoken to through. */
+export interface RemoteLink {
+  send(frame: Uint8Array): Promise<void>;
+  /** Calls `listener` with every frame from the worker. */
+  listen(listener: (frame: Buffer) => void): void;
+  /** Where a network's shards lie on that host. @param own where they lie on this one */
+  shardDirectory(network: string, own: string): string;
 }
 
 export const lastLines = (text: string): readonly string[] =>
@@ -73,6 +86,9 @@ export const adoptWorker = (identity: ProcessIdentity, log: string): WorkerHandl
       return lastLogLines(log);
     },
     ended,
+    get isStopped() {
+      return isStopped(identity.pid);
+    },
     kill: (signal) => signalProcess(identity, signal),
   };
 };

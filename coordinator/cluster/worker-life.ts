@@ -114,6 +114,11 @@ const onMessageWhileAttaching = (rank: number, life: Attaching, message: FromWor
 const onHello = (rank: number, life: WorkerLife, hello: Hello, now: number): WorkerLife => {
   if (life.kind !== 'starting') return outOfTurn(rank, life, hello.kind);
   if (hello.rank === rank && hello.protocol_version === PROTOCOL_VERSION) {
+    // Another host has kept one for this.
+    if (hello.loaded !== undefined) {
+      const { weight_bytes, load_ms } = hello.loaded;
+      return { kind: 'ready', loaded: { weight_bytes, load_ms } };
+    }
     return { kind: 'loading', since: now, exchangeEndpoint: hello.exchange_endpoint };
   }
   const found = `rank ${hello.rank} with protocol version ${hello.protocol_version}, expected version ${PROTOCOL_VERSION}`;

@@ -2,9 +2,11 @@
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { closeSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import type { KeyPair } from '../../shard-worker/keys.js';
 import { openPrivateLog } from '../../shard-worker/private-files.js';
+import { isStopped } from '../../shard-worker/processes.js';
 import { WORKER_ID_VARIABLE } from '../../shard-worker/protocol.js';
-import { launchEnvironment } from '../../shard-worker/transport.js';
+import { workerEnvironment } from '../../shard-worker/transport.js';
 import type { Exit } from './errors.js';
 import { lastLines, lastLogLines, STDERR_CHARACTERS, type WorkerHandle } from './worker-handle.js';
 
@@ -48,10 +50,14 @@ export interface WorkerProcessOptions {
   readonly rank: number;
   /** Routing id under which it speaks. */
   readonly id: string;
+  /** Its own, for sockets that are ports. */
+  readonly keys: KeyPair;
   readonly control: string;
   readonly exchange: string;
   /** Whether it exchanges with its peers through shared memory. */
   readonly sharesMemory: boolean;
+  /** Whether whoever starts it may give it to another coordinator. */
+  readonly isKept?: boolean;
   /** Absent for a worker that ends with its coordinator. */
   readonly detached?: DetachedProcess;
 }
@@ -62,12 +68,14 @@ const argumentsOf = ({
   control,
   exchange,
   sharesMemory,
+  isKept = false,
   detached,
 }: WorkerProcessOptions): readonly string[] => [
   ...NODE_FLAGS,
   entry,
   ...['--rank', String(rank), '--control', control, '--exchange', exchange],
   ...(sharesMemory ? ['--shared-memory'] : []),
+  ...(isKept ? ['--kept'] : []),
   ...(detached === undefined
     ? []
     : ['--detached', detached.directory, '--keep-warm-ms', String(Math.ceil(detached.keepWarmMs))]),
@@ -78,7 +86,7 @@ const spawnWorker = (options: WorkerProcessOptions): ChildProcess => {
   const settings: SpawnOptions = {
     // An ordinary worker ends when its standard input closes; nothing is ever written there.
     stdio: log === undefined ? ['pipe', 'ignore', 'pipe'] : ['ignore', log, log],
-    env: { ...KEEP_FREED_MEMORY, ...process.env, [WORKER_ID_VARIABLE]: options.id, ...launchEnvironment() },
+    env: { ...KEEP_FREED_MEMORY, ...process.env, [WORKER_ID_VARIABLE]: options.id, ...workerEnvironment(options.keys) },
     // A session of its own: a terminal's Ctrl-C reaches the coordinator only, which then ends its workers in order.
     detached: process.platform !== 'win32',
   };
@@ -108,6 +116,10 @@ export class WorkerProcess implements WorkerHandle {
 
   get pid(): number {
     return this.#child.pid ?? 0;
+  }
+
+  get isStopped(): boolean {
+    return isStopped(this.pid);
   }
 
   get stderr(): readonly string[] {

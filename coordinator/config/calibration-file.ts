@@ -5,9 +5,10 @@ import { dirname } from 'node:path';
 import { z } from 'zod';
 import { TandemError } from '../../common/errors.js';
 import { ONNXRUNTIME_VERSION, PROVIDERS, type Provider } from '../../common/onnxruntime.js';
-import { OPERATOR_CLASSES } from '../../partition/plan/rates.js';
+import { type HostLink, LINKS, OPERATOR_CLASSES } from '../../partition/plan/rates.js';
 
-const FORMAT_VERSION = 1;
+/** 2: exchanges by what lies between the ranks. */
+const FORMAT_VERSION = 2;
 
 const amount = z.number().nonnegative();
 const kind = z.enum(OPERATOR_CLASSES);
@@ -27,13 +28,15 @@ const device = z.strictObject({
   measured: z.strictObject({ points: z.array(point).min(1), stretches: z.array(stretch), callMs: amount }),
 });
 
+const exchange = z.strictObject({ latencyMs: amount, wireBytesPerMs: z.number().positive(), stepMs: amount });
+
 const calibration = z.strictObject({
   format_version: z.literal(FORMAT_VERSION),
   /** ISO 8601 */
   made: z.string(),
   machine: z.strictObject({ processor: z.string(), cores: z.number(), onnxruntime_version: z.string() }),
   devices: z.array(device).min(1),
-  exchange: z.strictObject({ latencyMs: amount, wireBytesPerMs: z.number().positive(), stepMs: amount }),
+  exchanges: z.partialRecord(z.enum(Object.keys(LINKS) as [HostLink, ...HostLink[]]), exchange),
 });
 
 export type Calibration = z.infer<typeof calibration>;
@@ -99,7 +102,7 @@ export const readCalibration = async (file: string): Promise<Calibration | undef
  */
 export const writeCalibration = async (
   file: string,
-  content: Pick<Calibration, 'devices' | 'exchange'>,
+  content: Pick<Calibration, 'devices' | 'exchanges'>,
 ): Promise<Calibration> => {
   const whole = {
     format_version: FORMAT_VERSION,

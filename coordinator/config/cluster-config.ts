@@ -1,9 +1,10 @@
 /** What a checked cluster config says: every default filled in and every path absolute. */
 import type { Provider } from '../../common/onnxruntime.js';
 import type { Split } from '../../partition/index.js';
-import type { Rates } from '../../partition/plan/rates.js';
-import type { Quantize } from '../../partition/write/manifest.js';
+import type { LinkRates, Rates } from '../../partition/plan/rates.js';
+import type { Quantize, WireDtype } from '../../partition/write/manifest.js';
 import type { LoaderChoice } from '../../shard-worker/loader.js';
+import type { HostPool } from '../cluster/index.js';
 import type { Transport } from '../cluster/transport.js';
 import type { NetworkName, SchedulerName } from '../pipeline/index.js';
 
@@ -18,6 +19,30 @@ export interface DeviceConfig {
   readonly memoryLimit?: number;
   /** Measured on this machine; see `calibration/`. */
   readonly rates?: Rates;
+  /** What lies between it and the others, where its rates do not say. */
+  readonly link?: LinkRates;
+  /** Name of the further host that has it; absent for this one. */
+  readonly host?: string;
+}
+
+/** The place of a further host in the cluster. */
+export interface Seat {
+  readonly name: string;
+  /** Whether any host may have it that comes with this number, or with none. */
+  readonly isNumbered: boolean;
+}
+
+/** How further hosts join. */
+export interface HostsConfig {
+  readonly seats: readonly Seat[];
+  /** `tcp://ADDRESS:PORT` */
+  readonly listen: string;
+  /** Directory of the keys, absolute. */
+  readonly keys: string;
+  /** This host's IP address, as the others reach it; found out where absent. */
+  readonly address?: string;
+  /** Until all have joined, in ms. */
+  readonly joinMs: number;
 }
 
 /** Where a network beside the denoiser is to run; `auto` asks the devices' memory limits. */
@@ -34,7 +59,12 @@ export interface ClusterConfig {
   readonly model: string;
   /** Index is the rank. */
   readonly devices: readonly DeviceConfig[];
-  readonly wire: { readonly dtype: 'fp32' | 'fp16'; readonly transport: Transport };
+  readonly wire: {
+    readonly dtype: WireDtype;
+    readonly transport: Transport;
+    /** What the plan takes for the links; measured where absent. */
+    readonly link?: LinkRates;
+  };
   readonly quantize: Quantize;
   /** What is divided among the devices; see `partition/plan/decide.ts`. */
   readonly split: Split;
@@ -76,6 +106,10 @@ export interface ClusterConfig {
   /** Sizes beside the default one that the server keeps loaded. */
   readonly residentSizes: number;
   readonly server: ServerConfig;
+  /** Absent where this host is alone. */
+  readonly hosts?: HostsConfig;
+  /** The further hosts, once they have joined. */
+  readonly pool?: HostPool;
 }
 
 /** pixels */
@@ -87,7 +121,7 @@ export interface PictureSize {
 /** A cluster by itself: what runs a model, be it named by a config or by a command's options. */
 export type ClusterSettings = Omit<
   ClusterConfig,
-  'file' | 'model' | 'parallel' | 'loadParts' | 'workers' | 'defaults' | 'sizes' | 'residentSizes' | 'server'
+  'file' | 'model' | 'parallel' | 'loadParts' | 'workers' | 'defaults' | 'sizes' | 'residentSizes' | 'server' | 'hosts'
 > &
   Partial<Pick<ClusterConfig, 'defaults'>>;
 

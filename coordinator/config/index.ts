@@ -10,7 +10,9 @@ import { socketsOf } from '../cluster/transport.js';
 import { NETWORK_NAMES } from '../pipeline/index.js';
 import { parseBytes } from './bytes.js';
 import type { ClusterConfig, DeviceConfig, Hosting, PictureSize, ServerConfig } from './cluster-config.js';
-import { withCalibration } from './measured-rates.js';
+import { allDevices, hostsOf, type PlacedDevice } from './further-hosts.js';
+import { withCalibration, withLink } from './measured-rates.js';
+import { placeIn } from './place.js';
 import { describeProblems, problemsOf, type Source } from './problems.js';
 import { checkRules } from './rules.js';
 import { type ClusterParsed, clusterSchema } from './schema.js';
@@ -21,10 +23,13 @@ export type {
   DeviceConfig,
   HostChoice,
   Hosting,
+  HostsConfig,
   PictureSize,
+  Seat,
   ServerConfig,
 } from './cluster-config.js';
 export { clusterJsonSchema, clusterJsonSchemaText } from './json-schema.js';
+export { type Place, placeIn } from './place.js';
 export type { ClusterInput } from './schema.js';
 
 /** @param text `512x512` */
@@ -48,14 +53,16 @@ export const defaultThreads = (devices: readonly { readonly provider: Provider }
     ? Math.max(1, Math.floor(availableParallelism() / devices.filter((device) => device.provider === 'cpu').length))
     : 1;
 
-const toDevice = (device: ClusterParsed['devices'][number], all: ClusterParsed['devices']): DeviceConfig => {
+const toDevice = (device: PlacedDevice, all: readonly PlacedDevice[]): DeviceConfig => {
   const limit = typeof device.memory_limit === 'string' ? parseBytes(device.memory_limit) : device.memory_limit;
+  const neighbours = all.filter(({ host }) => host === device.host);
   return {
     provider: device.provider,
     deviceId: device.device_id,
-    threads: device.threads ?? defaultThreads(all, device.provider),
+    threads: device.threads ?? defaultThreads(neighbours, device.provider),
     ...(device.speed === undefined ? {} : { speed: device.speed }),
     ...(limit === undefined ? {} : { memoryLimit: limit }),
+    ...(device.host === undefined ? {} : { host: device.host }),
   };
 };
 
@@ -94,11 +101,27 @@ const toServer = (server: ClusterParsed['server'], file: string): ServerConfig =
   drainMs: server.drain_s * 1000,
 });
 
+const BYTES_PER_MS_IN_GBIT = 1e9 / 8 / 1000;
+
+const toWire = ({ dtype, transport, link }: ClusterParsed['wire']): ClusterConfig['wire'] => ({
+  dtype,
+  transport,
+  ...(link && { link: { wireBytesPerMs: link.gbit_per_s * BYTES_PER_MS_IN_GBIT, latencyMs: link.latency_ms } }),
+});
+
+/** Whoever has keys for further hosts and says nothing of their number is started by something that knows it. */
+const asLaunched = (parsed: ClusterParsed): ClusterParsed => {
+  const isOpen = parsed.hosts === undefined && parsed.devices.every(({ host }) => host === undefined);
+  const { size } = isOpen && parsed.join.keys !== undefined ? placeIn(process.env) : {};
+  return size === undefined ? parsed : { ...parsed, hosts: size };
+};
+
 const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
+  ...hostsOf(parsed, file),
   file: resolve(file),
   model: resolve(dirname(file), parsed.model),
-  devices: parsed.devices.map((device) => toDevice(device, parsed.devices)),
-  wire: { dtype: parsed.wire.dtype, transport: parsed.wire.transport },
+  devices: allDevices(parsed).map((device, _, all) => toDevice(device, all)),
+  wire: toWire(parsed.wire),
   quantize: parsed.quantize,
   split: parsed.parallel === 'batch' ? 'batch' : (parsed.split ?? 'tensor'),
   parallel: parsed.parallel ?? parsed.split ?? 'auto',
@@ -167,15 +190,17 @@ export const parseClusterConfig = (text: string, file: string): ClusterConfig =>
     ...checkRules(root, dirname(resolve(file))),
   ];
   if (!parsed.success || problems.length > 0) return refuse(file, describeProblems(source, problems));
-  return toConfig(parsed.data, file);
+  return toConfig(asLaunched(parsed.data), file);
 };
 
 /**
  * Reads and checks a config file, and gives its devices the rates that were measured.
  * @throws TandemError `CONFIG_MISSING` where it cannot be read, `CONFIG_INVALID` as `parseClusterConfig`; as `withCalibration` does
  */
-export const readClusterConfig = async (file: string): Promise<ClusterConfig> =>
-  withCalibration(await readUncalibratedConfig(file));
+export const readClusterConfig = async (file: string): Promise<ClusterConfig> => {
+  const config = await withCalibration(await readUncalibratedConfig(file));
+  return config.wire.link === undefined ? config : withLink(config, config.wire.link);
+};
 
 /**
  * As `readClusterConfig`, without rates: for those who are about to measure them.

@@ -101,7 +101,7 @@ const REMOTE_KEYS = new Set([
   'url',
   'ip',
 ]);
-const LOOPBACK_ONLY = 'every worker runs on this machine and listens on loopback only; several hosts are not supported';
+const LOOPBACK_ONLY = 'workers are reached by the addresses of their hosts, which stand under "hosts" and "join"';
 
 /** The keys that the schema knows at a path. */
 const knownKeys = (path: readonly PropertyKey[]): readonly string[] => {

@@ -7,16 +7,26 @@ import { join, resolve } from 'node:path';
 import type { Provider } from '../../common/onnxruntime.js';
 import { exportAdvice } from '../export-advice.js';
 import { NETWORK_NAMES, type NetworkName } from '../pipeline/index.js';
+import { checkHosts } from './host-rules.js';
 import type { Problem } from './problems.js';
 
 const field = (value: unknown, key: string): unknown =>
   typeof value === 'object' && value !== null ? Reflect.get(value, key) : undefined;
 
+/** Devices of all hosts. */
+const countDevices = (root: unknown): number | undefined => {
+  const [devices, hosts] = [field(root, 'devices'), field(root, 'hosts')];
+  if (!Array.isArray(devices)) return undefined;
+  if (typeof hosts === 'number') return devices.length * hosts;
+  const further = Array.isArray(hosts) ? hosts.map((host: unknown) => field(host, 'devices')) : [];
+  return further.reduce<number>((sum, own) => sum + (Array.isArray(own) ? own.length : 0), devices.length);
+};
+
 const worldSizeMatches = (root: unknown): readonly Problem[] => {
   const size = field(root, 'tensor_parallel_size');
-  const devices = field(root, 'devices');
-  if (!Number.isInteger(size) || !Array.isArray(devices) || devices.length === size) return [];
-  const message = `expected ${devices.length}, the number of devices listed; found ${size} (leave the key out, or list as many devices)`;
+  const count = countDevices(root);
+  if (!Number.isInteger(size) || count === undefined || count === size) return [];
+  const message = `expected ${count}, the number of devices listed; found ${size} (leave the key out, or list as many devices)`;
   return [{ path: ['tensor_parallel_size'], message }];
 };
 
@@ -33,7 +43,9 @@ const devicesDiffer = (root: unknown): readonly Problem[] => {
   return devices.flatMap((device: unknown, index): readonly Problem[] => {
     const provider = field(device, 'provider');
     if (!NUMBERED.has(provider)) return [];
-    const name = `${String(provider)}:${String(field(device, 'device_id') ?? 0)}`;
+    const host = field(device, 'host');
+    const where = host === undefined ? '' : ` on ${String(host)}`;
+    const name = `${String(provider)}:${String(field(device, 'device_id') ?? 0)}${where}`;
     const first = seen.get(name);
     if (first === undefined) {
       seen.set(name, index);
@@ -89,10 +101,10 @@ const modelExists = (root: unknown, directory: string): readonly Problem[] => {
   ];
 };
 
-const rankProblem = (name: NetworkName, choice: unknown, devices: unknown): readonly Problem[] => {
+const rankProblem = (name: NetworkName, choice: unknown, count: number | undefined): readonly Problem[] => {
   const rank = field(choice, 'rank');
-  if (!Array.isArray(devices) || typeof rank !== 'number' || rank < devices.length) return [];
-  const message = `expected a rank of the devices listed, 0 to ${devices.length - 1}; found ${rank}`;
+  if (count === undefined || typeof rank !== 'number' || rank < count) return [];
+  const message = `expected a rank of the devices listed, 0 to ${count - 1}; found ${rank}`;
   return [{ path: ['placement', name, 'rank'], message }];
 };
 
@@ -115,7 +127,7 @@ const placedNetworksExist = (root: unknown, directory: string): readonly Problem
     const choice = field(field(root, 'placement'), name);
     if (choice === undefined) return [];
     const model = field(root, 'model');
-    return [...rankProblem(name, choice, field(root, 'devices')), ...missingNetwork(name, model, directory)];
+    return [...rankProblem(name, choice, countDevices(root)), ...missingNetwork(name, model, directory)];
   });
 
 const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
@@ -156,4 +168,5 @@ export const checkRules = (root: unknown, directory: string): readonly Problem[]
   ...modelExists(root, directory),
   ...placedNetworksExist(root, directory),
   ...serverIsGuarded(root),
+  ...checkHosts(root),
 ];

@@ -5,7 +5,7 @@
 import { isIP } from 'node:net';
 import { z } from 'zod';
 import { PROVIDERS, type Provider } from '../../common/onnxruntime.js';
-import { QUANTIZE } from '../../partition/write/manifest.js';
+import { QUANTIZE, WIRE_DTYPES } from '../../partition/write/manifest.js';
 import { TRANSPORTS } from '../cluster/transport.js';
 import { NETWORK_NAMES, SCHEDULER_NAMES } from '../pipeline/index.js';
 import { BYTES_PATTERN } from './bytes.js';
@@ -23,6 +23,7 @@ const MAX = {
   restarts: 1_000_000,
   queue: 100_000,
   text: 4096,
+  hosts: 64,
 } as const;
 const MIN_SPEED = 1e-6;
 const MIN_SECONDS = 0.001;
@@ -74,11 +75,48 @@ const device = z.strictObject({
     ),
 });
 
+/** The name of a further host: that of its key. */
+const hostName = z
+  .string()
+  .regex(/^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$/i, 'expected letters, digits, ".", "-" and "_"')
+  .refine((name) => name !== 'leader', 'expected another name than "leader"');
+
+const furtherHost = z.strictObject({
+  name: hostName.describe('The name of its key'),
+  devices: z.array(device).min(1).max(MAX.devices).describe('Its devices, after those of the hosts before it'),
+});
+
+const join = z.strictObject({
+  listen: text
+    .regex(/^tcp:\/\/[^\s/]+:\d{1,5}$/, 'expected "tcp://ADDRESS:PORT"')
+    .default('tcp://0.0.0.0:7070')
+    .describe('Where further hosts join'),
+  keys: text
+    .optional()
+    .describe('Directory that `tandem keys` made, relative to this config; needed with further hosts'),
+  address: text
+    .refine((address) => isIP(address) > 0, 'expected an IP address')
+    .optional()
+    .describe("This host's address as the others reach it. Default: the one that it listens at, else its first"),
+});
+
+const link = z.strictObject({
+  gbit_per_s: z.number().min(0.001).max(10_000).describe('What one rank sends to another in a second'),
+  latency_ms: z.number().min(0.001).max(10_000).describe('From one rank to another'),
+});
+
 const wire = z.strictObject({
   dtype: z
-    .enum(['fp32', 'fp16'])
+    .enum(WIRE_DTYPES)
     .default('fp32')
-    .describe('Element type of activations between workers; fp16 halves the bytes and rounds'),
+    .describe(
+      'Element type of activations between workers; fp16 halves the bytes and rounds; int8 quarters them and rounds more, by rows',
+    ),
+  link: link
+    .optional()
+    .describe(
+      'What the plan takes for the links between workers, instead of what is measured: the same plan then on every start, and for hosts that are not there yet',
+    ),
   transport: z
     .enum(TRANSPORTS)
     .default('auto')
@@ -91,7 +129,8 @@ const timeouts = z.strictObject({
   start_s: seconds.default(30).describe('Until every worker process has said hello'),
   load_s: seconds.default(600).describe('Until every worker has checked and loaded its shard'),
   step_s: seconds.default(600).describe('Without any progress inside a step'),
-  heartbeat_s: seconds.default(3).describe('Without an answer from a worker'),
+  heartbeat_s: seconds.default(3).describe('Without an answer from a worker or a host'),
+  join_s: seconds.default(600).describe('Until all further hosts have joined'),
 });
 
 const workers = z.strictObject({
@@ -182,7 +221,18 @@ export const clusterSchema = z
     tensor_parallel_size: positiveInteger
       .optional()
       .describe('Ranks that the model is split over; when given, it must equal the number of devices'),
-    devices: z.array(device).min(1).max(MAX.devices).describe('One worker each; the place in the list is the rank'),
+    devices: z
+      .array(device.extend({ host: hostName.optional().describe('Further host that has it. Default: this one') }))
+      .min(1)
+      .max(MAX.devices)
+      .describe('One worker each; the place in the list is the rank'),
+    hosts: z
+      .union([positiveInteger.max(MAX.hosts), z.array(furtherHost).min(1).max(MAX.hosts)])
+      .optional()
+      .describe(
+        'A number: hosts in all, this one among them, each with the devices above. A list: further hosts with devices of their own. They run `tandem worker --join`. Default: this one alone',
+      ),
+    join: join.prefault({}).describe('How further hosts join'),
     wire: wire.prefault({}).describe('How workers exchange activations'),
     parallel: z
       .enum(['auto', 'tensor', 'batch'])

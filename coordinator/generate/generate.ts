@@ -15,6 +15,7 @@ import {
   type Timings,
 } from '../pipeline/index.js';
 import { prepareModel, withCluster } from '../start-cluster.js';
+import { checkWireError } from '../verify/wire-error.js';
 import { followPlan } from './follow-plan.js';
 import { type Picture, type PictureOptions, planPicture } from './picture.js';
 
@@ -156,6 +157,7 @@ export const generate = async (request: GenerateRequest): Promise<GenerateReport
   const config = await followPlan(request.config, picture, request);
   const image = toImageRequest(request, picture);
   const hosted = await planHosting(config, picture);
+  await checkWireError(config, picture, request);
   const ready = await prepareModel(config, { ...picture, networks: hosted }, request);
   return withCluster(ready, config, request, async ({ cluster, loadMs }) => {
     const rendered = await render(picture, image, cluster, hosted, request);

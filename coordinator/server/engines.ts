@@ -92,9 +92,9 @@ export class Engines {
       own: plan.served,
       engine,
       most: config.residentSizes,
-      check: async (loaded, next) => {
+      check: async (loaded, next, hooks) => {
         const version = async (size: PictureSize) => ({ config, plan: await planSize(config, size) });
-        await checkSizeFits(await Promise.all(loaded.map(version)), await version(next));
+        await checkSizeFits(await Promise.all(loaded.map(version)), await version(next), hooks);
       },
       load: (size, hooks) => this.#loadSize(config, engine, size, hooks),
       close: (sized) => this.close(sized),

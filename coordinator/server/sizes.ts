@@ -1,6 +1,6 @@
 /**
- * The sizes that a version is loaded for. The planner splits a model differently for each size, so each has shards and workers of
- * its own; the default one stays, and of the others only so many are loaded at a time. One that is not is made when it is asked
+ * The sizes that a version is loaded for. The planner splits a model a little differently for each size, so each has shards and
+ * workers of its own, which share the weights that are the same; the default one stays, and of the others only so many are loaded at a time. One that is not is made when it is asked
  * for, one after the other, while pictures of those that are there are made; the one that was not used for longest goes first.
  */
 import type { PictureSize } from '../config/index.js';
@@ -27,7 +27,7 @@ export interface SizesOptions {
   /** Others that may be loaded at a time. */
   readonly most: number;
   /** @throws where a size does not fit the devices' memory beside those that are loaded */
-  readonly check: (loaded: readonly PictureSize[], next: PictureSize) => Promise<void>;
+  readonly check: (loaded: readonly PictureSize[], next: PictureSize, hooks: LoadHooks) => Promise<void>;
   readonly load: (size: PictureSize, hooks: LoadHooks) => Promise<Engine>;
   readonly close: (engine: Engine) => Promise<void>;
 }
@@ -121,11 +121,12 @@ export class Sizes {
     const there = this.#resident.get(name);
     if (there !== undefined && !isOver(there)) return this.#take(name, there);
     if (there !== undefined) await this.#drop(name, there);
-    await this.#makeRoom(size);
     const onProgress: Progress = (...progress) => {
       for (const watcher of this.#watchers.get(name) ?? []) watcher(...progress);
     };
-    const engine = await this.#options.load(size, { onProgress, signal: both });
+    const all = { onProgress, signal: both };
+    await this.#makeRoom(size, all);
+    const engine = await this.#options.load(size, all);
     this.#loads += 1;
     const resident: Resident = { size, engine, users: 0, onIdle: () => undefined };
     engine.onFailure(() => void this.#drop(name, resident));
@@ -146,12 +147,12 @@ export class Sizes {
     return { engine: resident.engine, release };
   }
 
-  async #makeRoom(size: PictureSize): Promise<void> {
+  async #makeRoom(size: PictureSize, hooks: LoadHooks): Promise<void> {
     const { most, own, check } = this.#options;
     while (this.#resident.size >= most) await this.#dropOldest();
     for (;;) {
       const loaded = [own, ...[...this.#resident.values()].map((resident) => resident.size)];
-      const problem = await check(loaded, size).catch((error: unknown) => ({ error }));
+      const problem = await check(loaded, size, hooks).catch((error: unknown) => ({ error }));
       if (problem === undefined) return;
       if (this.#resident.size === 0) throw problem.error;
       await this.#dropOldest();

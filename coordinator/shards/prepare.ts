@@ -1,7 +1,7 @@
 /** Shard directories on demand: reused where one fits, else made by the partitioner. */
 import { statSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, readdir } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { TandemError } from '../../common/errors.js';
 import type { Manifest, Profile } from '../../partition/write/manifest.js';
 import { findOptimisedMismatch } from '../../partition/write/optimise/target.js';
@@ -11,7 +11,7 @@ import type { DeviceConfig } from '../config/index.js';
 import { checkDevices } from '../devices/index.js';
 import { checkCancelled, type Hooks } from '../hooks.js';
 import type { Dims } from './dims.js';
-import { fingerprint } from './fingerprint.js';
+import { shardNames } from './fingerprint.js';
 import type { ShardRequest } from './request.js';
 
 export interface PreparedShards {
@@ -61,10 +61,33 @@ const profileFor = (manifest: Manifest, dims: Dims): Profile => {
   throw new TandemError('PROFILE_MISSING', `Expected shards for ${JSON.stringify(dims)}; the directory has ${have}.`);
 };
 
+const ownBytes = ({ files, ranks }: Manifest): number =>
+  files.filter(({ path }) => ranks.some(({ weights }) => weights === path)).reduce((sum, { bytes }) => sum + bytes, 0);
+
+/** The shards of another size of the same model that have most weights of their own. */
+const findKin = async (root: string, prefix: string, own: string): Promise<string | undefined> => {
+  const names = (await readdir(root)).filter((name) => name.startsWith(prefix) && name !== own);
+  const found: { directory: string; bytes: number }[] = [];
+  for (const directory of names.map((name) => join(root, name))) {
+    // One that is damaged or being replaced is of no use, and no harm.
+    const manifest = await readManifest(directory).catch(() => undefined);
+    if (manifest !== undefined) found.push({ directory, bytes: ownBytes(manifest) });
+  }
+  return found.sort((a, b) => b.bytes - a.bytes).at(0)?.directory;
+};
+
+/** Where shards are, and the beginning of the names of all sizes of the model. */
+interface Place {
+  readonly directory: string;
+  readonly prefix: string;
+}
+
 /** The partitioner is loaded only where there is something to partition. */
-const makeShards = async (request: ShardRequest, directory: string, hooks: Hooks): Promise<Manifest> => {
+const makeShards = async (request: ShardRequest, { directory, prefix }: Place, hooks: Hooks): Promise<Manifest> => {
   const { partition } = await import('../../partition/index.js');
-  return partition(request, directory, hooks);
+  await mkdir(request.root, { recursive: true });
+  const alongside = await findKin(request.root, prefix, basename(directory));
+  return partition(request, directory, { ...hooks, ...(alongside === undefined ? {} : { alongside }) });
 };
 
 const isWhole = async (directory: string): Promise<boolean> => {
@@ -78,33 +101,35 @@ const isWhole = async (directory: string): Promise<boolean> => {
   }
 };
 
-const remake = async (request: ShardRequest, directory: string, hooks: Hooks): Promise<void> => {
-  if (await isWhole(directory)) return;
-  await mkdir(request.root, { recursive: true });
-  await makeShards(request, directory, hooks);
-  hooks.onNotice?.(`Made the shards in ${directory} anew.`);
+const remake = async (request: ShardRequest, place: Place, hooks: Hooks): Promise<void> => {
+  if (await isWhole(place.directory)) return;
+  await makeShards(request, place, hooks);
+  hooks.onNotice?.(`Made the shards in ${place.directory} anew.`);
 };
 
 /**
  * Finds or makes the shard directory of a model for these devices, dims, wire type and kind of weights.
- * It is named by what it was made from, so one that was made from anything else is never reused.
+ * It is named by what it was made from, so one that was made from anything else is never reused; weights that another size of the
+ * same model has are shared with that.
  * @throws TandemError as `checkDevices`, `partition` and `readManifest` do
  */
 export const prepareShards = async (request: ShardRequest, hooks: Hooks = {}): Promise<PreparedShards> => {
   checkCancelled(hooks.signal);
-  const key = await fingerprint(request, request.root);
-  const directory = join(request.root, `${request.model.name}-${request.devices.length}x-${key}`);
+  const { kin, own } = await shardNames(request, request.root);
+  const prefix = `${request.model.name}-${request.devices.length}x-${kin}-`;
+  const directory = join(request.root, `${prefix}${own}`);
+  const place = { directory, prefix };
   const found = await checkReusable(directory, request.devices);
-  const facts = { directory, remake: (signal: AbortSignal) => remake(request, directory, { ...hooks, signal }) };
+  const facts = { directory, remake: (signal: AbortSignal) => remake(request, place, { ...hooks, signal }) };
   if (!('reason' in found)) {
     hooks.onNotice?.(`Reusing the shards in ${directory}.`);
     return { ...facts, manifest: found, profile: profileFor(found, request.dims), partitionMs: 0 };
   }
-  await checkDevices(request.devices);
+  // Further hosts try theirs themselves.
+  await checkDevices(request.devices.filter(({ host }) => host === undefined));
   hooks.onNotice?.(`Partitioning ${request.model.name} into ${directory} (${found.reason}).`);
-  await mkdir(request.root, { recursive: true });
   const start = performance.now();
-  const manifest = await makeShards(request, directory, hooks);
+  const manifest = await makeShards(request, place, hooks);
   checkCancelled(hooks.signal);
   return { ...facts, manifest, profile: profileFor(manifest, request.dims), partitionMs: performance.now() - start };
 };

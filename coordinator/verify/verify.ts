@@ -3,7 +3,7 @@
 import { compareOutputs, type Difference } from '../../common/compare.js';
 import type { HostTensor } from '../../common/tensor.js';
 import { type PlanReport, plan } from '../../partition/index.js';
-import type { Quantize } from '../../partition/write/manifest.js';
+import type { Quantize, WireDtype } from '../../partition/write/manifest.js';
 import type { Cluster } from '../cluster/index.js';
 import type { ClusterSettings } from '../config/index.js';
 import type { Hooks } from '../hooks.js';
@@ -11,6 +11,7 @@ import { openPlainModel } from '../plain/index.js';
 import { denoiserRequest, type OpenedModel } from '../shards/request.js';
 import { closing, prepareModel, withCluster } from '../start-cluster.js';
 import { randomInputs } from './random-inputs.js';
+import { INT8_WIRE_MIN_PSNR_DB, rememberWireError } from './wire-error.js';
 
 /** Allowed max |a - b| / max |b|: rounding of another order of sums in fp32; the wire's rounding in fp16. */
 export const TOLERANCE = { fp32: 1e-4, fp16: 1e-2 } as const;
@@ -49,7 +50,7 @@ export interface VerifyReport extends Difference, PlanPart {
   readonly tolerance: number | null;
   /** Limit of `psnr_db`, for int8 weights; null where `tolerance` is the limit. */
   readonly min_psnr_db: number | null;
-  readonly wire_dtype: 'fp32' | 'fp16';
+  readonly wire_dtype: WireDtype;
   readonly quantize: Quantize;
   readonly seed: number;
   readonly rounds: number;
@@ -123,10 +124,12 @@ const clusterRound = async (cluster: Cluster, inputs: Outputs, expected: Outputs
 
 type Limits = Pick<VerifyReport, 'tolerance' | 'min_psnr_db'>;
 
-const limitsOf = ({ tolerance, quantize, wire }: VerifyRequest): Limits =>
-  tolerance === undefined && quantize === 'int8'
-    ? { tolerance: null, min_psnr_db: INT8_MIN_PSNR_DB }
-    : { tolerance: tolerance ?? TOLERANCE[wire.dtype], min_psnr_db: null };
+const limitsOf = ({ tolerance, quantize, wire }: VerifyRequest): Limits => {
+  if (tolerance !== undefined) return { tolerance, min_psnr_db: null };
+  if (quantize === 'int8') return { tolerance: null, min_psnr_db: INT8_MIN_PSNR_DB };
+  if (wire.dtype === 'int8') return { tolerance: null, min_psnr_db: INT8_WIRE_MIN_PSNR_DB };
+  return { tolerance: TOLERANCE[wire.dtype], min_psnr_db: null };
+};
 
 const isWithin = (difference: Difference, { tolerance, min_psnr_db }: Limits): boolean =>
   difference.max_rel_error <= (tolerance ?? Number.POSITIVE_INFINITY) &&
@@ -150,6 +153,7 @@ export const verify = async (request: VerifyRequest): Promise<VerifyReport> => {
   );
   const limits = limitsOf(request);
   const difference = worst(rounds);
+  await rememberWireError(request, request, difference.psnr_db);
   const agree = rounds.every(({ ranksAgree }) => ranksAgree);
   return {
     passed: agree && isWithin(difference, limits),

@@ -1,10 +1,10 @@
 /** What `tandem plan` says of a plan; the JSON keys are a contract. */
 
-import { DTYPES, type DType } from '../../common/tensor.js';
+import type { DType } from '../../common/tensor.js';
 import { type CollectiveKind, sentElements } from '../graph/collective.js';
 import type { Graph, Node } from '../graph/graph.js';
 import type { Scope } from '../graph/scopes.js';
-import { type Plan, shardedShares, type WireDtype, wireType } from '../plan/choose.js';
+import { type Plan, shardedShares, type WireDtype, wireElementBytes, wireType } from '../plan/choose.js';
 import { collectiveMs, nodeFlops, nodeMs, rankMs, workShare } from '../plan/cost.js';
 import type { Cut } from '../plan/cut.js';
 import type { DeviceSpec } from '../plan/device.js';
@@ -102,9 +102,9 @@ const collectiveRows = ({ cut, devices, wireDtype }: Decided): MadeReport['colle
     .map((collective) => {
       const { kind, value } = collective;
       const shape = value.shape ?? [];
-      const dtype = wireType(value.dtype, wireDtype);
+      const dtype = wireDtype === 'int8' && value.dtype.startsWith('float') ? 'int8' : wireType(value.dtype, wireDtype);
       const sent = Math.max(...devices.map((_, rank) => sentElements(shape, collective, rank, devices.length)));
-      return { kind, tensor: value.name, shape, dtype, bytes: sent * DTYPES[dtype].bytes };
+      return { kind, tensor: value.name, shape, dtype, bytes: sent * wireElementBytes(value.dtype, wireDtype) };
     });
 
 const replicatedRows = (decided: Decided, total: number): MadeReport['replicated'] =>

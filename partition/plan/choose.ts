@@ -10,11 +10,12 @@ import { findUses, type Graph, type Node, type Value } from '../graph/graph.js';
 import { type Placement, placementKey, REPLICATE, type Shard, samePlacement } from '../graph/placement.js';
 import type { Row } from '../rules/rule.js';
 import { type CostGraph, minimise, type PairCost } from '../solve/eliminate.js';
+import type { WireDtype } from '../write/manifest.js';
 import { collectiveMs, copyMs, heldBytes, nodeFlops, nodeMs, rankMs, valueBytes } from './cost.js';
 import type { Rates } from './rates.js';
 import { findConstants, type Placements } from './states.js';
 
-export type WireDtype = 'fp32' | 'fp16';
+export type { WireDtype };
 
 export interface Plan {
   readonly rows: ReadonlyMap<Node, Row>;
@@ -50,12 +51,18 @@ const WANTED_SHARE = 0.95;
 const DISCOUNT = 1.5;
 const DISCOUNT_STEPS = 12;
 
-/** Element type on the wire: `fp16` makes single precision travel as half precision, and leaves the others as they are. */
+/**
+ * Element type on the wire, as segments are emitted: `fp16` makes single precision travel as half precision, and leaves the others as
+ * they are; `int8` is made of what is emitted (`segments/int8-wire.ts`).
+ */
 export const wireType = (dtype: DType, wireDtype: WireDtype): DType =>
   wireDtype === 'fp16' && dtype === 'float32' ? 'float16' : dtype;
 
+/** With a scale for a row of 64 and more. */
+const INT8_BYTES = 1 + 4 / 64;
+
 export const wireElementBytes = (dtype: DType, wireDtype: WireDtype): number =>
-  DTYPES[wireType(dtype, wireDtype)].bytes;
+  wireDtype === 'int8' && dtype.startsWith('float') ? INT8_BYTES : DTYPES[wireType(dtype, wireDtype)].bytes;
 
 interface Prices {
   readonly perWeightByte: number;

@@ -4,6 +4,7 @@
  *     manifest.json
  *     rank-0/weights.bin    the rank's slices, each once, on 4096-byte boundaries
  *     rank-0/*.onnx         segments, which refer to weights.bin as external data
+ *     rank-0/shared.bin     weights that the shards of another size have as well: a link to their file
  *
  * For a rank whose segments are to be optimised, both are what ONNX Runtime made of the segments and slices (`optimise/`).
  *
@@ -14,12 +15,13 @@ import { join, posix } from 'node:path';
 import { TandemError } from '../../common/errors.js';
 import { encodeSegment } from './encode.js';
 import { writeError } from './errors.js';
-import { MANIFEST_FILE, type Manifest } from './manifest.js';
+import { type FileEntry, MANIFEST_FILE, type Manifest, type RankEntry } from './manifest.js';
+import { shareWeights } from './optimise/contents.js';
 import { layOutRank, type RankContent, type RankLayout, type SegmentContent } from './rank-layout.js';
 import { parseManifest } from './read-manifest.js';
 import { writeFileSynced } from './segments.js';
 import { stage, syncDirectory } from './staging.js';
-import { type RankWork, type RawSegment, WEIGHTS_FILE } from './tasks.js';
+import { type RankWork, type RawSegment, SHARED_FILE, type SharedWeights, WEIGHTS_FILE } from './tasks.js';
 import { type WriteOptions, writeRanks } from './write-pool.js';
 
 export type { InlineSource, WeightSlice } from '../graph/slice.js';
@@ -33,6 +35,11 @@ export interface ShardContent {
   readonly ranks: readonly RankContent[];
 }
 
+export interface WriteShardsOptions extends WriteOptions {
+  /** Another shard directory of the same model: weights that it holds are linked rather than written, where they can be. */
+  readonly alongside?: string;
+}
+
 /**
  * Writes a shard directory, or replaces an earlier one. Nothing is left behind where this throws.
  * @param out the shard directory; its parent folders are made
@@ -43,7 +50,7 @@ export interface ShardContent {
 export const writeShardDirectory = async (
   out: string,
   content: ShardContent,
-  options: WriteOptions = {},
+  options: WriteShardsOptions = {},
 ): Promise<Manifest> => {
   options.signal?.throwIfAborted();
   checkPaths(content.ranks);
@@ -67,27 +74,34 @@ const writeFiles = async (
   directory: string,
   content: ShardContent,
   layouts: readonly RankLayout[],
-  options: WriteOptions,
+  { alongside, ...options }: WriteShardsOptions,
 ): Promise<Manifest> => {
   for (const { folder } of content.ranks) await mkdir(join(directory, folder), { recursive: true });
-  const tasks = content.ranks.map((rank, index) => ({
-    directory,
-    folder: rank.folder,
-    work: toWork(rank, layouts[index]),
-  }));
+  const tasks = await Promise.all(
+    content.ranks.map(async (rank, index) => {
+      const { folder, prepared } = rank;
+      const place = { directory, folder };
+      const isShared = alongside !== undefined && prepared !== undefined;
+      const shared = isShared ? await shareWeights(alongside, index, place, prepared) : undefined;
+      return { ...place, work: toWork(rank, layouts[index], shared) };
+    }),
+  );
   const files = await writeRanks(tasks, options);
   for (const { folder } of content.ranks) await syncDirectory(join(directory, folder));
   return writeManifest(directory, {
     ...content.manifest,
-    ranks: rankEntries(content.ranks, layouts),
+    ranks: rankEntries(content.ranks, layouts, files),
     files: files.flat(),
   });
 };
 
-const toWork = (rank: RankContent, layout: RankLayout | undefined): RankWork => {
+const toWork = (rank: RankContent, layout: RankLayout | undefined, shared: SharedWeights | undefined): RankWork => {
   if (!layout) throw new RangeError(`${rank.folder} has no layout.`);
   const { prepared } = rank;
-  if (prepared) return { kind: 'optimise', prepared, segments: rank.segments.map((segment) => toRaw(rank, segment)) };
+  if (prepared) {
+    const segments = rank.segments.map((segment) => toRaw(rank, segment));
+    return { kind: 'optimise', prepared, segments, ...(shared ? { shared } : {}) };
+  }
   const segments = rank.segments.map((segment) => encodeSegment(segment, layout.placed));
   return { kind: 'copy', slices: layout.stored, segments };
 };
@@ -98,14 +112,24 @@ const toRaw = (rank: RankContent, segment: SegmentContent): RawSegment => {
   return { ...encodeSegment(segment, placed), slices: stored };
 };
 
-const rankEntries = (ranks: readonly RankContent[], layouts: readonly RankLayout[]): Manifest['ranks'] =>
+const rankEntries = (
+  ranks: readonly RankContent[],
+  layouts: readonly RankLayout[],
+  files: readonly (readonly FileEntry[])[],
+): Manifest['ranks'] =>
   ranks.map(({ folder, prepared }, rank) => ({
     rank,
     folder,
     weights: posix.join(folder, WEIGHTS_FILE),
+    ...sharedEntry(files[rank] ?? []),
     weight_bytes: layouts[rank]?.weightBytes ?? 0,
     ...(prepared ? { prepared } : {}),
   }));
+
+const sharedEntry = (files: readonly FileEntry[]): Pick<RankEntry, 'shared'> => {
+  const shared = files.find(({ path }) => posix.basename(path) === SHARED_FILE);
+  return shared === undefined ? {} : { shared: shared.path };
+};
 
 /** Read back before it is written: a manifest that a worker would refuse must not come into being. */
 const writeManifest = async (directory: string, manifest: Manifest): Promise<Manifest> => {

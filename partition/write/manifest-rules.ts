@@ -1,6 +1,6 @@
 /** The rules between a manifest's parts that a schema cannot say. */
 import { isKnownShape } from '../../common/tensor.js';
-import type { Manifest, Profile, Receive } from './manifest.js';
+import { type Manifest, type Profile, type Receive, weightsFiles } from './manifest.js';
 
 const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
   a.length === b.length && a.every((size, axis) => size === b[axis]);
@@ -73,7 +73,7 @@ const fileProblems = (manifest: Manifest): string[] => {
   const segments = manifest.profiles.flatMap((profile) =>
     profile.ranks.flatMap((rank) => rank.segments.map(({ file }) => file)),
   );
-  const needed = new Set([...segments, ...manifest.ranks.map((rank) => rank.weights)]);
+  const needed = new Set([...segments, ...manifest.ranks.flatMap(weightsFiles)]);
   return [...needed].filter((path) => !listed.has(path)).map((path) => `"${path}" is used but has no entry in "files"`);
 };
 

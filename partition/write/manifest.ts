@@ -9,6 +9,10 @@
 import type { Provider } from '../../common/onnxruntime.js';
 import type { OpenSpec, TensorSpec } from '../../common/tensor.js';
 
+/** Element types of activations between ranks; `int8` has a scale for each row. */
+export const WIRE_DTYPES = ['fp32', 'fp16', 'int8'] as const;
+export type WireDtype = (typeof WIRE_DTYPES)[number];
+
 export const MANIFEST_FILE = 'manifest.json';
 export const FORMAT_VERSION = 1;
 
@@ -81,10 +85,16 @@ export interface RankEntry {
   readonly folder: string;
   /** The rank's weights file, relative to the shard directory. */
   readonly weights: string;
+  /** A second one, which shards of another size have as well: the same file by two names. Absent where nothing is shared. */
+  readonly shared?: string;
   readonly weight_bytes: number;
   /** Absent where the segments are as the planner made them: then every session optimises its own when it is opened. */
   readonly prepared?: OptimisedFor;
 }
+
+/** The files that a rank's weights are in. */
+export const weightsFiles = ({ weights, shared }: RankEntry): readonly string[] =>
+  shared === undefined ? [weights] : [weights, shared];
 
 /** `int8`: the weights of linear layers and convolutions. */
 export type Quantize = 'none' | 'int8';
@@ -100,7 +110,7 @@ export interface Manifest {
     readonly sha256: string;
   };
   readonly world_size: number;
-  readonly wire_dtype: 'fp32' | 'fp16';
+  readonly wire_dtype: WireDtype;
   /** Absent where weights are as the model has them. */
   readonly quantize?: 'int8';
   readonly ranks: readonly RankEntry[];

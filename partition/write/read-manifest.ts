@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { TandemError } from '../../common/errors.js';
 import type { Provider } from '../../common/onnxruntime.js';
 import { DTYPES, type DType } from '../../common/tensor.js';
-import { FORMAT_VERSION, MANIFEST_FILE, type Manifest } from './manifest.js';
+import { FORMAT_VERSION, MANIFEST_FILE, type Manifest, WIRE_DTYPES } from './manifest.js';
 import { manifestProblems } from './manifest-rules.js';
 
 const count = z.number().int().nonnegative();
@@ -58,6 +58,7 @@ const rankEntry = z.strictObject({
   rank: count,
   folder: path,
   weights: path,
+  shared: path.exactOptional(),
   weight_bytes: count,
   prepared: optimisedFor.exactOptional(),
 });
@@ -67,7 +68,7 @@ const manifestSchema: z.ZodType<Manifest> = z.strictObject({
   tool_version: z.string(),
   model: z.strictObject({ name: z.string(), sha256 }),
   world_size: z.number().int().positive(),
-  wire_dtype: z.enum(['fp32', 'fp16']),
+  wire_dtype: z.enum(WIRE_DTYPES),
   quantize: z.literal('int8').exactOptional(),
   ranks: z.array(rankEntry),
   profiles: z.array(profile).min(1),

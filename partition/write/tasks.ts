@@ -11,6 +11,19 @@ export const ALIGNMENT_BYTES = 4096;
 /** Name of a rank's weights file, in the rank's folder. ONNX Runtime wants external data in the graph's own folder. */
 export const WEIGHTS_FILE = 'weights.bin';
 
+/** Beside it: weights that shards of another size hold already, their file under a name of this directory's own. */
+export const SHARED_FILE = 'shared.bin';
+
+/** Of a weights file: the digest of each content and where it starts. */
+export type Contents = readonly (readonly [digest: string, offset: number])[];
+
+/** A weights file of other shards that is linked already. */
+export interface SharedWeights {
+  /** As it is listed here. */
+  readonly entry: FileEntry;
+  readonly contents: Contents;
+}
+
 export interface StoredSlice {
   /** In the weights file, in bytes; entries follow each other in ascending order. */
   readonly position: number;
@@ -42,6 +55,7 @@ export interface OptimiseRank {
   readonly kind: 'optimise';
   readonly prepared: OptimisedFor;
   readonly segments: readonly RawSegment[];
+  readonly shared?: SharedWeights;
 }
 
 export type RankWork = CopyRank | OptimiseRank;

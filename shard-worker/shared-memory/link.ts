@@ -59,6 +59,7 @@ export class SharedMemoryLink implements Link {
   readonly #missing = new Map<number, readonly number[]>();
   #rings = 0;
   #waitingSince: number | undefined;
+  #isAwaiting = false;
 
   /** @throws TandemError `SHARED_MEMORY` */
   constructor(options: SharedMemoryOptions, status: ThreadStatus) {
@@ -90,7 +91,8 @@ export class SharedMemoryLink implements Link {
     this.#missing.set(lane, missing);
     if (missing.length > 0) return;
     this.#waitingSince = undefined;
-    if (this.#status.isWaiting) this.#status.setAwaiting([]);
+    if (this.#isAwaiting) this.#status.setAwaiting([]);
+    this.#isAwaiting = false;
   }
 
   look(): void {
@@ -103,6 +105,7 @@ export class SharedMemoryLink implements Link {
     this.#waitingSince ??= performance.now();
     if (performance.now() - this.#waitingSince > this.#options.timeoutMs) throw this.#timeout(ranks);
     this.#status.setAwaiting(ranks);
+    this.#isAwaiting = true;
     this.#own.sleep(this.#rings, SLEEP_MS);
   }
 
@@ -136,6 +139,7 @@ export class SharedMemoryLink implements Link {
         if (!isGone(error)) throw error;
       }
       this.#status.setAwaiting([rank]);
+      this.#isAwaiting = true;
       this.#own.sleep(this.#own.rings, SLEEP_MS);
     }
     throw this.#timeout([rank]);

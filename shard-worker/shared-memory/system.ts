@@ -1,14 +1,13 @@
 /**
- * The one place that imports `koffi`: memory that processes share, and sleeping until another process rings (Linux, glibc and musl).
+ * Memory that processes share, and sleeping until another process rings (Linux, glibc and musl).
  *
  * The memory is an anonymous file (memfd_create(2)): it has no name that could be left behind, is not bound by the size of /dev/shm,
  * and is gone with the last process that has it, however that ends. Others of the same user open it through its owner's /proc entry.
  * It is sealed at its size, so that nobody can shrink it under a reader.
  */
 import { closeSync, fstatSync, ftruncateSync, openSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import type * as Koffi from 'koffi';
 import { TandemError } from '../../common/errors.js';
+import { koffi, openLibrary } from '../native.js';
 
 // memfd_create(2), fcntl(2), mmap(2), futex(2): include/uapi/linux, the same on all processors.
 const MFD_CLOEXEC = 1;
@@ -23,7 +22,7 @@ const FUTEX_WAKE = 1;
 const FUTEX_CALLS: Readonly<Partial<Record<NodeJS.Architecture, number>>> = { x64: 202, arm64: 98 };
 
 interface System {
-  readonly koffi: typeof Koffi;
+  readonly koffi: ReturnType<typeof koffi>;
   readonly memfdCreate: (name: string, flags: number) => number;
   readonly fcntl: (fd: number, command: number, value: number) => number;
   readonly mmap: (at: null, bytes: number, protection: number, flags: number, fd: number, offset: number) => bigint;
@@ -42,11 +41,10 @@ const load = (): System => {
   const futexCall = FUTEX_CALLS[process.arch];
   if (process.platform !== 'linux' || futexCall === undefined)
     throw new Error(`it exists on Linux for x64 and arm64 so far, and this is ${process.platform} on ${process.arch}`);
-  const koffi = createRequire(import.meta.url)('koffi') as typeof Koffi;
   // The C library that Node.js itself runs on, whichever that is.
-  const libc = koffi.load(null);
+  const libc = openLibrary(null);
   return {
-    koffi,
+    koffi: koffi(),
     memfdCreate: libc.func('int memfd_create(const char *name, unsigned int flags)'),
     fcntl: libc.func('int fcntl(int fd, int command, int value)'),
     mmap: libc.func('uintptr_t mmap(void *at, size_t bytes, int protection, int flags, int fd, int64_t offset)'),

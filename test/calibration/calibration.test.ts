@@ -7,7 +7,7 @@ import { calibrate, readCalibration, withCalibration } from '#tandem/coordinator
 import { findDenoiserModel, parseClusterConfig, plan } from '#tandem/coordinator/index.js';
 import { fitRates } from '#tandem/partition/calibrate/index.js';
 import { loadMs } from '#tandem/partition/plan/cost.js';
-import { RATES } from '#tandem/partition/plan/rates.js';
+import { LINKS, RATES } from '#tandem/partition/plan/rates.js';
 import { node, writeSmallModel } from '../partition/small-model.js';
 import { fileDirectory } from '../support/directory.js';
 
@@ -48,13 +48,13 @@ describe('what is measured on this machine', () => {
     expect(found?.devices[0]?.measured.points.map(({ key }) => key)).toEqual(
       expect.arrayContaining(['MatMul', 'Sigmoid', 'Mul']),
     );
-    expect(found?.exchange.latencyMs).toBeGreaterThan(0);
+    expect(found?.exchanges['shared-memory']?.latencyMs).toBeGreaterThan(0);
 
     const { devices } = await withCalibration(settings);
     const planOf = (list: typeof devices) => plan({ model, devices: list, dims: {}, wire: 'fp32' });
     const report = await planOf(devices);
     expect(report.predicted.calibrated).toBe(true);
-    expect(report.predicted.step_ms).toBeGreaterThan(found?.exchange.stepMs ?? 0);
+    expect(report.predicted.step_ms).toBeGreaterThan(found?.exchanges['shared-memory']?.stepMs ?? 0);
     expect((await planOf(settings.devices)).predicted.calibrated).toBe(false);
   });
 
@@ -85,9 +85,22 @@ describe('what is measured on this machine', () => {
     await writeFile(file, text);
   });
 
+  it('is not said of another transport, which is planned for as it typically is', async () => {
+    const settings = cluster(smallModel());
+    const over = async (transport: 'shared-memory' | 'ipc') =>
+      (await withCalibration({ ...settings, wire: { ...settings.wire, transport } })).devices[0]?.rates;
+    const [memory, ipc] = [await over('shared-memory'), await over('ipc')];
+    expect(ipc).toMatchObject(LINKS.ipc);
+    expect(memory?.latencyMs).not.toBe(ipc?.latencyMs);
+    expect(memory?.operators).toEqual(ipc?.operators);
+    const none = { ...settings, calibration: join(directory, 'none.json') };
+    const typical = await withCalibration({ ...none, wire: { ...none.wire, transport: 'tcp' } });
+    expect(typical.devices).toMatchObject([{ link: LINKS.tcp }, { link: LINKS.tcp }]);
+  });
+
   it('is nothing where there is no file', async () => {
     const settings = { ...cluster(smallModel()), calibration: join(directory, 'none.json') };
-    expect(await withCalibration(settings)).toBe(settings);
+    expect(await withCalibration(settings)).toEqual(settings);
   });
 });
 

@@ -107,6 +107,25 @@ describe('tandem partition', () => {
   });
 });
 
+describe('tandem partition of a config', () => {
+  const prepare = (...more: string[]) => run('partition', 'configs/dual-cpu.yaml', ...more);
+
+  it('makes what generate looks for, once', async () => {
+    const { status, stdout } = await prepare('--json');
+    expect(status).toBe(0);
+    const { directory } = JSON.parse(stdout);
+    expect((await prepare()).stderr).toContain(`Reusing the shards in ${directory}.`);
+    const out = ['--out', join(scratch.path, 'ahead.png'), '--num-inference-steps', '1', '--json'];
+    const made = await run('generate', '--config', 'configs/dual-cpu.yaml', '--prompt', 'a red apple', ...out);
+    expect(JSON.parse(made.stdout)).toMatchObject({ timings: { partition_ms: 0 } });
+  });
+
+  it('refuses options that it would have to ignore', async () => {
+    const refused = [['--no-prepare'], ['--provider', 'cpu'], ['--tensor-parallel-size', '3']];
+    for (const options of refused) expect((await prepare(...options)).status, options.join(' ')).not.toBe(0);
+  });
+});
+
 describe('tandem plan and tandem partition with int8 weights', () => {
   it('agree on what a rank holds, a fraction of float32', async () => {
     const options = [...MODEL, ...SHIPPED_DIMS, '--json'];

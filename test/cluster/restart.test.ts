@@ -8,6 +8,7 @@ const standing = (rank: number, over: Partial<Standing>): Standing => ({
   life: { kind: 'ready', loaded: LOADED },
   endpoint: `e${rank}`,
   memory: `m${rank}`,
+  key: `k${rank}`,
   generation: 0,
   ...over,
 });
@@ -17,14 +18,17 @@ describe('the orders of a group', () => {
     const loading = [0, 1].map((rank) =>
       standing(rank, { life: { kind: 'loading', since: 0, exchangeEndpoint: '' }, generation: undefined }),
     );
-    const [peers, memories] = [
+    const [peers, memories, keys] = [
       ['e0', 'e1'],
       ['m0', 'm1'],
+      ['k0', 'k1'],
     ];
-    expect(nextOrders(loading, 0)).toEqual([0, 1].map((rank) => ({ rank, kind: 'load', peers, memories })));
+    expect(nextOrders(loading, 0)).toEqual([0, 1].map((rank) => ({ rank, kind: 'load', peers, memories, keys })));
     const [first, second] = loading as [Standing, Standing];
     expect(nextOrders([first, { ...second, endpoint: undefined }], 0)).toEqual([]);
-    expect(nextOrders([{ ...first, generation: 0 }, second], 0)).toEqual([{ rank: 1, kind: 'load', peers, memories }]);
+    expect(nextOrders([{ ...first, generation: 0 }, second], 0)).toEqual([
+      { rank: 1, kind: 'load', peers, memories, keys },
+    ]);
   });
 
   it('loads only the worker that was replaced, and gives its address to the others', () => {

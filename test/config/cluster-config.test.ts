@@ -106,7 +106,7 @@ defaults: { num_inference_steps: 4, guidance_scale: 1, width: 64, height: 72, sc
       '4:19 devices[0].memory_limit: expected a size such as "8GiB", "512MB" or a whole number of bytes; found "lots"',
       '6:14 devices[1].threads: expected a whole number; found 1.5',
       '7:12 devices[1].speed: expected 0.000001 or more; found 0',
-      '9:10 wire.dtype: expected one of fp32, fp16; found "fp8"',
+      '9:10 wire.dtype: expected one of fp32, fp16, int8; found "fp8"',
       '10:23 tensor_parallel_size: expected 2, the number of devices listed; found 3 (leave the key out, or list as many devices)',
       '11:20 defaults.width: expected a multiple of 8; found 65',
     ]);
@@ -175,14 +175,14 @@ defaults: { num_inference_steps: 4, guidance_scale: 1, width: 64, height: 72, sc
     ]);
   });
 
-  it('refuses other machines, and says that workers run on this one', () => {
-    const [transport, host] = problemsOf(
+  it('refuses other machines without keys, and says how to make them', () => {
+    const [host, transport] = problemsOf(
       'model: model.onnx\nwire: { transport: "tcp://10.0.0.7:5000" }\ndevices: [{ provider: cpu, host: gpu-box }]',
     );
     expect(transport).toMatch(
       /^2:20 wire\.transport: expected one of auto, shared-memory, ipc, tcp; found "tcp:.*loopback only/,
     );
-    expect(host).toMatch(/^3:28 devices\[0\]\.host: unknown key; every worker runs on this machine/);
+    expect(host).toMatch(/hosts: expected join\.keys beside further hosts.*make them with "tandem keys"/);
   });
 
   it('lists the known keys where none is near', () => {

@@ -8,7 +8,8 @@ import { bench, findDenoiserModel, plan } from '#tandem/coordinator/index.js';
 import { countGathers, countSums } from '../partition/stages.js';
 import { cpuCluster, graphOf, modelOf } from './scratch.js';
 
-const STEPS = 7;
+/** `STEPS=3` for a short look. */
+const STEPS = Number(process.env.STEPS ?? 7);
 const SIZES = { height: 64, width: 64, sequence_length: 77 };
 const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
 const seconds = (ms: number): string => `${(ms / 1000).toFixed(2)} s`;

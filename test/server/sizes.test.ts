@@ -135,6 +135,23 @@ describe('where memory is limited', () => {
       await limited.stop();
     }
   });
+
+  it('weights that two sizes share are counted once', async () => {
+    const config = await testConfig();
+    // A size takes 6.2 MiB of weights by itself, and the larger one 2.3 MiB of activations.
+    const devices = config.devices.map((device) => ({ ...device, memoryLimit: 12 * 2 ** 20 }));
+    const limited = start({
+      ...config,
+      devices,
+      placement: { text_encoder: 'coordinator', vae_decoder: 'coordinator' },
+    });
+    try {
+      await limited.ready;
+      expect((await post(limited.url, { ...BODY, size: '96x96' })).status).toBe(200);
+    } finally {
+      await limited.stop();
+    }
+  });
 });
 
 it('a config that wants a size which the model cannot make is refused at the start', async () => {

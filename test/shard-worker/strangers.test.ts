@@ -2,20 +2,19 @@ import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { curveKeyPair, Dealer, Push } from 'zeromq';
-import { parseKey } from '#tandem/shard-worker/launch-key.js';
 import {
   ControlClient,
   ControlServer,
   ExchangeInbox,
   ExchangeOutbox,
-  launchEnvironment,
+  ownKeys,
   refusedConnections,
 } from '#tandem/shard-worker/transport.js';
 import { mlpInput, until, withCluster } from '../cluster/helpers.js';
 
 const ANY_PORT = 'tcp://127.0.0.1:*';
 const portOf = (endpoint: string): number => Number(endpoint.split(':').pop());
-const serverKey = (): string => parseKey(Object.values(launchEnvironment())[0])?.publicKey ?? '';
+const serverKey = (): string => ownKeys().publicKey;
 const otherPair = () => {
   const { publicKey, secretKey } = curveKeyPair();
   return { curvePublicKey: publicKey, curveSecretKey: secretKey };

@@ -57,6 +57,19 @@ describe('prepared shards', () => {
     expect(other.notice).toMatch(/^Partitioning/);
   });
 
+  it('share the weights that another size of the same model has', async () => {
+    const root = join(scratch, 'sizes');
+    const first = await prepare({ root });
+    const second = await prepare({ root, dims: { ...DIMS, height: 24, width: 24 } });
+    for (const [rank, { shared = '', weights }] of second.manifest.ranks.entries()) {
+      const theirs = await stat(join(first.directory, first.manifest.ranks[rank]?.weights ?? ''));
+      const [linked, own] = await Promise.all([shared, weights].map((path) => stat(join(second.directory, path))));
+      expect(linked?.ino).toBe(theirs.ino);
+      expect(own?.size).toBeLessThan(0.2 * theirs.size);
+    }
+    expect(first.manifest.ranks.every(({ shared }) => shared === undefined)).toBe(true);
+  });
+
   it('are made again when one of their files is cut short', async () => {
     const { directory, manifest } = await prepare();
     const weights = manifest.ranks[1]?.weights ?? '';

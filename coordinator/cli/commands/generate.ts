@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander';
 import { formatBytes } from '../../config/bytes.js';
 import { readClusterConfig } from '../../config/index.js';
 import { type GenerateReport, generate } from '../../generate/generate.js';
+import { joinHosts } from '../../hosts/index.js';
 import { SCHEDULER_NAMES, type SchedulerName } from '../../pipeline/index.js';
 import type { Dims } from '../../shards/dims.js';
 import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
@@ -111,15 +112,18 @@ export const addGenerate = (program: Command, outer: ProcessContext): void => {
       withContext(outer, options, async (context) => {
         const { config, prompt, seed, out, dim } = options;
         const { negativePrompt, numInferenceSteps, guidanceScale, width, height, scheduler } = options;
-        const report = await generate({
+        const asked = await readClusterConfig(config);
+        const joined = await joinHosts(asked, context);
+        const request = {
           ...context,
           ...given({ negativePrompt, numInferenceSteps, guidanceScale, width, height, scheduler }),
-          config: await readClusterConfig(config),
+          config: joined.apply(asked),
           prompt,
           seed,
           out,
           dims: dim,
-        });
+        };
+        const report = await generate(request).finally(() => joined.close());
         for (const warning of report.warnings) context.onNotice(`note: ${warning}`);
         context.print(report, () => generateText(report));
       }),

@@ -5,6 +5,7 @@ import { type ClusterConfig, readClusterConfig } from '../../config/index.js';
 import { followPlan } from '../../generate/follow-plan.js';
 import { reportWorkers } from '../../generate/generate.js';
 import { planDenoiser } from '../../generate/picture.js';
+import { joinHosts } from '../../hosts/index.js';
 import type { Ready } from '../../server/index.js';
 import type { Dims } from '../../shards/dims.js';
 import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
@@ -94,12 +95,17 @@ export const addLaunch = (program: Command, outer: ProcessContext): void => {
       withContext(outer, options, async (context) => {
         // Only this command needs an HTTP server; the others start faster without.
         const { createServerLog, serve } = await import('../../server/index.js');
+        const written = async () => withPort(await readClusterConfig(file), options.port);
+        const joined = await joinHosts(await written(), context);
         const read = async () => {
-          const asked = withPort(await readClusterConfig(file), options.port);
+          const asked = joined.apply(await written());
           if (asked.parallel !== 'auto') return asked;
           return followPlan(asked, await planDenoiser(asked, options.dim), context);
         };
-        const config = await read();
+        const config = await read().catch(async (error: unknown) => {
+          await joined.close();
+          throw error;
+        });
         outer.allowStop(config.server.drainMs);
         const { log, dropped, release } = createServerLog(process.stderr, options.verbose ? 'debug' : 'info');
         if (options.verbose) release();
@@ -120,6 +126,7 @@ export const addLaunch = (program: Command, outer: ProcessContext): void => {
           });
         } finally {
           stopListening();
+          await joined.close();
         }
       }),
     );

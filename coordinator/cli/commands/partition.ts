@@ -1,12 +1,16 @@
-/** `tandem partition`: writes a shard directory. */
+/** `tandem partition`: writes a shard directory, or all that a config's `launch` will look for. */
 import type { Command } from 'commander';
 import { inspect, type Manifest, partition } from '../../../partition/index.js';
 import { formatBytes } from '../../config/bytes.js';
+import { readClusterConfig } from '../../config/index.js';
+import { followPlan } from '../../generate/follow-plan.js';
+import { planDenoiser, planModel } from '../../generate/picture.js';
 import { checkCancelled } from '../../hooks.js';
 import type { Dims } from '../../shards/dims.js';
 import { denoiserRequest } from '../../shards/request.js';
-import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
-import { describeModel, sizesOf } from '../model-argument.js';
+import { prepareModel, type ReadyModel } from '../../start-cluster.js';
+import { type CommandContext, type CommonOptions, type ProcessContext, withContext } from '../context.js';
+import { describeModel, isConfigFile, sizesOf } from '../model-argument.js';
 import {
   clusterFromOptions,
   type DeviceOptions,
@@ -18,6 +22,7 @@ import {
   requireOptions,
   splitOption,
   threadsOption,
+  usageError,
   verboseOption,
   wireOption,
 } from '../options.js';
@@ -25,7 +30,7 @@ import { formatTable } from '../table.js';
 
 interface PartitionCommandOptions extends DeviceOptions, CommonOptions {
   readonly dim: Dims;
-  readonly out: string;
+  readonly out?: string;
   readonly prepare: boolean;
 }
 
@@ -43,8 +48,11 @@ Steps are faster on processors with 8-bit dot products (AVX-512 VNNI and the lik
 result is from the model's: 30 dB of PSNR or more passes.
 
 MODEL may be a cluster config, which names its model and devices. Of a model directory the default picture decides the sizes.
+Without --out a config's shards are made where launch and generate look for them, so that neither has to: in the config's
+"shards:", those of text encoders and VAE that workers run as well. What is there already is left as it is.
 
 Examples:
+  $ tandem partition configs/dual-cpu.yaml
   $ tandem partition unet.onnx --tensor-parallel-size 2 --out shards/unet-2x
   $ tandem partition unet.onnx --tensor-parallel-size 2 --quantize int8 --out shards/unet-2x-int8`;
 
@@ -89,6 +97,44 @@ const manifestText = (manifest: Manifest, directory: string): string =>
     ),
   ].join('\n');
 
+/** All that `launch` will want of a config, where it will look for it. */
+const prepareAhead = async (file: string, dims: Dims, context: CommandContext): Promise<ReadyModel> => {
+  const asked = await readClusterConfig(file);
+  const config = asked.parallel === 'auto' ? await followPlan(asked, await planDenoiser(asked, dims), context) : asked;
+  return prepareModel(config, await planModel(config, dims), context);
+};
+
+const printReady = ({ shards, networks }: ReadyModel, context: CommandContext): void => {
+  const { manifest, directory } = shards;
+  context.print({ ...summarise(manifest, directory), networks: networks.map(({ name }) => name) }, () =>
+    manifestText(manifest, directory),
+  );
+};
+
+const writeTo = async (
+  out: string,
+  argument: string,
+  given: PartitionCommandOptions,
+  command: Command,
+  context: CommandContext,
+): Promise<void> => {
+  const { model, options } = await describeModel(argument, given);
+  const cluster = await clusterFromOptions(options, command);
+  const { inputs } = await inspect(model.path);
+  const dims = await sizesOf(model, inputs, options.dim, cluster, context.onNotice);
+  const { onProgress, signal } = context;
+  const optimise = options.prepare;
+  const request = denoiserRequest(cluster, { model, dims });
+  const manifest = await partition(request, out, { optimise, onProgress, signal });
+  checkCancelled(context.signal);
+  context.print(summarise(manifest, out), () => manifestText(manifest, out));
+};
+
+/** A config says where its shards are looked for; anything else has to be told where to write. */
+const requireOut = (command: Command): void => {
+  if (!isConfigFile(command.args[0] ?? '')) requireOptions('out')(command);
+};
+
 export const addPartition = (program: Command, outer: ProcessContext): void => {
   program
     .command('partition <MODEL>')
@@ -106,19 +152,14 @@ export const addPartition = (program: Command, outer: ProcessContext): void => {
     .addOption(jsonOption())
     .addOption(verboseOption())
     .addHelpText('after', HELP)
-    .hook('preAction', requireOptions('out'))
+    .hook('preAction', requireOut)
     .action((argument: string, given: PartitionCommandOptions, command: Command) =>
       withContext(outer, given, async (context) => {
-        const { model, options } = await describeModel(argument, given);
-        const cluster = await clusterFromOptions(options, command);
-        const { inputs } = await inspect(model.path);
-        const dims = await sizesOf(model, inputs, options.dim, cluster, context.onNotice);
-        const { onProgress, signal } = context;
-        const optimise = options.prepare;
-        const request = denoiserRequest(cluster, { model, dims });
-        const manifest = await partition(request, options.out, { optimise, onProgress, signal });
-        checkCancelled(context.signal);
-        context.print(summarise(manifest, options.out), () => manifestText(manifest, options.out));
+        if (given.out !== undefined) return writeTo(given.out, argument, given, command, context);
+        const { options } = await describeModel(argument, given);
+        await clusterFromOptions(options, command);
+        if (!given.prepare) throw usageError('Expected --out beside --no-prepare: launch looks for prepared shards.');
+        printReady(await prepareAhead(argument, given.dim, context), context);
       }),
     );
 };

@@ -50,7 +50,7 @@ const verifyText = (report: VerifyReport): string =>
     report.passed ? 'PASSED' : 'FAILED',
     `  max |a-b| / max |b|  ${report.max_rel_error.toExponential(2)}${report.tolerance === null ? '' : `  (limit ${report.tolerance.toExponential(0)})`}`,
     `  max |a-b|            ${report.max_abs_error.toExponential(2)}`,
-    `  PSNR                 ${report.psnr_db.toFixed(1)} dB${report.min_psnr_db === null ? '' : `  (at least ${report.min_psnr_db} dB, since weights are ${report.quantize})`}`,
+    `  PSNR                 ${report.psnr_db.toFixed(1)} dB${report.min_psnr_db === null ? '' : `  (at least ${report.min_psnr_db} dB, since ${report.quantize === 'int8' ? 'weights are' : 'the wire is'} int8)`}`,
     `  ranks agree          ${report.ranks_agree ? 'yes, to the bit' : 'NO'}`,
     `  split                ${formatShare(report.sharded_weight_fraction)} of the weights, ${formatShare(report.sharded_flop_fraction)} of the work, on ${report.world_size} ranks`,
     `  wire                 ${report.collective_count} collectives, ${formatBytes(report.wire_bytes_per_step)} sent a step as ${report.wire_dtype}`,

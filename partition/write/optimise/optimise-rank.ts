@@ -10,10 +10,18 @@ import { encodeModel, type ModelProto } from '../../onnx/index.js';
 import { readModel } from '../../read/index.js';
 import { HashedFile } from '../hashed-file.js';
 import type { FileEntry, OptimisedFor } from '../manifest.js';
-import { writeSegments } from '../segments.js';
+import { writeFileSynced, writeSegments } from '../segments.js';
 import { SliceCopier } from '../slice-copy.js';
-import { type EncodedSegment, type RankPlace, type RawSegment, WEIGHTS_FILE } from '../tasks.js';
+import {
+  type EncodedSegment,
+  type OptimiseRank,
+  type RankPlace,
+  type RawSegment,
+  type SharedWeights,
+  WEIGHTS_FILE,
+} from '../tasks.js';
 import { BLOCK_BYTES, writeSlices } from '../write-slices.js';
+import { CONTENTS_FILE } from './contents.js';
 import { saveOptimised } from './save.js';
 import { ScratchFile } from './scratch-file.js';
 import { WeightGatherer } from './weight-gatherer.js';
@@ -40,7 +48,7 @@ interface Workshop {
  */
 export const optimiseRank = async (
   { directory, folder }: RankPlace,
-  { segments, prepared }: { readonly segments: readonly RawSegment[]; readonly prepared: OptimisedFor },
+  { segments, prepared, shared }: Omit<OptimiseRank, 'kind'>,
   onBytes: (bytes: number) => void,
 ): Promise<readonly FileEntry[]> => {
   const path = posix.join(folder, WEIGHTS_FILE);
@@ -48,15 +56,31 @@ export const optimiseRank = async (
   const file = new HashedFile(join(directory, path));
   const copier = new SliceCopier(BLOCK_BYTES);
   try {
-    const workshop = { scratch, copier, gatherer: new WeightGatherer(file), prepared, onBytes };
+    const gatherer = new WeightGatherer(file, shared);
+    const workshop = { scratch, copier, gatherer, prepared, onBytes };
     const ready: EncodedSegment[] = [];
     for (const segment of segments) ready.push(await optimiseSegment(segment, workshop));
-    return [{ path, ...file.finish() }, ...(await writeSegments(directory, ready))];
+    const weights = { path, ...file.finish() };
+    const contents = new TextEncoder().encode(JSON.stringify(gatherer.contents));
+    const listed = await writeFileSynced(directory, posix.join(folder, CONTENTS_FILE), contents);
+    const more = shared === undefined ? [] : await keepUsed(directory, shared, gatherer.sharedBytes);
+    return [weights, ...more, listed, ...(await writeSegments(directory, ready))];
   } finally {
     copier.close();
     file.close();
     await rm(scratch, { recursive: true, force: true });
   }
+};
+
+/** A file that nothing was found in is no part of the shards. */
+const keepUsed = async (
+  directory: string,
+  { entry }: SharedWeights,
+  usedBytes: number,
+): Promise<readonly FileEntry[]> => {
+  if (usedBytes > 0) return [entry];
+  await rm(join(directory, entry.path));
+  return [];
 };
 
 const optimiseSegment = async (segment: RawSegment, workshop: Workshop): Promise<EncodedSegment> => {

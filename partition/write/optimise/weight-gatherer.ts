@@ -5,23 +5,44 @@ import { cloneTensor, type ModelProto, setExternalData, type TensorProto, withIn
 import { graphReads } from '../../onnx/reads.js';
 import type { WeightSource } from '../../read/index.js';
 import { SliceCopier } from '../slice-copy.js';
-import { WEIGHTS_FILE } from '../tasks.js';
+import { type Contents, SHARED_FILE, type SharedWeights, WEIGHTS_FILE } from '../tasks.js';
 import { type Appendable, BLOCK_BYTES, pad } from '../write-slices.js';
+
+/** Where a content starts, and in which of the rank's files. */
+interface Place {
+  readonly file: typeof WEIGHTS_FILE | typeof SHARED_FILE;
+  readonly offset: number;
+}
 
 export class WeightGatherer {
   readonly #file: Appendable;
-  /** Where each content starts, by its digest. */
-  readonly #offsets = new Map<string, number>();
+  /** By digest. */
+  readonly #places: Map<string, Place>;
+  #sharedBytes = 0;
 
-  /** @param file grows with each weight that it does not have yet */
-  constructor(file: Appendable) {
+  /**
+   * @param file grows with each weight that it does not have yet
+   * @param shared has some of them already
+   */
+  constructor(file: Appendable, shared?: SharedWeights) {
     this.#file = file;
+    this.#places = new Map(shared?.contents.map(([digest, offset]) => [digest, { file: SHARED_FILE, offset }]));
+  }
+
+  /** What the file holds by now. */
+  get contents(): Contents {
+    return [...this.#places].flatMap(([digest, { file, offset }]) => (file === WEIGHTS_FILE ? [[digest, offset]] : []));
+  }
+
+  /** Bytes of weights that were found in the shared file, each as often as it was asked for. */
+  get sharedBytes(): number {
+    return this.#sharedBytes;
   }
 
   /**
    * Copies a graph's weights.
    * @param weights by initializer name, as `readModel` finds them
-   * @returns the graph with its weights in `WEIGHTS_FILE` instead
+   * @returns the graph with its weights in the rank's files instead
    * @throws TandemError WEIGHTS_MISSING, WEIGHTS_TOO_SHORT; NodeJS.ErrnoException from the file system
    */
   gather(model: ModelProto, weights: ReadonlyMap<string, WeightSource>): ModelProto {
@@ -42,12 +63,13 @@ export class WeightGatherer {
   #place(tensor: TensorProto, weight: WeightSource | undefined, copier: SliceCopier): TensorProto {
     if (!weight) return tensor;
     const copy = cloneTensor(tensor);
-    setExternalData(copy, WEIGHTS_FILE, this.#store(weight, copier), weight.bytes);
+    const { file, offset } = this.#store(weight, copier);
+    setExternalData(copy, file, offset, weight.bytes);
     return copy;
   }
 
-  /** Offset of the weight's content in the file. Read twice rather than held: a weight can be larger than a buffer may be. */
-  #store(weight: WeightSource, copier: SliceCopier): number {
+  /** Read twice rather than held: a weight can be larger than a buffer may be. */
+  #store(weight: WeightSource, copier: SliceCopier): Place {
     const whole = {
       name: weight.name,
       source: weight,
@@ -59,13 +81,14 @@ export class WeightGatherer {
     const hash = createHash('sha256');
     copier.copy(origin, layout, (piece) => hash.update(piece));
     const digest = hash.digest('hex');
-    const known = this.#offsets.get(digest);
+    const known = this.#places.get(digest);
+    if (known?.file === SHARED_FILE) this.#sharedBytes += weight.bytes;
     if (known !== undefined) return known;
     pad(this.#file);
-    const offset = this.#file.bytes;
+    const place: Place = { file: WEIGHTS_FILE, offset: this.#file.bytes };
     copier.copy(origin, layout, (piece) => this.#file.write(piece));
-    this.#offsets.set(digest, offset);
-    return offset;
+    this.#places.set(digest, place);
+    return place;
   }
 }
 
