@@ -29,6 +29,11 @@ export interface SessionOptions {
   readonly entries?: Readonly<Record<string, string>>;
   /** Optimisers by name that must not run. */
   readonly disabledOptimizers?: readonly string[];
+  /**
+   * Outputs that stay in the device's memory, for other sessions of this process to read there (`staysOnDevice` says which can). They are
+   * to be had by `bind`, as an `OpenTensor`; `run` cannot read them.
+   */
+  readonly kept?: readonly string[];
 }
 
 /** A loaded graph. `run` blocks its thread for as long as the graph runs. */
@@ -46,10 +51,31 @@ export interface Session {
 /** Runs a session on the memory that it is bound to. */
 export type BoundRun = () => Promise<void>;
 
-/** A place for a tensor whose size is not known beforehand: what the last run wrote there is what the next one reads. */
+/**
+ * A place for a tensor whose size is not known beforehand, or that stays on its device: what the last run wrote there is what the
+ * next one reads.
+ */
 export class OpenTensor {
-  held: ort.Tensor | undefined;
+  #held: ort.Tensor | undefined;
+
+  get held(): ort.Tensor | undefined {
+    return this.#held;
+  }
+
+  /** What was there before is given up: the device's memory is freed by nobody else. */
+  hold(tensor: ort.Tensor | undefined): void {
+    if (this.#held?.location === 'gpu-buffer') this.#held.dispose();
+    this.#held = tensor;
+  }
 }
+
+/** Providers whose binding leaves outputs in the device's memory and takes them from there, and the types for which it does. */
+const KEEPING: ReadonlySet<Provider> = new Set(['webgpu']);
+const KEEPABLE: ReadonlySet<DType> = new Set(['float32', 'float16', 'int32', 'int64', 'uint32', 'uint8', 'bool']);
+
+/** Whether outputs of this type can be `kept`. */
+export const staysOnDevice = (provider: Provider, dtype: DType): boolean =>
+  KEEPING.has(provider) && KEEPABLE.has(dtype);
 
 /** Memory by the names of a session's inputs or outputs. */
 export type Bound = Readonly<Record<string, HostTensor | OpenTensor>>;
@@ -208,29 +234,43 @@ const heldIn = (name: string, { held }: OpenTensor): ort.Tensor => {
   throw new RangeError(`Expected "${name}" to have been made by an earlier session; it was not.`);
 };
 
-const bindSession = (session: ort.InferenceSession, feeds: Bound, outputs: Bound): BoundRun => {
+/** Copies what a run has made to where it is wanted. */
+const copyOut = (made: ort.InferenceSession.OnnxValueMapType, outputs: Bound): void => {
+  for (const [name, place] of Object.entries(outputs)) {
+    const tensor = made[name];
+    if (!(tensor instanceof ort.Tensor)) continue;
+    if (place instanceof OpenTensor) place.hold(tensor);
+    else place.data.set(fromOrt(tensor).data);
+  }
+};
+
+/** @param copies whether the binding makes outputs anew, as it does where some are kept, instead of writing into those given */
+const bindSession = (session: ort.InferenceSession, feeds: Bound, outputs: Bound, copies: boolean): BoundRun => {
   const [given, wanted] = [settledOf(feeds), settledOf(outputs)];
   const [openFeeds, openOutputs] = [openOf(feeds), openOf(outputs)];
   const fetches = { ...wanted, ...Object.fromEntries(openOutputs.map(([name]) => [name, null])) };
+  const made = copies ? outputs : Object.fromEntries(openOutputs);
   if (openFeeds.length + openOutputs.length === 0)
     return async () => {
       await plainly(session.run(given, wanted));
     };
   return async () => {
     const all = { ...given, ...Object.fromEntries(openFeeds.map(([name, place]) => [name, heldIn(name, place)])) };
-    const made = await plainly(session.run(all, fetches));
-    for (const [name, place] of openOutputs) {
-      const tensor = made[name];
-      place.held = tensor instanceof ort.Tensor ? tensor : undefined;
-    }
+    copyOut(await plainly(session.run(all, fetches)), made);
   };
 };
+
+const locations = (kept: readonly string[]): ort.InferenceSession.SessionOptions =>
+  kept.length === 0
+    ? {}
+    : { preferredOutputLocation: Object.fromEntries(kept.map((name) => [name, 'gpu-buffer' as const])) };
 
 /**
  * Opens a graph from a file or from its bytes.
  * @throws whatever ONNX Runtime says of the graph, as an `Error`
  */
 export const openSession = async (model: string | Uint8Array, options: SessionOptions): Promise<LocalSession> => {
+  const { kept = [] } = options;
   const opening = ort.InferenceSession.create(model as string, {
     executionProviders: [executionProvider(options)],
     graphOptimizationLevel: options.optimization,
@@ -239,6 +279,7 @@ export const openSession = async (model: string | Uint8Array, options: SessionOp
     logSeverityLevel: 3,
     ...(options.threads === undefined ? {} : { intraOpNumThreads: options.threads, interOpNumThreads: 1 }),
     ...(options.optimizedModelPath === undefined ? {} : { optimizedModelFilePath: options.optimizedModelPath }),
+    ...locations(kept),
     extra: extraEntries(options),
   });
   const session = await plainly(opening);
@@ -249,7 +290,7 @@ export const openSession = async (model: string | Uint8Array, options: SessionOp
       const results = await plainly(fetches ? session.run(allToOrt(feeds), fetches) : session.run(allToOrt(feeds)));
       return Object.fromEntries(Object.entries(results).map(([name, tensor]) => [name, fromOrt(tensor)]));
     },
-    bind: (feeds, outputs) => bindSession(session, feeds, outputs),
+    bind: (feeds, outputs) => bindSession(session, feeds, outputs, kept.length > 0),
     dispose: () => session.release(),
   };
 };

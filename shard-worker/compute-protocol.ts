@@ -18,9 +18,13 @@ export interface OpenTask {
   /** Absolute path of the graph. */
   readonly path: string;
   readonly segment: SegmentEntry;
+  /** Names of what the network's step gives out. */
+  readonly given: readonly string[];
   readonly provider: Provider;
   readonly deviceId: number;
   readonly threads: number;
+  /** Of the rank, for messages. */
+  readonly weightBytes: number;
   /** What the rank's segments were prepared for; absent where they are to be optimised now. */
   readonly prepared?: OptimisedFor;
 }
@@ -56,6 +60,8 @@ export interface StepDone {
   /** In which nothing was computed. */
   readonly exchangeMs: number;
   readonly sentBytes: number;
+  /** Between the host's memory and the device's, both ways. */
+  readonly copiedBytes: number;
   /** Where asked for. */
   readonly trace?: readonly TraceEvent[];
 }

@@ -11,7 +11,9 @@ import { openOptimised } from '../partition/write/optimise/open.js';
 import { bindProgram, type LoadedSegment } from './bound-program.js';
 import { BufferPool, ownBuffer } from './buffers.js';
 import type { ConnectTask, OpenTask, StepDone, StepTask } from './compute-protocol.js';
+import { outOfMemory } from './device-memory.js';
 import { proveOnDevice } from './device-proof.js';
+import { keptOutputs, Uploads } from './device-values.js';
 import { DirectSocketLink } from './direct-sockets/link.js';
 import type { Link } from './link.js';
 import { checkSession } from './segment-check.js';
@@ -26,12 +28,15 @@ const segments = new Map<number, LoadedSegment>();
 const bound = new Map<string, BoundLane>();
 /** By lane. */
 const memories = new Map<number, BufferPool>();
+const uploads = new Uploads();
 let connection: { readonly link: Link; readonly status: ThreadStatus } | undefined;
 
 /** Opens a segment's graph. */
 export const open = (task: OpenTask): Promise<Answer<undefined>> =>
   answer(async () => {
-    await openSegment(task);
+    await openSegment(task).catch((error: unknown) => {
+      throw outOfMemory(error, 'open', task.segment, task.weightBytes) ?? error;
+    });
     return undefined;
   }, 'SEGMENT_OPEN');
 
@@ -45,15 +50,21 @@ const checkOptimised = (prepared: OptimisedFor, provider: Provider): void => {
 };
 
 const openSegment = async (task: OpenTask): Promise<void> => {
-  const { index, path, segment: entry, provider, deviceId, threads, prepared } = task;
+  const { index, path, segment: entry, given, provider, deviceId, threads, prepared } = task;
   if (prepared) checkOptimised(prepared, provider);
-  const device = { provider, deviceId, threads };
+  await proveOnDevice({ path, entry, provider, deviceId });
+  const kept = keptOutputs(entry, given, provider);
+  const device = { provider, deviceId, threads, kept };
   const session = await (prepared
     ? openOptimised(path, device)
     : openSession(path, { ...device, optimization: 'all' }));
   checkSession(session, entry);
-  await proveOnDevice({ path, entry, provider, deviceId, session });
-  segments.set(index, { session, entry });
+  await uploads.prepare(
+    provider,
+    deviceId,
+    session.inputs.map(({ dtype }) => dtype),
+  );
+  segments.set(index, { session, entry, kept, copies: provider !== 'cpu' });
 };
 
 const linkOf = (link: ConnectTask['link'], status: ThreadStatus): Link => {
@@ -98,7 +109,7 @@ const bindLane = (index: number, { first, count, inputs, outputs }: StepTask, li
   memory.giveAll();
   const own = Array.from({ length: count }, (_, segment) => loaded(first + segment));
   const lane = link.lane(index, first);
-  const made = { lane, program: bindProgram({ first, segments: own, inputs, outputs, lane, memory }) };
+  const made = { lane, program: bindProgram({ first, segments: own, inputs, outputs, lane, memory, uploads }) };
   bound.set(key, made);
   return made;
 };
@@ -118,4 +129,5 @@ export const dispose = async (): Promise<void> => {
   const opened = [...segments.values()];
   segments.clear();
   for (const { session } of opened) await session.dispose();
+  await uploads.dispose();
 };

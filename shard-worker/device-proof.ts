@@ -48,26 +48,25 @@ export interface DeviceSegment {
   readonly entry: SegmentEntry;
   readonly provider: Provider;
   readonly deviceId: number;
-  readonly session: LocalSession;
 }
 
-const specsOf = ({ session }: DeviceSegment): readonly TensorSpec[] =>
-  session.inputs.map(({ name, dtype, shape }) => ({
+const specsOf = ({ inputs }: LocalSession): readonly TensorSpec[] =>
+  inputs.map(({ name, dtype, shape }) => ({
     name,
     dtype,
     shape: shape.map((size) => (typeof size === 'number' ? size : 1)),
   }));
 
 /** @throws TandemError `REFERENCE_NOT_FINITE` */
-const errorOf = async (segment: DeviceSegment, reference: LocalSession, inputs: Tensors): Promise<number> =>
-  compareOutputs(await segment.session.run(inputs), await reference.run(inputs)).max_rel_error;
+const errorOf = async (session: LocalSession, reference: LocalSession, inputs: Tensors): Promise<number> =>
+  compareOutputs(await session.run(inputs), await reference.run(inputs)).max_rel_error;
 
 /** Inputs for which the CPU gives numbers, and how far the device is from them. */
-const measure = async (segment: DeviceSegment, reference: LocalSession) => {
-  const specs = specsOf(segment);
+const measure = async (session: LocalSession, reference: LocalSession) => {
+  const specs = specsOf(session);
   for (const inputs of [inputsFor(specs, 0), inputsFor(specs, 1.5)]) {
     try {
-      return { inputs, error: await errorOf(segment, reference, inputs) };
+      return { inputs, error: await errorOf(session, reference, inputs) };
     } catch (error) {
       if (!(error instanceof TandemError) || error.code !== 'REFERENCE_NOT_FINITE') throw error;
     }
@@ -79,7 +78,7 @@ const measure = async (segment: DeviceSegment, reference: LocalSession) => {
 const refuse = async (segment: DeviceSegment, inputs: Tensors, error: number, tolerance: number): Promise<never> => {
   const { path, entry, provider, deviceId } = segment;
   // Loads the protobuf library, which a worker does without otherwise.
-  const { findFirstWrong } = await import('../partition/first-wrong.js');
+  const { findFirstWrong } = await import('../partition/proof/first-wrong.js');
   const found = await findFirstWrong(path, inputs, { provider, deviceId }, tolerance).catch(() => undefined);
   const where = found
     ? `the first is node "${found.node}", ${found.operator} of ${found.inputs.join(', ')} to ${found.output}, which is ${found.error.toPrecision(2)} of its largest value off`
@@ -127,14 +126,17 @@ export const proveOnDevice = async (segment: DeviceSegment): Promise<void> => {
   if (segment.provider === 'cpu') return;
   const identity = await identify(segment);
   if (await isRemembered(segment, identity)) return;
-  const reference = await openSession(segment.path, { provider: 'cpu', optimization: 'basic' });
+  const { path, provider, deviceId } = segment;
+  // Not the session of the steps to come, whose outputs may stay on the device.
+  const session = await openSession(path, { provider, deviceId, optimization: 'all' });
+  const reference = await openSession(path, { provider: 'cpu', optimization: 'basic' });
   try {
-    const measured = await measure(segment, reference);
-    const dtypes = [...segment.session.inputs, ...segment.session.outputs].map(({ dtype }) => dtype);
-    const tolerance = toleranceOf(dtypes);
+    const measured = await measure(session, reference);
+    const tolerance = toleranceOf([...session.inputs, ...session.outputs].map(({ dtype }) => dtype));
     if (measured && measured.error > tolerance) await refuse(segment, measured.inputs, measured.error, tolerance);
     if (measured) await remember(segment, identity);
   } finally {
+    await session.dispose();
     await reference.dispose();
   }
 };

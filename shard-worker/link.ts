@@ -23,6 +23,8 @@ export interface BoundSegment {
   readonly sends: readonly HostTensor[];
   /** By their places in the entry's `receives`. */
   readonly receives: readonly HostTensor[];
+  /** What a run copies between the host and the device, both ways; 0 on a CPU. */
+  readonly copiedBytes: number;
 }
 
 /** The way of one micro-batch after another through the rank's program. Steps end for all ranks before the next one begins. */

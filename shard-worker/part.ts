@@ -105,15 +105,18 @@ export interface OpenPartOptions {
 
 const openSegments = async (part: Part, { order, compute, onOpened }: OpenPartOptions): Promise<void> => {
   const { manifest, rank, segments, first, directory } = part;
+  const given = part.profile.outputs.map(({ name }) => name);
   const prepared = manifest.ranks[rank]?.prepared;
   for (const [index, segment] of segments.entries()) {
     await compute.open({
       index: first + index,
       path: join(directory, segment.file),
       segment,
+      given,
       provider: order.provider,
       deviceId: order.device_id,
       threads: order.threads,
+      weightBytes: partBytes(part),
       ...(prepared ? { prepared } : {}),
     });
     onOpened(index + 1, segments.length);

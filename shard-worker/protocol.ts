@@ -58,6 +58,8 @@ const stepTimes = z.object({
   compute_ms: z.number(),
   exchange_ms: z.number(),
   sent_bytes: z.number(),
+  /** Between the host's memory and the device's, both ways. */
+  copied_bytes: z.number(),
 });
 
 const count = z.number().int().nonnegative();

@@ -264,7 +264,7 @@ export class Rank {
 
   async #run(order: StepOrder, { profile, segments, first }: Part, { carrier }: Connected): Promise<StepResult> {
     const start = performance.now();
-    const { outputs, computeMs, exchangeMs, sentBytes, trace } = await this.#compute.step({
+    const { outputs, computeMs, exchangeMs, sentBytes, copiedBytes, trace } = await this.#compute.step({
       id: order.id,
       first,
       count: segments.length,
@@ -280,6 +280,7 @@ export class Rank {
       compute_ms: computeMs,
       exchange_ms: exchangeMs,
       sent_bytes: sentBytes,
+      copied_bytes: copiedBytes,
     };
     return { outputs, outputs_sha256: digestOf(profile.outputs, outputs), times, ...(trace && { trace }) };
   }

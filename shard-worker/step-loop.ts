@@ -6,6 +6,7 @@ import { TandemError } from '../common/errors.js';
 import { stepAbandoned } from './abandoned.js';
 import type { BoundProgram, BoundSegment } from './bound-program.js';
 import type { StepDone, StepTask, Tensors } from './compute-protocol.js';
+import { outOfMemory } from './device-memory.js';
 import { LANES, type Lane, type Link } from './link.js';
 import { type Activity, machineTime, Recorder, type TraceEvent } from './recorder.js';
 import type { ThreadStatus } from './thread-status.js';
@@ -56,6 +57,7 @@ class LaneRun {
   #next: number | undefined;
   computeMs = 0;
   sentBytes = 0;
+  copiedBytes = 0;
 
   constructor(index: number, task: StepTask, context: RunContext) {
     this.#index = index;
@@ -101,10 +103,13 @@ class LaneRun {
     const { recorder, status } = this.#context;
     const begun = machineTime();
     await segment.run().catch((cause: unknown) => {
+      const memory = outOfMemory(cause, 'run', segment.entry);
+      if (memory) throw memory;
       const why = cause instanceof Error ? cause.message.trim() : String(cause);
       throw new TandemError('SEGMENT_RUN', `Segment ${segment.number} failed: ${why}`, { cause });
     });
     this.computeMs += (machineTime() - begun) / 1000;
+    this.copiedBytes += segment.copiedBytes;
     recorder?.add('segment', begun, { lane: this.#index, segment: segment.number });
     this.sentBytes += this.#timed('send', () => this.#bound.lane.publish(segment), segment);
     status.segmentDone();
@@ -155,6 +160,7 @@ export const runStep = async (task: StepTask, given: StepContext): Promise<StepD
     computeMs,
     exchangeMs: performance.now() - start - computeMs,
     sentBytes: sum(lanes.map((lane) => lane.sentBytes)),
+    copiedBytes: sum(lanes.map((lane) => lane.copiedBytes)),
     ...(recorder && { trace: recorder.events }),
   };
 };

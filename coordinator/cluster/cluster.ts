@@ -6,11 +6,11 @@ import { tensorProblems } from '../../shard-worker/inputs.js';
 import { machineTime } from '../../shard-worker/recorder.js';
 import { type Denoiser, type Network, networkFrom } from '../denoiser.js';
 import type { StepTrace } from '../hooks.js';
+import { areUnlike, doAgree } from './agreement.js';
 import type { Endpoints } from './endpoints.js';
 import {
   clusterClosed,
   clusterFailed,
-  differentOutputs,
   isDamage,
   ranksDisagree,
   restartsExhausted,
@@ -189,10 +189,12 @@ export class Cluster implements Denoiser {
    * @throws TandemError as `step`, `CLUSTER_NETWORK`, `RANKS_DISAGREE`
    */
   async stepAll(microBatches: readonly Inputs[], options: StepAllOptions = {}): Promise<StepAllResult> {
-    const first = await this.#run(microBatches, options);
-    if (options.mayDisagree || differentOutputs(first.ranks) <= 1) return first;
-    const second = await this.#run(microBatches, options);
-    if (differentOutputs(second.ranks) <= 1) return second;
+    const { devices } = this.#options;
+    const asked: StepAllOptions = areUnlike(devices) ? { ...options, outputs: 'all' } : options;
+    const first = await this.#run(microBatches, asked);
+    if (options.mayDisagree || doAgree(first.ranks, devices)) return first;
+    const second = await this.#run(microBatches, asked);
+    if (doAgree(second.ranks, devices)) return second;
     throw ranksDisagree(second.ranks);
   }
 

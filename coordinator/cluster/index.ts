@@ -32,6 +32,7 @@
  * `close` ends detached workers as it ends all others. A second coordinator at the same time gets `CLUSTER_IN_USE`.
  * `runtimeDirectory(configFile)` is where the workers of a config belong.
  */
+export { doAgree } from './agreement.js';
 export type { Cluster } from './cluster.js';
 export { portOn } from './endpoints.js';
 export type { Exit } from './errors.js';

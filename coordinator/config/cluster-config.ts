@@ -17,6 +17,8 @@ export interface DeviceConfig {
   readonly speed?: number;
   /** bytes; unlimited where absent */
   readonly memoryLimit?: number;
+  /** bytes of the largest tensor; as the provider's devices have it where absent */
+  readonly bufferLimit?: number;
   /** Measured on this machine; see `calibration/`. */
   readonly rates?: Rates;
   /** What lies between it and the others, where its rates do not say. */

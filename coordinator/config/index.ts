@@ -53,8 +53,11 @@ export const defaultThreads = (devices: readonly { readonly provider: Provider }
     ? Math.max(1, Math.floor(availableParallelism() / devices.filter((device) => device.provider === 'cpu').length))
     : 1;
 
+const bytesOf = (size: number | string | undefined): number | undefined =>
+  typeof size === 'string' ? parseBytes(size) : size;
+
 const toDevice = (device: PlacedDevice, all: readonly PlacedDevice[]): DeviceConfig => {
-  const limit = typeof device.memory_limit === 'string' ? parseBytes(device.memory_limit) : device.memory_limit;
+  const [limit, buffer] = [bytesOf(device.memory_limit), bytesOf(device.buffer_limit)];
   const neighbours = all.filter(({ host }) => host === device.host);
   return {
     provider: device.provider,
@@ -63,6 +66,7 @@ const toDevice = (device: PlacedDevice, all: readonly PlacedDevice[]): DeviceCon
     ...(device.speed === undefined ? {} : { speed: device.speed }),
     ...(limit === undefined ? {} : { memoryLimit: limit }),
     ...(device.host === undefined ? {} : { host: device.host }),
+    ...(buffer === undefined ? {} : { bufferLimit: buffer }),
   };
 };
 

@@ -65,6 +65,12 @@ const device = z.strictObject({
     .union([z.number().int().min(1), z.string().max(MAX.text).regex(BYTES_PATTERN)])
     .optional()
     .describe('Weights and activations that fit: "8GiB", "512MB", or a number of bytes. Default: no limit'),
+  buffer_limit: z
+    .union([z.number().int().min(1), z.string().max(MAX.text).regex(BYTES_PATTERN)])
+    .optional()
+    .describe(
+      'Largest tensor that the device takes: "1GiB", or a number of bytes (WebGPU: maxStorageBufferBindingSize of the adapter). Larger ones are split, or refused by name. Default: webgpu 4GiB, others no limit',
+    ),
   speed: z
     .number()
     .min(MIN_SPEED)

@@ -8,6 +8,7 @@ import type { Answer } from '../../common/answer.js';
 import { TandemError } from '../../common/errors.js';
 import { checkProvider, PROVIDERS, type Provider, providerUnavailable } from '../../common/onnxruntime.js';
 import type { DeviceCheck } from '../../partition/calibrate/index.js';
+import type { WireDtype } from '../../partition/write/manifest.js';
 import type { Hooks } from '../hooks.js';
 import type { CheckAnswer } from './protocol.js';
 
@@ -97,12 +98,22 @@ const distinct = (devices: readonly Device[]): readonly Device[] =>
       devices.findIndex((other) => other.provider === provider && other.deviceId === deviceId) === index,
   );
 
+const noHalf = ({ provider, deviceId }: Device, found: string): TandemError =>
+  new TandemError(
+    'DEVICE_HALF',
+    `Expected half precision of device ${deviceId} of provider "${provider}", since the wire is fp16; it has none here (${found.trim()}). Set wire.dtype to fp32, or leave --wire-dtype out.`,
+  );
+
 /**
  * Asks the devices before minutes of work for them.
- * @throws TandemError `PROVIDER_UNAVAILABLE` or `PROVIDER_DEVICE` for the first that cannot run
+ * @param wire what they are to send each other, which is cast on the device
+ * @throws TandemError `PROVIDER_UNAVAILABLE` or `PROVIDER_DEVICE` for the first that cannot run, `DEVICE_HALF`
  */
-export const checkDevices = async (devices: readonly Device[]): Promise<void> => {
-  for (const device of distinct(devices)) await tryDevice(device);
+export const checkDevices = async (devices: readonly Device[], wire: WireDtype = 'fp32'): Promise<void> => {
+  for (const device of distinct(devices)) {
+    const { works, error = 'it does not do it' } = await tryDevice(device);
+    if (wire === 'fp16' && devices.length > 1 && !works) throw noHalf(device, error);
+  }
 };
 
 const MIB = 2 ** 20;

@@ -22,10 +22,11 @@ const partitionerDigest = (): string => {
 };
 
 /** What the planner looks at; threads and device numbers do not change a plan. */
-const planned = ({ provider, speed, memoryLimit, rates, link }: DeviceSpec): readonly unknown[] => [
+const planned = ({ provider, speed, memoryLimit, bufferLimit, rates, link }: DeviceSpec): readonly unknown[] => [
   provider,
   speed,
   memoryLimit,
+  bufferLimit,
   rates,
   link,
 ];

@@ -126,7 +126,8 @@ export const prepareShards = async (request: ShardRequest, hooks: Hooks = {}): P
     return { ...facts, manifest: found, profile: profileFor(found, request.dims), partitionMs: 0 };
   }
   // Further hosts try theirs themselves.
-  await checkDevices(request.devices.filter(({ host }) => host === undefined));
+  const ours = request.devices.filter(({ host }) => host === undefined);
+  await checkDevices(ours, request.wire);
   hooks.onNotice?.(`Partitioning ${request.model.name} into ${directory} (${found.reason}).`);
   const start = performance.now();
   const manifest = await makeShards(request, place, hooks);

@@ -1,5 +1,5 @@
 /** Simulated speedups as curves, one for each link, as the text of an SVG file written out by hand. */
-import type { SimulationReport } from './report.js';
+import type { SimulationReport } from './index.js';
 
 const [WIDTH, HEIGHT] = [640, 420];
 const [LEFT, RIGHT, TOP, BOTTOM] = [56, 130, 48, 48];

@@ -1,13 +1,9 @@
 /** A model's step on numbers of devices and over links that need not be there: planned for each number, and simulated. */
-import { simulate } from '../../partition/index.js';
+import { type SimulatedTimes, simulate } from '../../partition/index.js';
 import type { ClusterSettings, DeviceConfig } from '../config/index.js';
 import { withCalibration } from '../config/measured-rates.js';
 import type { Hooks } from '../hooks.js';
 import { denoiserRequest, type OpenedModel } from '../shards/request.js';
-import type { SimulatedPoint, SimulationReport } from './report.js';
-
-export { drawCurves } from './curves.js';
-export type { SimulatedPoint, SimulationReport } from './report.js';
 
 export interface SimulationRequest extends Hooks, OpenedModel {
   readonly counts: readonly number[];
@@ -15,6 +11,21 @@ export interface SimulationRequest extends Hooks, OpenedModel {
   readonly links: readonly string[];
   readonly microBatches: number;
   readonly settings: (count: number) => ClusterSettings;
+}
+
+export interface SimulatedPoint extends SimulatedTimes {
+  readonly devices: number;
+  readonly link: string;
+  /** Against one device. */
+  readonly speedup: number;
+}
+
+/** What `tandem simulate` says; the JSON keys are a contract. */
+export interface SimulationReport {
+  readonly model: string;
+  readonly micro_batches: number;
+  readonly calibrated: boolean;
+  readonly points: readonly SimulatedPoint[];
 }
 
 const isRated = ({ rates }: DeviceConfig): boolean => rates !== undefined;

@@ -4,7 +4,7 @@ import { compareOutputs, type Difference } from '../../common/compare.js';
 import type { HostTensor } from '../../common/tensor.js';
 import { type PlanReport, plan } from '../../partition/index.js';
 import type { Quantize, WireDtype } from '../../partition/write/manifest.js';
-import type { Cluster } from '../cluster/index.js';
+import { type Cluster, doAgree } from '../cluster/index.js';
 import type { ClusterSettings } from '../config/index.js';
 import type { Hooks } from '../hooks.js';
 import { openPlainModel } from '../plain/index.js';
@@ -44,7 +44,7 @@ type PlanPart = Pick<
 /** What `tandem verify` says; the JSON keys are a contract. */
 export interface VerifyReport extends Difference, PlanPart {
   readonly passed: boolean;
-  /** Whether every rank ended with the same bits. */
+  /** Whether every rank ended with the same bits, or, on unlike devices, with the same numbers but for rounding. */
   readonly ranks_agree: boolean;
   /** Limit of `max_rel_error`; null where `min_psnr_db` is the limit. */
   readonly tolerance: number | null;
@@ -115,11 +115,15 @@ const referenceOutputs = async (request: VerifyRequest, inputs: readonly Outputs
   );
 };
 
-const clusterRound = async (cluster: Cluster, inputs: Outputs, expected: Outputs): Promise<Round> => {
+const clusterRound = async (
+  cluster: Cluster,
+  { devices }: VerifyRequest,
+  inputs: Outputs,
+  expected: Outputs,
+): Promise<Round> => {
   const { ranks } = await cluster.stepAll([inputs], { outputs: 'all', mayDisagree: true });
-  const digests = new Set(ranks.map(({ outputs_sha256 }) => outputs_sha256));
   const differences = ranks.map(({ outputs }) => compareOutputs(outputs?.[0] ?? {}, expected));
-  return { ...worst(differences), ranksAgree: digests.size === 1 };
+  return { ...worst(differences), ranksAgree: doAgree(ranks, devices) };
 };
 
 type Limits = Pick<VerifyReport, 'tolerance' | 'min_psnr_db'>;
@@ -149,7 +153,9 @@ export const verify = async (request: VerifyRequest): Promise<VerifyReport> => {
   );
   const expected = await referenceOutputs(request, inputs);
   const rounds = await withCluster(ready, request, request, ({ cluster }) =>
-    eachRound(request, 'workers', inputs, (feeds, index) => clusterRound(cluster, feeds, expected[index] ?? {})),
+    eachRound(request, 'workers', inputs, (feeds, index) =>
+      clusterRound(cluster, request, feeds, expected[index] ?? {}),
+    ),
   );
   const limits = limitsOf(request);
   const difference = worst(rounds);

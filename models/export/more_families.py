@@ -201,7 +201,10 @@ class RealTables(torch.nn.Module):
 
     def __init__(self, original):
         super().__init__()
-        self.known = {size: self.tables(original, *size) for size in QWEN_IMAGE_SIZES}
+        # A model without weights is built where tensors have no values, and these must have them.
+        with torch.device("cpu"):
+            whole = type(original)(original.theta, original.axes_dim, original.scale_rope)
+            self.known = {size: self.tables(whole, *size) for size in QWEN_IMAGE_SIZES}
 
     @staticmethod
     def tables(original, side, tokens):

@@ -3,7 +3,7 @@
 import { TandemError } from '../../common/errors.js';
 import type { Graph } from '../graph/graph.js';
 import type { DeviceSpec } from '../plan/device.js';
-import { type DecideOptions, decide } from './decide.js';
+import { type DecideOptions, decide, oversized } from './decide.js';
 import { type Decided, type MadeReport, makeReport } from './report.js';
 
 export interface Alternative {
@@ -42,7 +42,10 @@ const describe = (name: Alternative['name'], report: MadeReport, fits: boolean):
 });
 
 /** The same without limits: what does not fit is told too, with its figures. */
-const unlimited = ({ memoryLimit: _, ...device }: DeviceSpec): DeviceSpec => device;
+const unlimited = ({ memoryLimit: _, ...device }: DeviceSpec): DeviceSpec => ({
+  ...device,
+  bufferLimit: Number.POSITIVE_INFINITY,
+});
 
 const fitsAll = (report: MadeReport, devices: readonly DeviceSpec[]): boolean =>
   report.ranks.every(
@@ -56,8 +59,10 @@ const tryOut = (
   devices: readonly DeviceSpec[],
   options: DecideOptions,
 ): Alternative => {
-  const report = makeReport(decide(graph, { ...options, devices: devices.map(unlimited) }));
-  return describe(name, report, fitsAll(report, devices));
+  const decided = decide(graph, { ...options, devices: devices.map(unlimited) });
+  const report = makeReport(decided);
+  const fits = oversized({ ...decided, devices }).length === 0;
+  return describe(name, report, fits && fitsAll(report, devices));
 };
 
 const fastest = (devices: readonly DeviceSpec[], graph: Graph, options: DecideOptions): Alternative | undefined =>
@@ -81,8 +86,8 @@ const guidanceBatch = (graph: Graph, options: DecideOptions): Alternative | unde
 
 /** Devices that differ in nothing that a plan looks at need one look. */
 const distinct = (devices: readonly DeviceSpec[]): readonly DeviceSpec[] => {
-  const key = ({ provider, speed, rates, memoryLimit }: DeviceSpec) =>
-    JSON.stringify([provider, speed, rates, memoryLimit]);
+  const key = ({ provider, speed, rates, memoryLimit, bufferLimit }: DeviceSpec) =>
+    JSON.stringify([provider, speed, rates, memoryLimit, bufferLimit]);
   return devices.filter((device, index) => devices.findIndex((other) => key(other) === key(device)) === index);
 };
 

@@ -7,9 +7,9 @@ import { TandemError } from '../../common/errors.js';
 import type { Graph, Node } from '../graph/graph.js';
 import type { Scope } from '../graph/scopes.js';
 import { type ChooseOptions, choose, type WireDtype } from '../plan/choose.js';
-import { nodeMs } from '../plan/cost.js';
+import { nodeMs, oversizedOperands } from '../plan/cost.js';
 import { cut } from '../plan/cut.js';
-import type { DeviceSpec } from '../plan/device.js';
+import { bufferLimitOf, type DeviceSpec } from '../plan/device.js';
 import { ratesOf } from '../plan/rates.js';
 import { place } from '../plan/states.js';
 import type { Split } from '../request.js';
@@ -43,7 +43,8 @@ const decideShares = (graph: Graph, shares: readonly number[], options: DecideOp
   onStage?.('place');
   const placements = place(graph, { speeds: shares, providers: devices.map(({ provider }) => provider) }, split);
   onStage?.('choose');
-  const plan = choose(graph, placements, { rates: devices.map(ratesOf), wireDtype, goal: GOALS[split] });
+  const bufferLimits = devices.map(bufferLimitOf);
+  const plan = choose(graph, placements, { rates: devices.map(ratesOf), wireDtype, bufferLimits, goal: GOALS[split] });
   onStage?.('emit');
   const sections = cut(graph, plan);
   const emitted = devices.map(({ provider }, rank) => {
@@ -125,9 +126,35 @@ const tooLarge = (needs: readonly Need[]): TandemError =>
     },
   );
 
+/** Tensors of which a rank's part is larger than its device takes, each named once. */
+export const oversized = ({ cut, plan, devices }: Decided): readonly string[] => {
+  const found = [...cut.segmentOf.keys()].flatMap((node) =>
+    devices.flatMap((device, rank) => {
+      const [limit, row] = [bufferLimitOf(device), plan.rows.get(node)];
+      const operands = row ? oversizedOperands(node, row, rank, limit) : [];
+      return operands.map(
+        ({ value, bytes }) =>
+          `"${value.name}" (${value.dtype} [${value.shape?.join(', ')}]) takes ${mebibytes(bytes)} of rank ${rank}, and its device (${device.provider}) takes tensors of at most ${mebibytes(limit)}`,
+      );
+    }),
+  );
+  return [...new Set(found)];
+};
+
+/** @throws TandemError PLAN_BUFFER */
+const checkOversized = (decided: Decided): Decided => {
+  const problems = oversized(decided);
+  if (problems.length === 0) return decided;
+  throw new TandemError(
+    'PLAN_BUFFER',
+    'Some tensors are larger than the devices take, and no rule splits them. Make smaller pictures, use more devices, or raise buffer_limit if it is lower than the device says:',
+    { problems },
+  );
+};
+
 /**
  * Decides everything about a graph.
- * @throws TandemError PLAN_MEMORY where no way to share the model out respects the ranks' limits; as `choose` does
+ * @throws TandemError PLAN_BUFFER where a device does not take a tensor; PLAN_MEMORY where no way to share the model out respects the ranks' limits; as `choose` does
  */
 export const decide = (graph: Graph, options: DecideOptions): Decided => {
   const speeds = speedsOf(graph, options.devices);
@@ -137,7 +164,7 @@ export const decide = (graph: Graph, options: DecideOptions): Decided => {
   for (let attempt = 0; attempt <= ATTEMPTS; attempt++) {
     const decided = decideShares(graph, shares, options);
     needs = needsOf(decided);
-    if (!needs.some(isTooLarge)) return decided;
+    if (!needs.some(isTooLarge)) return checkOversized(decided);
     for (const { rank, bytes, movable, limit } of needs.filter(isTooLarge)) {
       const kept = movable === 0 ? 0 : Math.max(0, 1 - (bytes - limit) / movable);
       caps[rank] = Math.min(caps[rank] ?? 1, (shares[rank] ?? 0) * kept * MARGIN);

@@ -11,7 +11,7 @@ import { type Placement, placementKey, REPLICATE, type Shard, samePlacement } fr
 import type { Row } from '../rules/rule.js';
 import { type CostGraph, minimise, type PairCost } from '../solve/eliminate.js';
 import type { WireDtype } from '../write/manifest.js';
-import { collectiveMs, copyMs, heldBytes, nodeFlops, nodeMs, rankMs, valueBytes } from './cost.js';
+import { collectiveMs, copyMs, heldBytes, nodeFlops, nodeMs, oversizedOperands, rankMs, valueBytes } from './cost.js';
 import type { Rates } from './rates.js';
 import { findConstants, type Placements } from './states.js';
 
@@ -27,6 +27,8 @@ export interface ChooseOptions {
   /** Index is the rank. */
   readonly rates: readonly Rates[];
   readonly wireDtype: WireDtype;
+  /** Bytes of the largest tensor that each rank's device takes; none where absent. */
+  readonly bufferLimits?: readonly number[];
   /**
    * `memory`: each rank is to hold a part of the weights, at the price of exchanges. `time`: the shortest step, whoever holds
    * what. `memory` where absent.
@@ -44,12 +46,12 @@ const WHOLE_WEIGHTS_PRICE = 1;
  * into the next, and makes all ranks wait for the last. As a share of a whole step, so that a small model is split like a large one.
  */
 const EXCHANGE_PRICE = 0.002;
-/** Of that, what an all-gather costs: nothing has to be added up. */
-const GATHER_SHARE = 0.9;
+/** A tensor that a device does not take costs more than anything else, so that it is split wherever a rule allows it. */
+const OVERSIZED_PRICE = 1e9;
 /** The share of weights and of operations that is to be split; exchanges are made cheaper by this factor until it is. */
 const WANTED_SHARE = 0.95;
 const DISCOUNT = 1.5;
-const DISCOUNT_STEPS = 12;
+const DISCOUNT_STEPS = 20;
 
 /**
  * Element type on the wire, as segments are emitted: `fp16` makes single precision travel as half precision, and leaves the others as
@@ -175,8 +177,16 @@ class Problem {
     const slowest = (row: Row) => Math.max(...this.#options.rates.map((rates, rank) => rankMs(node, row, rank, rates)));
     this.#add(
       node,
-      this.#rows(node).map((row) => (isConstant ? 0 : slowest(row)) + this.#weightCost(node, row)),
+      this.#rows(node).map(
+        (row) => (isConstant ? 0 : slowest(row) + this.#oversizedCost(node, row)) + this.#weightCost(node, row),
+      ),
     );
+  }
+
+  #oversizedCost(node: Node, row: Row): number {
+    const limits = this.#options.bufferLimits ?? [];
+    const count = limits.reduce((sum, limit, rank) => sum + oversizedOperands(node, row, rank, limit).length, 0);
+    return count * OVERSIZED_PRICE;
   }
 
   #weightCost(node: Node, row: Row): number {
@@ -201,8 +211,7 @@ class Problem {
       }, 0),
     );
     const again = (conversions.length - 1) * roundMs(this.#options.rates);
-    const share = conversions[0]?.kind === 'all-gather' ? GATHER_SHARE : 1;
-    return (share * this.#prices.perExchange + again + Math.max(...times)) / this.#prices.discount;
+    return (this.#prices.perExchange + again + Math.max(...times)) / this.#prices.discount;
   }
 
   #addPairs(node: Node): void {
@@ -283,7 +292,7 @@ const priceList = (graph: Graph, { rates }: ChooseOptions, discount: number): Pr
   const bytes = [...weights].reduce((sum, value) => sum + (value ? valueBytes(value) : 0), 0);
   return {
     perWeightByte: (WHOLE_WEIGHTS_PRICE * stepMs) / Math.max(1, bytes),
-    perExchange: EXCHANGE_PRICE * stepMs,
+    perExchange: EXCHANGE_PRICE * stepMs + roundMs(rates),
     discount,
   };
 };

@@ -29,6 +29,22 @@ export const workShare = (node: Node, row: Row, rank: number): number =>
 export const valueBytes = (value: Value): number =>
   value.shape ? byteLength({ dtype: value.dtype, shape: value.shape }) : 0;
 
+/** A rank's part of a tensor that is larger than its device takes. */
+export interface Oversized {
+  readonly value: Value;
+  readonly bytes: number;
+}
+
+/** Operands of a node, in a row, of which a rank's part is above a limit. */
+export const oversizedOperands = (node: Node, row: Row, rank: number, limit: number): readonly Oversized[] => {
+  const check = (values: Node['inputs'], placements: Row['inputs']) =>
+    values.flatMap((value, i) => {
+      const bytes = value ? localBytes(value, placements[i], rank) : 0;
+      return value && bytes > limit ? [{ value, bytes }] : [];
+    });
+  return [...check(node.inputs, row.inputs), ...check(node.outputs, row.outputs)];
+};
+
 const localBytes = (value: Value, placement: Placement | undefined, rank: number): number =>
   value.shape ? localElements(value.shape, placement ?? REPLICATE, rank) * DTYPES[value.dtype].bytes : 0;
 

@@ -193,11 +193,12 @@ class Search {
   #keepsClear(node: Node, row: Row): boolean {
     const { providers = [] } = this.#context;
     for (const [rank, provider] of providers.entries()) {
-      const quirk = findQuirk(node, row, rank, provider);
-      for (const [input, axis] of Object.entries(quirk?.axis ?? {})) {
+      const remedy = findQuirk(node, row, rank, provider)?.remedy;
+      if (remedy?.kind !== 'multiple') continue;
+      for (const [input, axis] of Object.entries(remedy.axis)) {
         const [value, placement] = [node.inputs[Number(input)], row.inputs[Number(input)]];
         if (placement?.kind !== 'shard' || placement.axis !== axis || value === undefined) continue;
-        const clear = refine(placement, quirk?.multipleOf ?? 1, this.#context);
+        const clear = refine(placement, remedy.of, this.#context);
         if (clear === undefined) continue;
         this.#suggest(value, clear);
         return true;

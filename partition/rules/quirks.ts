@@ -1,8 +1,8 @@
 /**
  * What providers get wrong, as data: where a provider's kernel gives wrong numbers or refuses, how an operand would have to
- * lie for it not to, and how that is known. The planner keeps a rank's parts clear of it (`plan/states.ts`); what no split
- * can keep clear is filled up with zeros when the rank's graph is made (`segments/`). Adding a quirk is one entry here and
- * one row of its test.
+ * lie for it not to, and how that is known. The planner keeps a rank's parts clear of sizes that fail (`plan/states.ts`); what no
+ * split can keep clear is filled up with zeros, and angles are turned back to where they are right, when the rank's graph is made
+ * (`segments/`). Adding a quirk is one entry here and one row of its test.
  */
 import type { Provider } from '../../common/onnxruntime.js';
 import { intAttribute, type Node } from '../graph/graph.js';
@@ -13,6 +13,14 @@ import type { Row } from './rule.js';
 /** Axes of a node's inputs that hold the same numbers, such as a convolution's channels: by input, the axis. */
 export type SharedAxis = Readonly<Record<number, number>>;
 
+/**
+ * `multiple`: the axis' size must be a multiple of `of`; zeros along it change no result. `turn`: the first input is an angle,
+ * from which whole turns are to be taken away.
+ */
+export type Remedy =
+  | { readonly kind: 'multiple'; readonly axis: SharedAxis; readonly of: number }
+  | { readonly kind: 'turn' };
+
 export interface Quirk {
   readonly provider: Provider;
   readonly operator: string;
@@ -22,9 +30,7 @@ export interface Quirk {
     inputs: readonly (readonly number[])[],
     outputs: readonly (readonly number[])[],
   ) => boolean;
-  /** The axis whose size must be a multiple of `multipleOf`; zeros along it change no result. */
-  readonly axis: SharedAxis;
-  readonly multipleOf: number;
+  readonly remedy: Remedy;
   /** What was seen, and where it is told of. */
   readonly evidence: string;
 }
@@ -41,11 +47,20 @@ export const QUIRKS: readonly Quirk[] = [
       const isThrees = channels > 3 && channels % 3 === 0 && channels % 4 !== 0;
       return intAttribute(node, 'group', 1) === 1 && hasWindow(inputs) && isThrees && (outputs[0]?.[1] ?? 0) % 4 === 0;
     },
-    axis: { 0: 1, 1: 1 },
-    multipleOf: 4,
+    remedy: { kind: 'multiple', axis: { 0: 1, 1: 1 }, of: 4 },
     evidence:
       'ONNX Runtime 1.30 reads input channels in threes where three divides them and four does not, and sums them wrongly where there are more than three: 3x3 kernels of 6, 9, 15, 18, 21 and 27 channels to 4, 8 or 36 are off by 0.4 to 1.5 of the largest result on SwiftShader; 1x1 kernels, 5, 7, 10, 16, 24 channels, or outputs that four does not divide are right. Also https://github.com/microsoft/onnxruntime/issues/29651',
   },
+  ...(['Sin', 'Cos'] as const).map(
+    (operator): Quirk => ({
+      provider: 'webgpu',
+      operator,
+      fails: ({ inputs: [angle] }) => angle?.dtype === 'float32',
+      remedy: { kind: 'turn' },
+      evidence:
+        'WGSL promises sines between -pi and pi only (within 2^-11, https://www.w3.org/TR/WGSL/#concrete-float-accuracy), and ONNX Runtime 1.30 takes no turns away before: at SwiftShader a sine is 2e-4 off there, 7e-4 at angles up to 10,000, 0.09 at 1,000,000, as in the embedding of the timesteps of Z-Image.',
+    }),
+  ),
 ];
 
 const localShapes = (values: Node['inputs'], placements: Row['inputs'], rank: number): readonly (readonly number[])[] =>

@@ -18,6 +18,7 @@ import { cutOut, withZeros } from './cut-out.js';
 import { emitReceive, emitSend, type Passing, type Transfer } from './emit-collective.js';
 import { localise } from './localise.js';
 import type { Program } from './rank-program.js';
+import { turned } from './turn.js';
 
 /** Makes a rank's program. */
 export const emitRank = (graph: Graph, plan: Plan, cut: Cut, rank: number, options: EmitOptions): Program =>
@@ -153,7 +154,7 @@ class RankEmitter {
     const row = this.#plan.rows.get(node);
     if (!row) throw new RangeError(`Node ${node.name} has no row.`);
     const read = node.inputs.map((value, i) => value && this.#operand(value, row.inputs[i] ?? REPLICATE));
-    const inputs = this.#fill(node, row, read);
+    const inputs = this.#remedy(node, row, read);
     const outputs = node.outputs.map((value, i) => value && this.#output(value, row.outputs[i] ?? REPLICATE));
     localise(this.#tape, node, row, this.#rank, { inputs, outputs });
   }
@@ -170,18 +171,24 @@ class RankEmitter {
     return localShape(requireShape(value), shard, this.#rank);
   }
 
-  /** Operands lengthened with zeros to sizes that the rank's provider gets right. */
-  #fill(node: Node, row: Row, inputs: readonly (Value | undefined)[]): readonly (Value | undefined)[] {
-    const quirk = findQuirk(node, row, this.#rank, this.#options.provider);
+  /** Operands made into what the rank's provider gets right. */
+  #remedy(node: Node, row: Row, inputs: readonly (Value | undefined)[]): readonly (Value | undefined)[] {
+    const remedy = findQuirk(node, row, this.#rank, this.#options.provider)?.remedy;
     return inputs.map((value, i) => {
-      const axis = quirk?.axis[i];
-      if (!quirk || axis === undefined || !value?.shape) return value;
-      const size = value.shape[axis] ?? 0;
-      const filled = Math.ceil(size / quirk.multipleOf) * quirk.multipleOf;
-      return this.#made.once(value, `filled ${axis} ${filled}`, () =>
-        withZeros(this.#tape, value, axis, filled - size),
-      );
+      if (!remedy || !value) return value;
+      if (remedy.kind === 'turn')
+        return i === 0 ? this.#made.once(value, 'turned', () => turned(this.#tape, value)) : value;
+      const axis = remedy.axis[i];
+      return axis === undefined ? value : this.#filled(value, axis, remedy.of);
     });
+  }
+
+  /** Lengthened with zeros to a multiple of `unit`. */
+  #filled(value: Value, axis: number, unit: number): Value {
+    const size = value.shape?.[axis];
+    if (size === undefined) return value;
+    const count = Math.ceil(size / unit) * unit - size;
+    return this.#made.once(value, `filled ${axis} ${count}`, () => withZeros(this.#tape, value, axis, count));
   }
 
   /** A value as the segment reads it in the wanted placement; adds what it takes to have it so. */

@@ -32,6 +32,8 @@ describe('tandem simulate', () => {
   it('says which links there are where it does not know one', async () => {
     const { status, stderr } = await tandem(['simulate', MODEL, '--devices', '1', '--link', 'string'], directory);
     expect(status).toBe(1);
-    expect(stderr).toMatch(/Expected a link \(as-rated, shared-memory, ipc, tcp, pcie, or a network such as 10gbit\); found "string"/);
+    expect(stderr).toMatch(
+      /Expected a link \(as-rated, shared-memory, ipc, tcp, pcie, or a network such as 10gbit\); found "string"/,
+    );
   });
 });

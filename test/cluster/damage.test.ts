@@ -201,7 +201,7 @@ const wayward = (transport: string, wire: string): string => `
   const control = new ControlClient(value('--control'), process.env.TANDEM_WORKER_ID);
   const say = (message) => control.send(encodeMessage(message));
   const memory = { private_bytes: 1, peak_private_bytes: 1, mapped_bytes: 1 };
-  const times = { total_ms: 1, compute_ms: 1, exchange_ms: 0, sent_bytes: 0 };
+  const times = { total_ms: 1, compute_ms: 1, exchange_ms: 0, sent_bytes: 0, copied_bytes: 0 };
   let steps = 0;
   await say({ kind: 'hello', rank, pid: process.pid, protocol_version: ${PROTOCOL_VERSION}, exchange_endpoint: value('--exchange') });
   for await (const frame of control.messages()) {

@@ -12,7 +12,7 @@ import {
 import { type FromWorker, PROTOCOL_VERSION } from '#tandem/shard-worker/protocol.js';
 
 const MEMORY = { private_bytes: 1, peak_private_bytes: 2, mapped_bytes: 3 };
-const TIMES = { total_ms: 1, compute_ms: 1, exchange_ms: 0, sent_bytes: 0 };
+const TIMES = { total_ms: 1, compute_ms: 1, exchange_ms: 0, sent_bytes: 0, copied_bytes: 0 };
 const hello = (over: Partial<Extract<FromWorker, { kind: 'hello' }>> = {}): FromWorker => ({
   kind: 'hello',
   rank: 1,

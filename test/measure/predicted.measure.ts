@@ -22,8 +22,7 @@ const MODELS: readonly (readonly [name: string, dims: Dims, steps: number])[] = 
 const wanted = process.env.MODELS?.split(',');
 const ms = (value: number): string => (value < 1000 ? `${value.toFixed(1)} ms` : `${(value / 1000).toFixed(2)} s`);
 
-const calibrationOf = ({ path }: DenoiserModel): string =>
-  join(SCRATCH, `calibration-${path.split('/').at(-2)}.json`);
+const calibrationOf = ({ path }: DenoiserModel): string => join(SCRATCH, `calibration-${path.split('/').at(-2)}.json`);
 
 const measure = async (model: DenoiserModel, dims: Dims, steps: number) => {
   const calibration = calibrationOf(model);

@@ -67,6 +67,23 @@ export const countGathers = ({ collectives }: Pick<PlanReport, 'collectives'>): 
   return collectives.filter(({ kind, tensor }) => kind === 'all-gather' && !scattered.has(tensor)).length;
 };
 
+/** Modules that a network has in a row: `transformer_blocks.3`, `layers.0`, `noise_refiner.1`. */
+const IN_A_ROW = /block|layers\.\d|refiner/;
+/** A row of layers that makes something of the time alone. */
+const BESIDE = /embedder|distilled_guidance/;
+
+/**
+ * Tensors that are exchanged inside of the network's blocks, sums and gathers alike: those of one row a sample, which is what is
+ * made of the time, are left out, for all of them travel together before the first block.
+ */
+export const countInside = ({ blocks, collectives }: Pick<PlanReport, 'blocks' | 'collectives'>): number => {
+  const inside = blocks.filter(({ scope }) => IN_A_ROW.test(scope.join('/')) && !BESIDE.test(scope.join('/')));
+  const names = new Set(inside.flatMap(({ exchanges }) => exchanges));
+  const hasRows = (shape: readonly number[]) => shape.slice(1, -1).reduce((rows, size) => rows * size, 1) > 1;
+  return new Set(collectives.flatMap(({ tensor, shape }) => (names.has(tensor) && hasRows(shape) ? [tensor] : [])))
+    .size;
+};
+
 const SYMBOLIC: Dims = { batch_size: 2, height: 16, width: 16, sequence_length: 16 };
 
 /** The small real exports, with sizes for those that have symbolic dims. */

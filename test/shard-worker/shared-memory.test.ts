@@ -71,7 +71,7 @@ const withRanks = (
         const tensors = (views: readonly (Uint8Array | undefined)[]) =>
           views.map((data = new Uint8Array()) => ({ dtype: 'uint8' as const, shape: [data.length], data }));
         return {
-          ...{ number, entry, run },
+          ...{ number, entry, run, copiedBytes: 0 },
           sends: tensors(entry.sends.map((_, send) => lane.sent(number, send))),
           receives: tensors(entry.receives.map((_, receive) => lane.received(number, receive))),
         };

@@ -4,7 +4,8 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { TandemError } from '../../../common/errors.js';
 import { inspect, LINK_NAMES } from '../../../partition/index.js';
 import type { Dims } from '../../shards/dims.js';
-import { drawCurves, type SimulationReport, simulateModel } from '../../simulate/index.js';
+import { drawCurves } from '../../simulate/curves.js';
+import { type SimulationReport, simulateModel } from '../../simulate/index.js';
 import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
 import { describeModel, sizesOf } from '../model-argument.js';
 import {

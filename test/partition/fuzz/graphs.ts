@@ -22,7 +22,7 @@ interface Tensor {
 }
 
 const MOST_ELEMENTS = 6000;
-const WIDTHS = [12, 18, 24, 36] as const;
+const WIDTHS = [24, 36, 48, 96] as const;
 const UNARY = ['Relu', 'Sigmoid', 'Tanh', 'Neg', 'Abs', 'Softplus', 'Identity', 'Erf'] as const;
 
 /** A graph under construction. */
@@ -193,6 +193,7 @@ const STEPS: readonly Step[] = [
 /** The graph that choices say: it gives out what nothing reads. */
 export const toModel = (choices: readonly Choice[]): SmallModel => {
   const draft = new Draft();
+  draft.add('MatMul', ['x', draft.weight([24, 48])], [[2, 6, 48]]);
   for (const choice of choices) at(STEPS, choice.op, STEPS[0] ?? (() => {}))(draft, draft.pick(choice.a), choice);
   if (draft.nodes.length === 0) draft.add('Identity', ['x'], [[2, 6, 24]]);
   const read = new Set(draft.nodes.flatMap(({ inputs }) => inputs));

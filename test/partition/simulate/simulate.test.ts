@@ -27,24 +27,67 @@ describe('a simulated step', () => {
 
   it('waits for the last rank, its bytes and the latency', () => {
     // Rank 1 ends at 5, its 200 bytes are there at 8; both compute 2 more.
-    expect(allToAll([[3, 2], [5, 2]], 200)).toEqual({ stepMs: 10, computeMs: 7, waitMs: 5, linkMs: 2 });
+    expect(
+      allToAll(
+        [
+          [3, 2],
+          [5, 2],
+        ],
+        200,
+      ),
+    ).toEqual({ stepMs: 10, computeMs: 7, waitMs: 5, linkMs: 2 });
   });
 
   it('sends one thing after the other over a link', () => {
     // To two others, 200 bytes each: the second one arrives at 1 + 4 + 1.
-    expect(allToAll([[1, 1], [1, 1], [1, 1]], 200).stepMs).toBe(7);
+    expect(
+      allToAll(
+        [
+          [1, 1],
+          [1, 1],
+          [1, 1],
+        ],
+        200,
+      ).stepMs,
+    ).toBe(7);
   });
 
   it('hides an exchange behind the other micro-batch', () => {
-    const alone = allToAll([[5, 5, 5], [5, 5, 5]], 200);
-    const both = allToAll([[5, 5, 5], [5, 5, 5]], 200, { microBatches: 2 });
+    const alone = allToAll(
+      [
+        [5, 5, 5],
+        [5, 5, 5],
+      ],
+      200,
+    );
+    const both = allToAll(
+      [
+        [5, 5, 5],
+        [5, 5, 5],
+      ],
+      200,
+      { microBatches: 2 },
+    );
     expect(alone.stepMs).toBe(15 + 2 * 3);
     expect(both.stepMs).toBe(30);
-    expect(allToAll([[5, 5, 5], [5, 5, 5]], 200, { microBatches: 3 }).stepMs).toBeLessThan(30 + alone.stepMs + 1);
+    expect(
+      allToAll(
+        [
+          [5, 5, 5],
+          [5, 5, 5],
+        ],
+        200,
+        { microBatches: 3 },
+      ).stepMs,
+    ).toBeLessThan(30 + alone.stepMs + 1);
   });
 
   it('takes no longer over a faster link, and no less than its slowest rank computes', () => {
-    const times = [[4, 1, 6, 2], [2, 5, 3, 3], [3, 3, 3, 3]];
+    const times = [
+      [4, 1, 6, 2],
+      [2, 5, 3, 3],
+      [3, 3, 3, 3],
+    ];
     const over = (wireBytesPerMs: number) =>
       allToAll(times, 1000, { links: times.map(() => ({ latencyMs: 0.5, wireBytesPerMs })) }).stepMs;
     const steps = [10, 100, 1000, 1e6].map(over);

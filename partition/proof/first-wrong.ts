@@ -1,8 +1,8 @@
 /** Finds the operator at which a provider's results leave those of the CPU. */
 import { readFile, rm, writeFile } from 'node:fs/promises';
-import { compareOutputs } from '../common/compare.js';
-import { openSession, type Provider } from '../common/onnxruntime.js';
-import type { HostTensor } from '../common/tensor.js';
+import { compareOutputs } from '../../common/compare.js';
+import { openSession, type Provider } from '../../common/onnxruntime.js';
+import type { HostTensor } from '../../common/tensor.js';
 import {
   createGraph,
   createModel,
@@ -11,7 +11,7 @@ import {
   encodeModel,
   type ModelProto,
   type ValueInfoProto,
-} from './onnx/index.js';
+} from '../onnx/index.js';
 
 type Tensors = Readonly<Record<string, HostTensor>>;
 
