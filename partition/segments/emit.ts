@@ -120,8 +120,15 @@ class RankEmitter {
     const passing = this.#passing.get(collective);
     if (!passing) throw new RangeError(`Tensor ${value.name} is received before it is sent.`);
     const shape = localShape(requireShape(value), to, this.#rank);
-    const result = this.#forms.set(value, placementKey(to), { name: value.name, dtype: value.dtype, shape });
+    const name = this.#nameOfForm(value, to);
+    const result = this.#forms.set(value, placementKey(to), { name, dtype: value.dtype, shape });
     emitReceive(this.#tape, this.#transfer(collective), passing, result);
+  }
+
+  /** The model's outputs keep their names; of any other tensor, the name says that a rank has it whole (`proof/road.ts` reads that). */
+  #nameOfForm(value: Value, form: Placement): string {
+    if (form.kind === 'shard') return `${value.name}@scattered`;
+    return this.#graph.outputs.includes(value) ? value.name : `${value.name}@whole`;
   }
 
   #transfer(collective: Collective): Transfer {

@@ -12,9 +12,12 @@ const REST = 2 * Math.PI - PARTS[0] - PARTS[1];
 /** @param angle float32, perhaps of open size */
 export const turned = (tape: Tape, angle: Value): Value => {
   const { constant: _, ...alike } = angle;
-  const made = (op: string, inputs: readonly Value[]): Value =>
-    tape.add(op, inputs, { ...alike, name: tape.value(angle.name, op, angle.dtype, []).name });
+  const made = (op: string, inputs: readonly Value[], what = op): Value =>
+    tape.add(op, inputs, { ...alike, name: tape.value(angle.name, what, angle.dtype, []).name });
   const number = (value: number): Value => tape.shared(`float ${value}`, () => tape.float('angle', value));
   const turns = made('Round', [made('Mul', [angle, number(1 / (2 * Math.PI))])]);
-  return [...PARTS, REST].reduce((left, part) => made('Sub', [left, made('Mul', [turns, number(part)])]), angle);
+  return [...PARTS, REST].reduce(
+    (left, part) => made('Sub', [left, made('Mul', [turns, number(part)])], 'turned'),
+    angle,
+  );
 };
