@@ -92,6 +92,9 @@ const WORKER = {
   SEGMENT_OUTPUT: { means: 'A segment did not make what it is to send.' },
   DEVICE_HALF: { means: 'A device has no half precision, which was asked for; use an fp32 wire.', status: 400 },
   DEVICE_MEMORY: { means: "A segment does not fit the device's memory; use more devices, or a smaller picture." },
+  SEGMENT_CHANGED: {
+    means: 'A segment computes something else than right after it was loaded: weights or memory have changed.',
+  },
   SEGMENT_RUN: { means: 'ONNX Runtime failed in a segment; its own words are in the message.' },
   SHARED_MEMORY: { means: 'Shared memory between ranks could not be made, or is not the one expected.' },
   STEP_ABANDONED: { means: 'A step was given up, as another rank failed.', retry: true },

@@ -7,7 +7,7 @@ import { type Answer, type Problem, unwrap } from '../common/answer.js';
 import { toErrorCode } from '../common/error-codes.js';
 import { TandemError } from '../common/errors.js';
 import { providerUnavailable } from '../common/onnxruntime.js';
-import type { ConnectTask, OpenTask, StepDone, StepTask } from './compute-protocol.js';
+import type { ConnectTask, OpenTask, RehearseTask, StepDone, StepTask } from './compute-protocol.js';
 
 /** A problem in its own words, after what was being done. */
 const whileDoing =
@@ -51,6 +51,11 @@ export class ComputePool {
     return unwrap(await this.#ask<StepDone>('step', task));
   }
 
+  /** @throws TandemError `SEGMENT_RUN` */
+  async rehearse(task: RehearseTask): Promise<string | undefined> {
+    return unwrap(await this.#ask<string | undefined>('rehearse', task));
+  }
+
   /**
    * Closes sessions and thread.
    * @returns false if the thread was still busy after `timeoutMs`: a running segment cannot be interrupted
@@ -66,7 +71,11 @@ export class ComputePool {
     return Promise.race([closing, delay(timeoutMs, false, { ref: false })]);
   }
 
-  async #ask<T>(name: 'open' | 'connect' | 'step', task: object, transferList: MessagePort[] = []): Promise<Answer<T>> {
+  async #ask<T>(
+    name: 'open' | 'connect' | 'step' | 'rehearse',
+    task: object,
+    transferList: MessagePort[] = [],
+  ): Promise<Answer<T>> {
     return (await this.#pool.run(task, { name, transferList })) as Answer<T>;
   }
 }

@@ -53,6 +53,12 @@ export interface StepTask {
   readonly trace: boolean;
 }
 
+/** Runs a segment by itself, to see what it computes. */
+export interface RehearseTask {
+  /** Its number in the rank's program. */
+  readonly index: number;
+}
+
 export interface StepDone {
   /** Index is the micro-batch. */
   readonly outputs: readonly Tensors[];

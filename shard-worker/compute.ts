@@ -10,12 +10,13 @@ import type { OptimisedFor } from '../partition/write/manifest.js';
 import { openOptimised } from '../partition/write/optimise/open.js';
 import { bindProgram, type LoadedSegment } from './bound-program.js';
 import { BufferPool, ownBuffer } from './buffers.js';
-import type { ConnectTask, OpenTask, StepDone, StepTask } from './compute-protocol.js';
+import type { ConnectTask, OpenTask, RehearseTask, StepDone, StepTask } from './compute-protocol.js';
 import { outOfMemory } from './device-memory.js';
 import { proveOnDevice } from './device-proof.js';
 import { keptOutputs, Uploads } from './device-values.js';
 import { DirectSocketLink } from './direct-sockets/link.js';
 import type { Link } from './link.js';
+import { prepareRehearsal, type Rehearsal } from './rehearsal.js';
 import { checkSession } from './segment-check.js';
 import { SharedMemoryLink } from './shared-memory/link.js';
 import { SocketLink } from './socket-link.js';
@@ -26,6 +27,8 @@ import { ThreadStatus } from './thread-status.js';
 const segments = new Map<number, LoadedSegment>();
 /** By network and lane. */
 const bound = new Map<string, BoundLane>();
+/** By segment; undefined for one that cannot be run by itself. */
+const rehearsals = new Map<number, Rehearsal | undefined>();
 /** By lane. */
 const memories = new Map<number, BufferPool>();
 const uploads = new Uploads();
@@ -122,10 +125,18 @@ export const step = (task: StepTask): Promise<Answer<StepDone>> =>
     return runStep(task, { link, status, bind: (lane) => bindLane(lane, task, link) });
   }, 'SEGMENT_RUN');
 
+/** Runs a segment by itself, between steps. */
+export const rehearse = ({ index }: RehearseTask): Promise<Answer<string | undefined>> =>
+  answer(() => {
+    if (!rehearsals.has(index)) rehearsals.set(index, prepareRehearsal(loaded(index), memoryOf(0)));
+    return rehearsals.get(index)?.run();
+  }, 'SEGMENT_RUN');
+
 /** Closes all sessions. */
 export const dispose = async (): Promise<void> => {
   connection?.link.close();
   bound.clear();
+  rehearsals.clear();
   const opened = [...segments.values()];
   segments.clear();
   for (const { session } of opened) await session.dispose();

@@ -10,6 +10,7 @@
 import { parseArgs } from 'node:util';
 import { TandemError } from '../common/errors.js';
 import { STEP_ABANDONED } from './abandoned.js';
+import { watchSegments } from './canary.js';
 import { ownDirectEndpoint } from './direct-sockets/address.js';
 import { endNow, endWithCoordinator, Patience } from './lifetime.js';
 import { MemoryWatch } from './memory.js';
@@ -90,6 +91,7 @@ class Worker {
   #session: string | undefined;
   #resets: Promise<void> = Promise.resolve();
   #lastProgress = 0;
+  #closing = false;
 
   constructor({ rank, isKept }: Arguments, control: ControlClient, ways: ExchangeWays, detachment?: Detachment) {
     this.#control = control;
@@ -204,15 +206,16 @@ class Worker {
     this.#loaded = { ...loaded, load_ms };
     this.#detachment?.patience.loaded();
     this.#say({ kind: 'loaded', load_ms, weight_bytes: loaded.weight_bytes, memory: this.#memory.sample() });
-    this.#orFail(this.#scrub(order));
+    this.#orEnd(Promise.race([this.#scrub(order), watchSegments(this.#rank)]));
   }
 
   /** Files that cannot be read any more say nothing of what is mapped from them. */
-  async #scrub(order: LoadOrder): Promise<void> {
+  async #scrub(order: LoadOrder): Promise<never> {
     const assignment = await assign(order, this.#rank.rank).catch(() => undefined);
     await scrub(assignment?.parts ?? []).catch((error: unknown) => {
       if (error instanceof TandemError) throw error;
     });
+    return new Promise<never>(() => undefined);
   }
 
   async #step(order: StepOrder): Promise<void> {
@@ -240,6 +243,15 @@ class Worker {
     work.catch((error: unknown) => this.#fail(error));
   }
 
+  /** A worker that computes what it should not is of no use to the next coordinator either. */
+  #orEnd(watch: Promise<never>): void {
+    watch.catch((error: unknown) => {
+      if (this.#closing) return;
+      this.#fail(error);
+      setTimeout(endNow, CLOSE_MS).unref();
+    });
+  }
+
   /** An abandoned step is the coordinator's own wish. */
   #fail(error: unknown): void {
     const problem = toProblem(error);
@@ -259,6 +271,7 @@ class Worker {
   }
 
   async #shutdown(): Promise<void> {
+    this.#closing = true;
     this.#memory.stop();
     const idle = await this.#rank.close(CLOSE_MS);
     await this.#control.send(encodeMessage({ kind: 'bye' })).catch(() => undefined);

@@ -81,6 +81,7 @@ export class Rank {
   #order: LoadOrder | undefined;
   #parts: ReadonlyMap<string, OpenablePart> = new Map();
   #connected: Connected | undefined;
+  readonly #segments: number[] = [];
   readonly #checked = new ProgressSum();
   readonly #opened = new ProgressSum();
   #progress = 0;
@@ -150,6 +151,21 @@ export class Rank {
     } finally {
       this.#running = undefined;
     }
+  }
+
+  /** Numbers of the segments that are open. */
+  get loaded(): readonly number[] {
+    return this.#segments;
+  }
+
+  /**
+   * Runs a segment by itself, between steps.
+   * @returns a digest of what it computes; undefined where it cannot be run by itself
+   * @throws TandemError `SEGMENT_RUN`
+   */
+  async rehearse(segment: number): Promise<string | undefined> {
+    await this.#running;
+    return this.#compute.rehearse({ index: segment });
   }
 
   /**
@@ -235,6 +251,7 @@ export class Rank {
       onChecked: this.#onChecked(part),
       onOpened: (done, total) => {
         this.#progress += 1;
+        this.#segments.push(part.first + done - 1);
         this.#tell('load', this.#opened.set(part.network.name, { done, total }));
       },
     });

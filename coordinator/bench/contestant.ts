@@ -29,7 +29,7 @@ export interface Contestant {
   /** As planned; null where nothing was. */
   readonly predicted: PlanReport['predicted'] | null;
   /** One step on the same inputs as everyone; resolves to what each rank spent its time on. */
-  step(): Promise<readonly Pick<StepTimes, 'total_ms' | 'compute_ms' | 'exchange_ms'>[]>;
+  step(): Promise<readonly (Pick<StepTimes, 'total_ms' | 'compute_ms' | 'exchange_ms'> & Partial<StepTimes>)[]>;
   workers(): readonly WorkerReport[];
   close(): Promise<void>;
 }

@@ -4,6 +4,7 @@
  * decision.
  */
 import { TandemError } from '../../common/errors.js';
+import { systemError } from '../../common/system-errors.js';
 import type { HostTensor } from '../../common/tensor.js';
 import type { LoaderChoice } from '../../shard-worker/loader.js';
 import type { FromWorker, ToWorker } from '../../shard-worker/protocol.js';
@@ -191,11 +192,17 @@ export class Group {
     return member;
   }
 
+  /** Where that cannot be written, as on a full disk, workers are only not found again by the next coordinator. */
   #register(): void {
-    const { detached, exchange } = this.#options;
-    detached?.runtime.register(
-      this.#members.flatMap((member) => registrationOf(member, exchange[member.rank] ?? '') ?? []),
-    );
+    const { detached, exchange, onNotice } = this.#options;
+    const found = this.#members.flatMap((member) => registrationOf(member, exchange[member.rank] ?? '') ?? []);
+    try {
+      detached?.runtime.register(found);
+    } catch (error) {
+      const refused = systemError(error);
+      if (refused === undefined) throw error;
+      onNotice(`${refused.message} Should this process be lost, its workers are not found again.`);
+    }
   }
 
   async #listen(): Promise<void> {

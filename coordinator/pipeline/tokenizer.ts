@@ -35,6 +35,8 @@ export interface TokenizerResult {
 /** Files of 17 MB open in a second; a prompt of a page takes milliseconds. */
 const OPEN_MS = 60_000;
 const PROMPT_MS = 5_000;
+const PATIENCE = 12;
+const LOOK_MS = 100;
 /** A thread that nobody needs costs memory; the next prompt starts it again. */
 const IDLE_MS = 60_000;
 
@@ -57,14 +59,34 @@ const endless = (directory: string, doing: string, ms: number): TandemError =>
     `Expected the tokenizer in ${directory} to ${doing} within ${ms / 1000} s, found it still at it, and ended it; its files hold an expression that takes too long. Export the tokenizer again.`,
   );
 
+const processorMs = (): number => {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
+};
+
+/**
+ * Fires after `ms` in which this process also had as much of the processor: a prompt that waits for a busy machine is not the
+ * tokenizer's fault. At the latest after twelve times as long.
+ */
+const deadline = (ms: number): { readonly signal: AbortSignal; clear(): void } => {
+  const controller = new AbortController();
+  const [begun, had] = [performance.now(), processorMs()];
+  const timer = setInterval(() => {
+    const waited = performance.now() - begun;
+    if (waited >= ms * PATIENCE || (waited >= ms && processorMs() - had >= ms)) controller.abort();
+  }, LOOK_MS);
+  return { signal: controller.signal, clear: () => clearInterval(timer) };
+};
+
 const perform = async (task: TokenizerTask, doing: string, ms: number): Promise<TokenizerResult> => {
-  const signal = AbortSignal.timeout(ms);
+  const { signal, clear } = deadline(ms);
   const result = await thread()
     .run(task, { signal })
     .catch((cause: unknown) => {
       if (signal.aborted) throw endless(task.directory, doing, ms);
       throw new TandemError(TOKENIZER_INVALID, `The tokenizer in ${task.directory} ended its thread.`, { cause });
-    });
+    })
+    .finally(clear);
   return unwrap(result);
 };
 

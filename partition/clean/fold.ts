@@ -185,12 +185,26 @@ const toGraph = (model: ModelProto, specs: ReadonlyMap<string, OpenSpec>, source
   return { nodes, inputs, outputs, opsets, irVersion: Number(model.irVersion) };
 };
 
+/** What a node makes that is no tensor: sequences and optional values, which no segment can take or give. */
+const NO_TENSOR = /Sequence(?!Length|At)|^Optional$/;
+
+const checkTensors = ({ graph }: ModelProto): void => {
+  const others = (graph?.node ?? []).filter(({ opType }) => NO_TENSOR.test(opType) && !opType.startsWith('Concat'));
+  if (others.length === 0) return;
+  throw new TandemError(
+    'MODEL_TYPE',
+    'Expected a model of tensors; found nodes that make sequences or optional values. Export it so that it hands tensors from node to node:',
+    { problems: others.map(({ name, opType }) => `node "${name}" is ${opType}`) },
+  );
+};
+
 /**
  * Fixes the model's dims, folds its shape arithmetic and finds all shapes.
  * @throws TandemError MODEL_DIMS when a symbolic dim has no size, MODEL_REFUSED when ONNX Runtime does not take the model
  */
 export const fold = async (source: SourceModel, dims: Dims): Promise<Graph> => {
   let folded = await foldInRuntime(makeFoldable(source, dims));
+  checkTensors(folded);
   let specs = await inferSpecs(folded);
   for (let next = await computeOpen(folded, specs); next; next = await computeOpen(folded, specs)) {
     folded = await foldInRuntime(next);

@@ -1,8 +1,8 @@
 /** Does harm as a row of the table says, with real processes, and looks at what comes of it. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cp, readdir, readFile, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { cp, open, readdir, readFile, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -10,6 +10,7 @@ import { fixture, isAlive, withDirectory } from '../cluster/helpers.js';
 import { type Case, type Fault, nameOf, outcomeOf, type Victim } from './table.js';
 
 const PROGRAM = fileURLToPath(new URL('./coordinator.mjs', import.meta.url));
+const CLOCK = new URL('./clock.mjs', import.meta.url).href;
 const ITERATIONS = 20_000;
 /** Longest wait for anything: nothing here takes a tenth of it, but the machine may be busy. */
 const LIMIT_MS = 40_000;
@@ -39,7 +40,11 @@ class Coordinator {
   #stderr = '';
 
   constructor(place: Place) {
-    this.child = spawn(process.execPath, [PROGRAM, JSON.stringify(place)], { stdio: ['pipe', 'pipe', 'pipe'] });
+    this.child = spawn(process.execPath, [PROGRAM, JSON.stringify(place)], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      // Workers have it from their coordinator.
+      env: { ...process.env, NODE_OPTIONS: `--import ${CLOCK}` },
+    });
     this.exited = once(this.child, 'exit');
     this.child.stdin?.on('error', () => undefined);
     this.child.stderr?.on('data', (text) => {
@@ -100,8 +105,48 @@ const pidsOf = (victim: Victim, workers: readonly number[], coordinator: number)
     coordinator: [coordinator],
   })[victim];
 
+const SIGNALS = {
+  kill: 'SIGKILL',
+  freeze: 'SIGSTOP',
+  clock: 'SIGUSR2',
+  'cache-gone': 'SIGKILL',
+  'runtime-gone': 'SIGKILL',
+  'disk-full': 'SIGKILL',
+} as const satisfies Readonly<Record<Exclude<Fault, 'block'>, NodeJS.Signals>>;
+
+/** Leaves no byte free where shards and runtime directory are; a file system of its own, or the machine's own disk would fill. */
+const fillDisk = async (root: string): Promise<void> => {
+  const file = await open(join(root, 'full'), 'w');
+  try {
+    for (let bytes = 1 << 20; bytes >= 1; )
+      await file.write(Buffer.alloc(bytes)).catch(() => {
+        bytes >>= 1;
+      });
+  } finally {
+    await file.close();
+  }
+};
+
+const DISK_BYTES = 16 << 20;
+
+/** Whether this user may mount. */
+export const hasDisks = process.platform === 'linux' && process.getuid?.() === 0;
+
+/** Runs `work` with a directory on a small disk of its own where it is to be filled. */
+const withPlace = <T>(fault: Fault, work: (root: string) => Promise<T>): Promise<T> =>
+  withDirectory(async (root) => {
+    if (fault !== 'disk-full') return work(root);
+    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${DISK_BYTES}`, 'tmpfs', root]);
+    try {
+      return await work(root);
+    } finally {
+      execFileSync('umount', ['-l', root]);
+    }
+  });
+
 const remove = async (fault: Fault, { shardDirectory, directory }: Place): Promise<void> => {
   if (fault === 'cache-gone') await rm(shardDirectory, { recursive: true, force: true });
+  if (fault === 'disk-full') await fillDisk(dirname(directory));
   if (fault === 'runtime-gone') await rm(directory, { recursive: true, force: true });
 };
 
@@ -161,9 +206,10 @@ const strike = async (one: Case, coordinator: Coordinator, place: Place, census:
   census.add(workers);
   await delay(STRIKE_AFTER_MS[one.phase]);
   await remove(one.fault, place);
-  const at = Date.now();
+  const at = performance.timeOrigin + performance.now();
   const pids = pidsOf(one.victim, workers, coordinator.child.pid ?? 0);
-  for (const pid of pids) signal(pid, one.fault === 'freeze' ? 'SIGSTOP' : 'SIGKILL');
+  if (one.fault === 'block') coordinator.say(`block ${FROZEN_COORDINATOR_MS}`);
+  else for (const pid of pids) signal(pid, SIGNALS[one.fault]);
   if (one.victim === 'coordinator' && one.fault === 'freeze') {
     await delay(FROZEN_COORDINATOR_MS);
     for (const pid of pids) signal(pid, 'SIGCONT');
@@ -207,9 +253,9 @@ const settle = async (
       return said?.kind === 'error' ? said.at : undefined;
     }
     case 'recovers': {
-      if (one.phase === 'step' || one.phase === 'recovery')
-        await coordinator.event(({ kind }) => kind === 'step', struckAt);
-      const noticed = one.victim === 'coordinator' ? undefined : await coordinator.event(noteworthy, struckAt);
+      if (one.phase === 'step' || one.phase === 'recovery') await coordinator.event(({ kind }) => kind === 'step');
+      const isSilent = one.victim === 'coordinator' || one.fault === 'clock';
+      const noticed = isSilent ? undefined : await coordinator.event(noteworthy, struckAt);
       await coordinator.event(({ kind }) => kind === 'ready');
       await stepsAs(coordinator, digests);
       await closes(coordinator);
@@ -240,7 +286,7 @@ const settle = async (
  * @throws Error with all that the coordinator said, where anything else comes of it than the table says
  */
 export const runCase = (one: Case, digests: readonly string[]): Promise<Report> =>
-  withDirectory(async (root) => {
+  withPlace(one.fault, async (root) => {
     const place = { original: fixture('slow'), shardDirectory: join(root, 'shards'), directory: join(root, 'run') };
     await cp(place.original, place.shardDirectory, { recursive: true });
     const census = new Census();
@@ -249,6 +295,8 @@ export const runCase = (one: Case, digests: readonly string[]): Promise<Report> 
     try {
       await reach(one, coordinator, place, census);
       const struckAt = await strike(one, coordinator, place, census);
+      // Somebody makes room.
+      if (one.fault === 'disk-full' && outcomeOf(one) === 'taken over') await rm(join(root, 'full'));
       if (one.fault === 'cache-gone' && outcomeOf(one) === 'taken over')
         await cp(place.original, place.shardDirectory, { recursive: true });
       const noticedAt = await settle(one, coordinator, place, digests, struckAt);
@@ -284,21 +332,23 @@ export const undisturbed = (): Promise<readonly string[]> =>
 /** Detection times by fault, for people. */
 export class Detections {
   readonly #times = new Map<Fault, number[]>();
+  readonly #runs = new Map<Fault, number>();
 
   add(fault: Fault, { detectionMs }: Report): void {
-    if (detectionMs !== undefined) this.#times.set(fault, [...(this.#times.get(fault) ?? []), detectionMs]);
+    this.#runs.set(fault, (this.#runs.get(fault) ?? 0) + 1);
+    const times = this.#times.get(fault) ?? [];
+    this.#times.set(fault, detectionMs === undefined ? times : [...times, Math.round(detectionMs)]);
   }
 
-  of(fault: Fault): readonly number[] {
-    return (this.#times.get(fault) ?? []).toSorted((a, b) => a - b);
-  }
-
+  /** A row a fault: its runs that ended well, those in which a loss was to be noticed, and after how many ms it was. */
   table(): string {
-    const lines = [...this.#times.keys()].map((fault) => {
-      const times = this.of(fault);
-      const at = (share: number): number => times[Math.min(times.length - 1, Math.floor(share * times.length))] ?? 0;
-      return `${fault}: ${times.length} noticed, p50 ${at(0.5)} ms, p99 ${at(0.99)} ms`;
+    const rows = [...this.#times].map(([fault, all]) => {
+      const times = all.toSorted((a, b) => a - b);
+      const at = (share: number): number | string =>
+        times[Math.min(times.length - 1, Math.floor(share * times.length))] ?? '-';
+      return [fault, this.#runs.get(fault) ?? 0, times.length, at(0.5), at(0.99)];
     });
-    return lines.join('\n');
+    const all = [['fault', 'runs', 'noticed', 'p50 ms', 'p99 ms'], ...rows];
+    return all.map((row) => row.map((cell) => String(cell).padEnd(13)).join('')).join('\n');
   }
 }

@@ -180,7 +180,7 @@ defaults: { num_inference_steps: 4, guidance_scale: 1, width: 64, height: 72, sc
       'model: model.onnx\nwire: { transport: "tcp://10.0.0.7:5000" }\ndevices: [{ provider: cpu, host: gpu-box }]',
     );
     expect(transport).toMatch(
-      /^2:20 wire\.transport: expected one of auto, shared-memory, ipc, tcp; found "tcp:.*loopback only/,
+      /^2:20 wire\.transport: expected one of auto, shared-memory, ipc, tcp; found "tcp:.*addresses of their hosts/,
     );
     expect(host).toMatch(/hosts: expected join\.keys beside further hosts.*make them with "tandem keys"/);
   });

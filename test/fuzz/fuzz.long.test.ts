@@ -10,6 +10,7 @@ it.each<[TargetName, number]>([
   ['model-directories', 150],
   ['frames', 20_000],
   ['onnx-files', 300],
+  ['http', 4000],
 ])('nothing unforeseen comes of %s from strangers', async (name, runs) => {
   await expect(fuzz(name, runs, SEED)).resolves.toBeUndefined();
 });

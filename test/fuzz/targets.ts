@@ -15,6 +15,7 @@ import { SealBreaker } from '#tandem/shard-worker/seal.js';
 import { decodeFromWorker, decodeToWorker, encodeMessage } from '#tandem/shard-worker/wire.js';
 import { pattern, rawTensor, smallModel } from '../partition/read-models.js';
 import { type Directory, makeDirectory } from '../support/directory.js';
+import { httpTarget } from './http-target.js';
 
 export interface Target {
   readonly inputs: fc.Arbitrary<unknown>;
@@ -226,6 +227,7 @@ export const TARGETS = {
     take: takeFrame,
   },
   'onnx-files': { inputs: damaged(ONNX), take: takeOnnx },
+  http: httpTarget,
 } as const satisfies Record<string, Target>;
 
 export type TargetName = keyof typeof TARGETS;

@@ -66,6 +66,16 @@ it('refuses a model that branches at run time, and names the branch', async () =
   expect(error.problems).toEqual(['node "If-5" is If']);
 });
 
+it.each([
+  ['SequenceConstruct', 'ConcatFromSequence', [intAttribute('axis', 0)]],
+  ['Optional', 'OptionalGetElement', []],
+] as const)('refuses %s, whose result is no tensor, and names the node', async (makes, reads, attributes) => {
+  const nodes = [node(makes, ['x'], 'others'), node(reads, ['others'], 'y', ...attributes)];
+  const error = await errorOf(planSmall({ inputs: { x: [2, 24] }, nodes, outputs: ['y'] }));
+  expect(error.code).toBe('MODEL_TYPE');
+  expect(error.problems).toEqual([`node "${makes}-0" is ${makes}`]);
+});
+
 it('refuses an operator that ONNX Runtime does not know, and names it', async () => {
   const error = await errorOf(
     planSmall({

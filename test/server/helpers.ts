@@ -229,11 +229,15 @@ export const watch = (child: ChildProcess) => {
   return { texts, exited };
 };
 
-/** `tandem launch` that is ready. */
-export const launchReady = async (file: string, environment: NodeJS.ProcessEnv = {}): Promise<Spawned> => {
+/** `tandem launch` that is ready; where its shards are not made yet, that takes longer. */
+export const launchReady = async (
+  file: string,
+  environment: NodeJS.ProcessEnv = {},
+  withinMs = 20_000,
+): Promise<Spawned> => {
   const child = spawnLaunch(file, environment);
   const { texts, exited } = watch(child);
-  await until(() => texts.stdout.trimEnd().endsWith('}') || child.exitCode !== null);
+  await until(() => texts.stdout.trimEnd().endsWith('}') || child.exitCode !== null, withinMs);
   if (child.exitCode !== null) throw new Error(`launch ended with ${child.exitCode}: ${texts.stderr}`);
   const report = JSON.parse(texts.stdout) as { url: string; workers: { pid: number }[] };
   return {
