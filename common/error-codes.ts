@@ -36,6 +36,7 @@ const PARTITION = {
   WEIGHTS_OUTSIDE: { means: "Weights lie outside of the model's own folder." },
   WEIGHTS_DTYPE: { means: 'A weight has an element type that cannot be split.' },
   PLAN_MEMORY: { means: 'The model fits the devices in no way; add devices, or raise memory_limit.' },
+  PLAN_PIPELINE: { means: 'The model cannot be cut into so many stages.' },
   PLAN_BUFFER: { means: 'A device does not take a tensor of that size, and no rule splits it.' },
   PLAN_BATCH: { means: 'The batch has fewer parts than there are ranks.' },
   PLAN_BROKEN: { means: 'A plan contradicts itself; please report the model.' },
@@ -108,7 +109,6 @@ const WORKER = {
 } as const satisfies Record<string, ErrorFacts>;
 
 const CLUSTER = {
-  CLUSTER_BUSY: { means: 'A step is under way; one at a time.', retry: true },
   CLUSTER_CLOSED: { means: 'The workers were ended by their owner.' },
   CLUSTER_CONTROL: { means: 'The socket to the workers failed.' },
   CLUSTER_FAILED: { means: 'The workers were lost earlier.' },

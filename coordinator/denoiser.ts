@@ -9,9 +9,10 @@ export interface Network {
   /**
    * Runs the network once.
    * @param inputs every input by name
+   * @param signal takes the call out of the line where it waits for others; its reason is thrown
    * @throws TandemError when a worker failed; the call can be repeated once the workers are back
    */
-  step(inputs: Readonly<Record<string, HostTensor>>): Promise<Record<string, HostTensor>>;
+  step(inputs: Readonly<Record<string, HostTensor>>, signal?: AbortSignal): Promise<Record<string, HostTensor>>;
   /**
    * Runs the network once for each of these micro-batches, all under way at once: while the tensors of one travel between
    * workers, another computes.
@@ -20,6 +21,7 @@ export interface Network {
    */
   stepEach(
     microBatches: readonly Readonly<Record<string, HostTensor>>[],
+    signal?: AbortSignal,
   ): Promise<readonly Record<string, HostTensor>[]>;
 }
 
@@ -32,7 +34,12 @@ type Step = Network['step'];
 export const networkFrom = (
   { inputs, outputs }: Pick<Network, 'inputs' | 'outputs'>,
   stepEach: Network['stepEach'],
-): Network => ({ inputs, outputs, stepEach, step: async (feeds) => ({ ...(await stepEach([feeds]))[0] }) });
+): Network => ({
+  inputs,
+  outputs,
+  stepEach,
+  step: async (feeds, signal) => ({ ...(await stepEach([feeds], signal))[0] }),
+});
 
 /** `stepEach` of a network that runs once at a time. */
 export const oneAfterAnother =

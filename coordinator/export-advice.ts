@@ -14,7 +14,8 @@ const PYTORCH_FILES = [
 ] as const;
 
 export const kindOf = (path: string): 'file' | 'directory' | 'missing' => {
-  const stats = statSync(path, { throwIfNoEntry: false });
+  // No file has a NUL in its name, and asking for one is an error of another kind than that it is missing.
+  const stats = path.includes('\0') ? undefined : statSync(path, { throwIfNoEntry: false });
   if (!stats) return 'missing';
   return stats.isDirectory() ? 'directory' : 'file';
 };

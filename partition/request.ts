@@ -1,10 +1,11 @@
 /** What is asked of the partitioner. Whatever plans, splits, fingerprints, verifies or measures a model does it by one of these. */
 import type { Dims } from './clean/fold.js';
+import type { Stretch } from './graph/stretch.js';
 import type { WireDtype } from './plan/choose.js';
 import type { DeviceSpec } from './plan/device.js';
 import type { Quantize } from './write/manifest.js';
 
-export type { Dims };
+export type { Dims, Stretch };
 
 /**
  * What is divided: `tensor`, the weights and the work on them; `batch`, the pictures and prompts of a batch, such as the two halves
@@ -27,6 +28,8 @@ export interface SplitRequest {
   readonly split?: Split;
   /** The outputs that are wanted, by name: what only the others need is left out. All where absent. */
   readonly outputs?: readonly string[];
+  /** A part of the model, as a stage of a pipeline runs it; all of it where absent. */
+  readonly stretch?: Stretch;
 }
 
 /** How the stages' work is watched and stopped. */

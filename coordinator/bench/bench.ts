@@ -1,14 +1,22 @@
 /** Measures runs against each other, step by step in turns, and against one plain ONNX Runtime session. */
 import { Bench, type Statistics } from 'tinybench';
 import { TandemError } from '../../common/errors.js';
-import { type PlanReport, plan } from '../../partition/index.js';
+import type { PlanReport } from '../../partition/index.js';
 import { readModel } from '../../partition/read/index.js';
 import { checkCancelled, type Hooks } from '../hooks.js';
-import { denoiserRequest } from '../shards/request.js';
 import { closing } from '../start-cluster.js';
 import { checkComparable } from './comparable.js';
 import { type Conditions, conditionsNow } from './conditions.js';
-import { type BenchRun, type Contestant, openCluster, openPlain, prepareRuns, totalThreads } from './contestant.js';
+import {
+  type BenchRun,
+  type Contestant,
+  inputsOfMesh,
+  openCluster,
+  openPlain,
+  predict,
+  prepareRuns,
+  totalThreads,
+} from './contestant.js';
 
 import { Turns } from './turns.js';
 
@@ -111,7 +119,7 @@ const race = async (contestants: readonly Contestant[], request: BenchRequest): 
       checkCancelled(request.signal);
       const start = performance.now();
       times[index]?.push(await contestant.step());
-      const overriddenDuration = performance.now() - start;
+      const overriddenDuration = (performance.now() - start) / contestant.steps;
       done += 1;
       request.onProgress?.('steps', done, total);
       return { overriddenDuration };
@@ -170,22 +178,20 @@ const weightBytesOf = async (path: string): Promise<number> => {
   return [...weights.values()].reduce((sum, { bytes }) => sum + bytes, 0);
 };
 
-const predictionOf = async (run: BenchRun): Promise<PlanReport['predicted']> =>
-  (await plan(denoiserRequest(run, run))).predicted;
-
 /** Opens everyone, one after the other, so that no one's loading slows another's. */
 const openAll = async (request: BenchRequest, last: BenchRun, opened: Contestant[]): Promise<void> => {
   const shards = await prepareRuns(request.runs, request);
   const seed = request.seed ?? 0;
   for (const [index, run] of request.runs.entries()) {
     const prepared = shards[index];
-    if (prepared) opened.push(await openCluster(run, prepared, await predictionOf(run), seed, request));
+    if (prepared) opened.push(await openCluster(run, prepared, await predict(run), seed, request));
   }
   const [first] = shards;
   if (request.plain === false || !first) return;
   const weightBytes = await weightBytesOf(last.model.path);
+  const inputs = inputsOfMesh(first);
   const plain = { run: last, threads: totalThreads(last.devices), weightBytes, timeouts: last.timeouts };
-  opened.push(await openPlain(plain, first.shards, seed, request));
+  opened.push(await openPlain(plain, inputs, seed, request));
 };
 
 /**

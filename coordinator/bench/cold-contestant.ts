@@ -1,13 +1,12 @@
 /** One side of a race to the first result: its files, and how it is started. */
-import { join } from 'node:path';
 import type { HostTensor, TensorSpec } from '../../common/tensor.js';
 import { type Denoiser, oneAfterAnother } from '../denoiser.js';
 import type { Hooks } from '../hooks.js';
+import { filesOf, networkOf, type ReadyMesh, startMesh } from '../mesh/index.js';
 import { createPipeline, type ImageRequest, type SchedulerName } from '../pipeline/index.js';
 import { openPlainModel } from '../plain/index.js';
 import { modelFacts } from '../shards/model-facts.js';
 import type { PreparedShards } from '../shards/prepare.js';
-import { type ReadyModel, startCluster } from '../start-cluster.js';
 import type { ColdStart } from './cold-report.js';
 import { type BenchRun, totalThreads } from './contestant.js';
 import { LoadPhases } from './load-phases.js';
@@ -48,23 +47,23 @@ export interface ColdContestant {
   start(): Promise<Started>;
 }
 
-export const clusterContestant = (run: ColdRun, ready: ReadyModel, hooks: Hooks): ColdContestant => ({
+export const clusterContestant = (run: ColdRun, ready: ReadyMesh, hooks: Hooks): ColdContestant => ({
   name: run.name,
   worldSize: run.devices.length,
   threads: totalThreads(run.devices),
-  files: ready.shards.manifest.files.map(({ path }) => join(ready.shards.directory, path)),
-  inputs: ready.shards.profile.inputs,
+  files: filesOf(ready),
+  inputs: networkOf(ready).inputs,
   picture: run.picture,
   start: async () => {
     const phases = new LoadPhases();
     const onProgress = (stage: string, done: number, total: number): void => phases.add(stage, done, total);
-    const { cluster } = await startCluster(ready, run, { ...hooks, onProgress });
+    const { workers } = await startMesh(ready, run, { ...hooks, onProgress });
     return {
       phases: phases.summary(),
-      denoiser: cluster,
-      pids: () => cluster.workers.map(({ pid }) => pid),
-      privateBytes: () => cluster.workers.reduce((sum, { memory }) => sum + memory.private_bytes, 0),
-      close: () => cluster.close(),
+      denoiser: workers.network(),
+      pids: () => workers.workers.map(({ pid }) => pid),
+      privateBytes: () => workers.workers.reduce((sum, { memory }) => sum + memory.private_bytes, 0),
+      close: () => workers.close(),
     };
   },
 });

@@ -7,10 +7,11 @@ import { join } from 'node:path';
 import type { Provider } from '../../common/onnxruntime.js';
 import { parseClusterConfig } from '../config/index.js';
 import type { Hooks } from '../hooks.js';
+import { prepareMesh } from '../mesh/index.js';
 import type { Dims } from '../shards/dims.js';
 import { findDenoiserModel } from '../shards/model.js';
-import { prepareModel } from '../start-cluster.js';
-import { type BenchRun, type Contestant, openCluster, openPlain } from './contestant.js';
+
+import { type BenchRun, type Contestant, inputsOfMesh, openCluster, openPlain } from './contestant.js';
 
 export interface GpuRequest extends Hooks {
   /** An `.onnx` file or a model directory, and what the table calls it. */
@@ -92,9 +93,9 @@ const PREDICTED_NOTHING = {
 };
 
 const open = async (request: GpuRequest, run: BenchRun, isPlain: boolean): Promise<Contestant> => {
-  const ready = await prepareModel(run, { ...run, networks: [] }, request);
+  const ready = await prepareMesh(run, { ...run, networks: [] }, request);
   if (!isPlain) return openCluster(run, ready, PREDICTED_NOTHING, 0, request);
-  return openPlain({ run, threads: 1, weightBytes: 0, timeouts: run.timeouts }, ready.shards, 0, request);
+  return openPlain({ run, threads: 1, weightBytes: 0, timeouts: run.timeouts }, inputsOfMesh(ready), 0, request);
 };
 
 /** A run that cannot be had on this device is a row that says why; the others go on. */

@@ -62,7 +62,7 @@ const timeProbe = async (shape: ProbeShape, settings: Probed, hooks: Hooks): Pro
         const isSpent = (steps: number) => steps >= LEAST_STEPS && performance.now() - begun > BUDGET_MS;
         for (let step = 0; step < MOST_STEPS && !isSpent(step); step++) {
           const start = performance.now();
-          const { ranks } = await cluster.stepAll([inputs]);
+          const { ranks } = await cluster.step([inputs]);
           const wall = performance.now() - start;
           const times = ranks.map(({ times: one }) => one);
           const total = Math.max(...times.map(({ total_ms }) => total_ms));

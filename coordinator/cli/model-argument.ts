@@ -35,12 +35,12 @@ export const sizesOf = async (
   model: DenoiserModel,
   inputs: readonly TensorMetadata[],
   given: Dims,
-  { defaults = {} }: Pick<ClusterSettings, 'defaults'>,
+  { defaults = {}, mesh }: Pick<ClusterSettings, 'defaults' | 'mesh'>,
   onNotice?: (message: string) => void,
 ): Promise<Dims> => {
   const open = symbolicNames(inputs).filter((name) => given[name] === undefined);
   if (model.directory === undefined || open.length === 0) return requireDims(inputs, given);
-  const { dims, width, height } = await pictureDims(model.directory, inputs, defaults);
+  const { dims, width, height } = await pictureDims(model.directory, inputs, { defaults, ...(mesh ? { mesh } : {}) });
   const all = requireDims(inputs, { ...dims, ...given });
   const told = Object.entries(all).map(([name, size]) => `${name}=${size}`);
   onNotice?.(`Sized for a picture of ${width}x${height}: ${told.join(' ')}. --dim NAME=SIZE changes one.`);

@@ -4,6 +4,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { TandemError } from '../../common/errors.js';
 import { PROVIDERS, type Provider } from '../../common/onnxruntime.js';
 import type { Split } from '../../partition/index.js';
+import { type MeshShape, PASSES } from '../../partition/mesh/shape.js';
 import { QUANTIZE, type Quantize, WIRE_DTYPES, type WireDtype } from '../../partition/write/manifest.js';
 import { DEFAULT_TIMEOUTS } from '../cluster/index.js';
 import {
@@ -93,6 +94,27 @@ export const splitOption = (): Option =>
   )
     .choices(['tensor', 'batch'])
     .default('tensor');
+
+const WAYS = ['tensor', 'guidance', 'pipeline', 'replicas'] as const;
+
+/** `--parallel pipeline=2,tensor=2`, repeated. */
+const addShape = (text: string, all: readonly MeshShape[] = []): readonly MeshShape[] => {
+  const entries = text.split(',').map((part) => {
+    const [name = '', size = ''] = part.split('=').map((word) => word.trim());
+    if (!WAYS.some((way) => way === name))
+      throw new InvalidArgumentError(`Expected WAY=N with one of ${WAYS.join(', ')}, such as --parallel pipeline=2.`);
+    return [name, positiveInteger(size)] as const;
+  });
+  const shape = { tensor: 1, guidance: 1, pipeline: 1, replicas: 1, ...Object.fromEntries(entries) };
+  if (shape.guidance > PASSES)
+    throw new InvalidArgumentError(`Expected guidance of 1 or ${PASSES}, as many as it has passes.`);
+  return [...all, shape];
+};
+
+export const parallelOption = (): Option =>
+  new Option('--parallel <way=n,...>', 'with a MODEL: groups of devices to measure; repeat it for each').argParser(
+    addShape,
+  );
 
 export const shardsOption = (): Option =>
   new Option('--shards <dir>', "where prepared shard directories are kept (default: the user's cache)");

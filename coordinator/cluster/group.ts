@@ -24,7 +24,7 @@ import {
   startMember,
 } from './member.js';
 import { isWhole, nextOrders, type Order } from './orders.js';
-import type { ClusterNetwork, RankStep, StepAllOptions, WorkerDevice, WorkerInfo } from './types.js';
+import type { ClusterNetwork, RankStep, StepOptions, WorkerDevice, WorkerInfo } from './types.js';
 import { excusePause, overdue, pingInterval, type Timeouts } from './watch.js';
 import { endGently, endNow } from './worker-handle.js';
 import { afterLook, afterMessage, isOver, type LifeEvent, transition } from './worker-life.js';
@@ -114,7 +114,7 @@ export class Group {
   step(
     microBatches: readonly Readonly<Record<string, HostTensor>>[],
     network: ClusterNetwork,
-    options: StepAllOptions,
+    options: StepOptions,
   ): void {
     this.#steps += 1;
     this.#results = [];

@@ -2,8 +2,12 @@
  * The running workers as one denoiser.
  *
  *     const cluster = await launchCluster({ ..., restart: DEFAULT_RESTART, detached: { directory, keepWarmMs: 600_000 } });
- *     await cluster.step(inputs);
+ *     await cluster.network().step(inputs);                what a pipeline is given
+ *     const { ranks } = await cluster.step([inputs]);      the same with what each rank did, for whoever measures or checks
  *     await cluster.close();
+ *
+ * **Steps** of whoever asks are taken one after the other, first come, first served, so that several denoising loops may share a
+ * cluster: their steps alternate. A step is checked: ranks that end with different bits are an error.
  *
  * A one-shot command gives neither `restart` nor `detached`: its workers end with it, and the loss of one is an error.
  *
@@ -44,10 +48,11 @@ export {
   type ClusterState,
   DENOISER,
   type RankStep,
-  type StepAllOptions,
-  type StepAllResult,
+  type StepOptions,
+  type StepResult,
   type WorkerDevice,
   type WorkerInfo,
+  type Workers,
 } from './types.js';
 export type { Timeouts } from './watch.js';
 export { endNow, type RemoteLink, type WorkerHandle } from './worker-handle.js';

@@ -1,10 +1,12 @@
 /** What callers give to a cluster and see of it. */
 
+import type { TandemError } from '../../common/errors.js';
 import type { Provider } from '../../common/onnxruntime.js';
 import type { HostTensor } from '../../common/tensor.js';
 import type { Profile } from '../../partition/write/manifest.js';
 import type { Memory, StepTimes } from '../../shard-worker/protocol.js';
 import type { TraceEvent } from '../../shard-worker/recorder.js';
+import type { Network } from '../denoiser.js';
 import type { WorkerLife } from './worker-life.js';
 
 /** A device as its worker uses it. */
@@ -69,7 +71,7 @@ export interface RankStep {
   readonly trace?: readonly TraceEvent[];
 }
 
-export interface StepAllOptions {
+export interface StepOptions {
   /** Which network; the denoiser where absent. */
   readonly network?: string;
   /** Whose outputs come back besides the digests: those of the network's first rank (the default) or every rank's. */
@@ -78,11 +80,37 @@ export interface StepAllOptions {
   readonly mayDisagree?: boolean;
   /** Whether the ranks tell what they do when. */
   readonly trace?: boolean;
+  /** Takes a step that waits for others out of the line; its reason is thrown. One that is under way is finished. */
+  readonly signal?: AbortSignal | undefined;
+  /** Whether every group of workers that has the whole model takes the step, as a proof of all of them. */
+  readonly everywhere?: boolean;
 }
 
-export interface StepAllResult {
+export interface StepResult {
   /** The first rank's outputs by name; index is the micro-batch. */
   readonly outputs: readonly Record<string, HostTensor>[];
   /** Those that run the network, by rank. */
   readonly ranks: readonly RankStep[];
+}
+
+/** Running workers of a model, be they one cluster or several. */
+export interface Workers {
+  /** Index is the rank. */
+  readonly workers: readonly WorkerInfo[];
+  readonly state: ClusterState;
+  /** How many workers were started in place of lost ones since the launch. */
+  readonly restarts: number;
+  /** Whether every worker was taken over from an earlier coordinator and has finished a step before: nothing was loaded. */
+  readonly warm: boolean;
+  /** What each rank did in the denoiser's last finished step that it had a part in. */
+  readonly lastStep: readonly RankStep[];
+  /** Calls `listener` when the workers are lost for good, also between steps; at once if they are. */
+  onFailure(listener: (error: TandemError) => void): void;
+  /** Calls `listener` with every new state; with `recovering` and `failed` comes the error. @returns ends that */
+  onStateChange(listener: (state: ClusterState, error?: TandemError) => void): () => void;
+  /** The denoiser, or another network that the workers run. @throws TandemError `CLUSTER_NETWORK` where they run none of that name */
+  network(name?: string): Network;
+  /** Runs a network once for each of these micro-batches, all under way at once. @throws as `Cluster.step` */
+  step(microBatches: readonly Readonly<Record<string, HostTensor>>[], options?: StepOptions): Promise<StepResult>;
+  close(): Promise<void>;
 }

@@ -1,6 +1,6 @@
 /** What a checked cluster config says: every default filled in and every path absolute. */
 import type { Provider } from '../../common/onnxruntime.js';
-import type { Split } from '../../partition/index.js';
+import type { MeshShape, Split } from '../../partition/index.js';
 import type { LinkRates, Rates } from '../../partition/plan/rates.js';
 import type { Quantize, WireDtype } from '../../partition/write/manifest.js';
 import type { LoaderChoice } from '../../shard-worker/loader.js';
@@ -72,6 +72,10 @@ export interface ClusterConfig {
   readonly split: Split;
   /** Whether `generate` and `launch` may use the devices in another way, where that is predicted to be faster. */
   readonly parallel: 'auto' | Split;
+  /** What `auto` looks for: the time of one picture, or pictures per minute. */
+  readonly aim: 'latency' | 'throughput';
+  /** Several groups of devices; one where absent. The product of its numbers is the number of devices. */
+  readonly mesh?: MeshShape;
   /** Where text encoders and VAE decoder run. */
   readonly placement: Hosting;
   /** How weights come into memory; `auto` asks the file system. */
@@ -123,7 +127,17 @@ export interface PictureSize {
 /** A cluster by itself: what runs a model, be it named by a config or by a command's options. */
 export type ClusterSettings = Omit<
   ClusterConfig,
-  'file' | 'model' | 'parallel' | 'loadParts' | 'workers' | 'defaults' | 'sizes' | 'residentSizes' | 'server' | 'hosts'
+  | 'file'
+  | 'model'
+  | 'parallel'
+  | 'aim'
+  | 'loadParts'
+  | 'workers'
+  | 'defaults'
+  | 'sizes'
+  | 'residentSizes'
+  | 'server'
+  | 'hosts'
 > &
   Partial<Pick<ClusterConfig, 'defaults'>>;
 
@@ -135,6 +149,8 @@ export interface ServerConfig {
   readonly apiKey?: string;
   /** Environment variable with the key; it is read when the server starts. */
   readonly apiKeyVariable?: string;
+  /** Pictures that are made at a time, their steps in turn. */
+  readonly maxRunning: number;
   /** Requests that may wait for their turn. */
   readonly maxQueue: number;
   /** Directory of the pictures that are asked for by address, absolute. */

@@ -99,6 +99,7 @@ const toServer = (server: ClusterParsed['server'], file: string): ServerConfig =
   port: server.port,
   ...(server.api_key === undefined ? {} : { apiKey: server.api_key }),
   ...(server.api_key_env === undefined ? {} : { apiKeyVariable: server.api_key_env }),
+  maxRunning: server.max_running,
   maxQueue: server.max_queue,
   images: server.images === undefined ? join(userCache(), 'images') : resolve(dirname(file), server.images),
   trustProxy: server.trust_proxy,
@@ -128,7 +129,10 @@ const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
   wire: toWire(parsed.wire),
   quantize: parsed.quantize,
   split: parsed.parallel === 'batch' ? 'batch' : (parsed.split ?? 'tensor'),
-  parallel: parsed.parallel ?? parsed.split ?? 'auto',
+  ...(typeof parsed.parallel === 'object'
+    ? { parallel: 'tensor', mesh: parsed.parallel }
+    : { parallel: parsed.parallel ?? parsed.split ?? 'auto' }),
+  aim: parsed.aim,
   placement: toHosting(parsed.placement),
   loader: parsed.loader,
   loadParts: parsed.load_parts,

@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Provider } from '../../common/onnxruntime.js';
+import { PASSES } from '../../partition/mesh/shape.js';
 import { exportAdvice } from '../export-advice.js';
 import { NETWORK_NAMES, type NetworkName } from '../pipeline/index.js';
 import { checkHosts } from './host-rules.js';
@@ -59,8 +60,40 @@ const devicesDiffer = (root: unknown): readonly Problem[] => {
 const waysAgree = (root: unknown): readonly Problem[] => {
   const [parallel, split] = [field(root, 'parallel'), field(root, 'split')];
   if (parallel === undefined || parallel === 'auto' || split === undefined || parallel === split) return [];
-  const message = `expected "${String(split)}", as split says; found "${String(parallel)}" (leave one of the two out)`;
+  const found = typeof parallel === 'object' ? 'groups of devices' : `"${String(parallel)}"`;
+  const message = `expected "${String(split)}", as split says; found ${found} (leave one of the two out)`;
   return [{ path: ['parallel'], message }];
+};
+
+const WAYS = ['tensor', 'guidance', 'pipeline', 'replicas'];
+
+const meshFits = (root: unknown): readonly Problem[] => {
+  const [parallel, devices] = [field(root, 'parallel'), field(root, 'devices')];
+  if (typeof parallel !== 'object' || parallel === null || !Array.isArray(devices)) return [];
+  const sizes = WAYS.map((way) => field(parallel, way) ?? 1);
+  const product = sizes.reduce((all: number, size) => all * Number(size), 1);
+  const problems: Problem[] = [];
+  if (Number.isInteger(product) && product !== devices.length) {
+    const message = `expected numbers whose product is ${devices.length}, the number of devices listed; found ${WAYS.map((way, index) => `${way} ${sizes[index]}`).join(' x ')}, which is ${product}`;
+    problems.push({ path: ['parallel'], message });
+  }
+  if (Number(field(parallel, 'guidance')) > PASSES)
+    problems.push({
+      path: ['parallel', 'guidance'],
+      message: `expected 1 or ${PASSES}, as guidance has ${PASSES} passes; found ${field(parallel, 'guidance')}`,
+    });
+  return [...problems, ...placedInGroups(root, parallel)];
+};
+
+/** Text encoders and the VAE decoder run on one cluster's workers, or in the coordinator. */
+const placedInGroups = (root: unknown, parallel: object): readonly Problem[] => {
+  if (WAYS.slice(1).every((way) => (field(parallel, way) ?? 1) === 1)) return [];
+  return NETWORK_NAMES.flatMap((name): readonly Problem[] => {
+    const choice = field(field(root, 'placement'), name);
+    if (choice === undefined || choice === 'auto' || choice === 'coordinator') return [];
+    const message = `expected "coordinator" beside several groups of devices (parallel); found ${JSON.stringify(choice)}`;
+    return [{ path: ['placement', name], message }];
+  });
 };
 
 const int8RunsOnCpus = (root: unknown): readonly Problem[] => {
@@ -163,6 +196,7 @@ export const checkRules = (root: unknown, directory: string): readonly Problem[]
   ...worldSizeMatches(root),
   ...devicesDiffer(root),
   ...waysAgree(root),
+  ...meshFits(root),
   ...int8RunsOnCpus(root),
   ...warmWorkersCanBeFound(root),
   ...modelExists(root, directory),

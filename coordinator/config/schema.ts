@@ -131,6 +131,15 @@ const wire = z.strictObject({
     ),
 });
 
+const ways = positiveInteger.max(MAX.devices).default(1);
+
+const mesh = z.strictObject({
+  tensor: ways.describe('Devices that share the tensors of each stage'),
+  guidance: ways.describe('Groups that each compute one of the two passes of guidance: 1 or 2'),
+  pipeline: ways.describe('Stages, each with a part of the model, that pass the work on'),
+  replicas: ways.describe('Groups with all of the model that make pictures side by side'),
+});
+
 const timeouts = z.strictObject({
   start_s: seconds.default(30).describe('Until every worker process has said hello'),
   load_s: seconds.default(600).describe('Until every worker has checked and loaded its shard'),
@@ -178,6 +187,10 @@ const server = z.strictObject({
   port: z.number().int().min(0).max(65_535).default(8080).describe('0 takes a free port'),
   api_key: text.optional().describe('Key that requests must carry, at least 16 characters. Default: none'),
   api_key_env: text.optional().describe('Environment variable with that key, in place of api_key'),
+  max_running: positiveInteger
+    .max(MAX.queue)
+    .default(8)
+    .describe('Pictures that are made at a time, a step of each in turn; a client of whom none is made need not wait'),
   max_queue: z
     .number()
     .int()
@@ -241,10 +254,16 @@ export const clusterSchema = z
     join: join.prefault({}).describe('How further hosts join'),
     wire: wire.prefault({}).describe('How workers exchange activations'),
     parallel: z
-      .enum(['auto', 'tensor', 'batch'])
+      .union([z.enum(['auto', 'tensor', 'batch']), mesh])
       .optional()
       .describe(
-        'How `generate` and `launch` use the devices. auto: as the plan predicts to be fastest, be it one device alone. tensor, batch: all of them, as `split` says. Default: auto, or what `split` says',
+        'How `generate` and `launch` use the devices. auto: as the plan predicts to be best for `aim`, be it one device alone. tensor, batch: all of them, as `split` says. {tensor, guidance, pipeline, replicas}: so many for each, their product the number of devices. Default: auto, or what `split` says',
+      ),
+    aim: z
+      .enum(['latency', 'throughput'])
+      .default('latency')
+      .describe(
+        'What `parallel: auto` looks for. latency: the time of one picture. throughput: pictures per minute where several are asked for at once',
       ),
     split: z
       .enum(['tensor', 'batch'])

@@ -1,81 +1,97 @@
 /**
- * `parallel: auto`: the devices are used as the plan predicts to be fastest. A step of a small model takes longer on two devices than on
+ * `parallel: auto`: the devices are used as the plan predicts to be best. A step of a small model takes longer on two devices than on
  * one, by what they send each other, and guidance may be better divided than tensors; who lists devices should not have to know.
  */
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { recall, remember } from '../../common/remembered.js';
+import type { MeshCost, MeshRequest } from '../../partition/index.js';
+import { shapeText } from '../../partition/mesh/shape.js';
 import type { ClusterConfig } from '../config/index.js';
 import type { Hooks } from '../hooks.js';
+import type { Dims } from '../shards/dims.js';
 import { fingerprint } from '../shards/fingerprint.js';
-import { denoiserRequest, type OpenedModel } from '../shards/request.js';
+import { denoiserRequest, type OpenedModel, type ShardRequest } from '../shards/request.js';
 
+/** Pictures at once, where pictures per minute are what counts. */
+export const CONCURRENCY = 4;
+
+const shape = z.object({ tensor: z.number(), guidance: z.number(), pipeline: z.number(), replicas: z.number() });
 const choice = z.object({
-  /** ms */
+  /** Of the tensors over all; ms. */
   ownMs: z.number(),
-  /** Absent where nothing is faster than what was planned. */
-  faster: z
-    .object({ name: z.enum(['tensor-parallel', 'single-device', 'guidance-batch']), ms: z.number(), rank: z.number() })
-    .optional(),
+  /** Absent where nothing is clearly better. */
+  better: z.object({ ms: z.number(), shape, devices: z.array(z.number()).min(1) }).optional(),
 });
 type Choice = z.output<typeof choice>;
+type Better = NonNullable<Choice['better']>;
 
-const decide = async (config: ClusterConfig, opened: OpenedModel, { onProgress }: Hooks): Promise<Choice> => {
-  const { plan } = await import('../../partition/index.js');
-  const { alternatives, recommended } = await plan(denoiserRequest(config, opened), {
-    ...(onProgress ? { onProgress } : {}),
-  });
-  const ownMs = alternatives[0]?.step_ms ?? 0;
-  if (recommended === null) return { ownMs };
-  const { name, step_ms, rank = 0 } = recommended;
-  return { ownMs, faster: { name, ms: step_ms, rank } };
+/** How a config's denoiser is opened; groups of devices may take the passes of guidance one at a time. */
+export type Open = (config: ClusterConfig) => Promise<OpenedModel>;
+
+/** Any shape that takes the passes apart. */
+export const APART = { tensor: 1, guidance: 2, pipeline: 1, replicas: 1 } as const;
+
+/** All ways to use a request's devices, also those that take the passes of guidance one at a time, where these have sizes of their own. */
+export const meshRequest = (together: ShardRequest, apart: Dims): MeshRequest & ShardRequest => {
+  const differs = Object.entries(apart).some(([name, size]) => together.dims[name] !== size);
+  return { ...together, ...(differs ? { apart } : {}), concurrency: CONCURRENCY };
+};
+
+const better = ({ shape: found, devices }: MeshCost, ms: number): Better => ({
+  ms,
+  shape: found,
+  devices: [...devices],
+});
+
+const decide = async ({ aim }: ClusterConfig, request: MeshRequest, { onProgress }: Hooks): Promise<Choice> => {
+  const { planMeshes, bestFor, tensorsOverAll, aimMs } = await import('../../partition/index.js');
+  const costs = await planMeshes(request, { ...(onProgress ? { onProgress } : {}) });
+  const own = tensorsOverAll(costs);
+  const best = bestFor(costs, aim);
+  const ownMs = own === undefined ? 0 : aimMs(own, aim);
+  return { ownMs, ...(best === undefined ? {} : { better: better(best, aimMs(best, aim)) }) };
 };
 
 /** A plan takes longer than a warm start, so it is remembered for as long as all that it depends on stays as it is. */
-const remembered = async (config: ClusterConfig, opened: OpenedModel, hooks: Hooks): Promise<Choice> => {
-  const shards = await fingerprint(denoiserRequest(config, opened), config.shards);
+const remembered = async (config: ClusterConfig, open: Open, hooks: Hooks): Promise<Choice> => {
+  const apart = await open({ ...config, mesh: APART });
+  const request = meshRequest(denoiserRequest(config, await open(config)), apart.dims);
+  const shards = await fingerprint(request, config.shards);
   const key = createHash('sha256')
-    .update(JSON.stringify([shards, config.devices]))
+    .update(JSON.stringify([shards, config.devices, config.aim, request.apart]))
     .digest('hex');
   const file = join(config.shards, 'plans', `${key.slice(0, 16)}.json`);
   const known = recall(file, key, choice);
   if (known) return known;
-  const found = await decide(config, opened, hooks);
+  const found = await decide(config, request, hooks);
   remember(file, key, found);
   return found;
 };
 
 const ms = (value: number): string => `${value.toPrecision(3)} ms`;
 
-const WAYS: Readonly<Record<NonNullable<Choice['faster']>['name'], (config: ClusterConfig, rank: number) => string>> = {
-  'single-device': ({ devices }, rank) =>
-    `one device of ${devices.length} (${devices[rank]?.provider}, the ${rank + 1}.)`,
-  'guidance-batch': ({ devices }) => `${devices.length} devices, each with a part of the batch`,
-  'tensor-parallel': ({ devices }) => `${devices.length} devices, each with a part of the tensors`,
-};
-
-/** The config with the devices used in that way. */
-const applied = (config: ClusterConfig, { name, rank }: NonNullable<Choice['faster']>): ClusterConfig => {
-  if (name !== 'single-device') return { ...config, split: name === 'guidance-batch' ? 'batch' : 'tensor' };
-  return { ...config, devices: config.devices.filter((_, index) => index === rank) };
+const wayText = ({ devices }: ClusterConfig, found: Better): string => {
+  const [rank = 0] = found.devices;
+  if (found.devices.length === 1)
+    return `one device of ${devices.length} (${devices[rank]?.provider}, the ${rank + 1}.)`;
+  return `${devices.length} devices as ${shapeText(found.shape)}`;
 };
 
 /**
- * The config as the plan's best alternative has it, told in one sentence; as it is where `parallel` says how, or nothing is faster.
- * @throws TandemError as `plan`
+ * The config as the best way that was planned has it, told in one sentence; as it is where `parallel` says how, or nothing is clearly
+ * better.
+ * @throws TandemError as `planMeshes` and `open`
  */
-export const followPlan = async (
-  config: ClusterConfig,
-  opened: OpenedModel,
-  hooks: Hooks = {},
-): Promise<ClusterConfig> => {
+export const followPlan = async (config: ClusterConfig, open: Open, hooks: Hooks = {}): Promise<ClusterConfig> => {
   if (config.parallel !== 'auto' || config.devices.length === 1) return config;
-  const { ownMs, faster } = await remembered(config, opened, hooks);
-  if (faster === undefined) return config;
-  const way = WAYS[faster.name](config, faster.rank);
+  const { ownMs, better: found } = await remembered(config, open, hooks);
+  if (found === undefined) return config;
+  const aim = config.aim === 'latency' ? '' : ` with ${CONCURRENCY} pictures at once`;
   hooks.onNotice?.(
-    `Using ${way}: the plan predicts ${ms(faster.ms)} a step, against ${ms(ownMs)} for the tensors over all (parallel: auto; "parallel: tensor" in the config uses all).`,
+    `Using ${wayText(config, found)}: the plan predicts ${ms(found.ms)} a step${aim}, against ${ms(ownMs)} for the tensors over all (parallel: auto; "parallel: tensor" in the config uses all).`,
   );
-  return applied(config, faster);
+  if (found.devices.length > 1) return { ...config, split: 'tensor', mesh: found.shape };
+  return { ...config, devices: config.devices.filter((_, rank) => found.devices.includes(rank)) };
 };

@@ -2,10 +2,11 @@
 import { stat, writeFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { TandemError } from '../../common/errors.js';
-import type { Cluster } from '../cluster/index.js';
+import type { Workers } from '../cluster/index.js';
 import type { ClusterConfig } from '../config/index.js';
 import type { Hooks } from '../hooks.js';
 import { type HostedNetwork, planHosting, remotesOf } from '../hosting/index.js';
+import { prepareMesh, withMesh } from '../mesh/index.js';
 import {
   createPipeline,
   encodePicture,
@@ -14,7 +15,6 @@ import {
   type ImageRequest,
   type Timings,
 } from '../pipeline/index.js';
-import { prepareModel, withCluster } from '../start-cluster.js';
 import { checkWireError } from '../verify/wire-error.js';
 import { followPlan } from './follow-plan.js';
 import { type Picture, type PictureOptions, planPicture } from './picture.js';
@@ -82,7 +82,7 @@ const checkPrompt = (prompt: string): void => {
   throw new TandemError('REQUEST_INVALID', 'Expected a prompt that says what the picture should show; found none.');
 };
 
-export const reportWorkers = (cluster: Cluster): readonly WorkerReport[] =>
+export const reportWorkers = (cluster: Workers): readonly WorkerReport[] =>
   cluster.workers.map(({ rank, pid, weight_bytes, memory }) => ({
     rank,
     pid,
@@ -99,13 +99,13 @@ interface Rendered {
 const render = async (
   picture: Picture,
   image: ImageRequest,
-  cluster: Cluster,
+  cluster: Workers,
   hosted: readonly HostedNetwork[],
   { onProgress }: Hooks,
 ): Promise<Rendered> => {
   const pipeline = await createPipeline({
     directory: picture.directory,
-    denoiser: cluster,
+    denoiser: cluster.network(),
     networks: remotesOf(hosted, (name) => cluster.network(name)),
     size: picture,
     ...(picture.scheduler === undefined ? {} : { scheduler: picture.scheduler }),
@@ -153,13 +153,14 @@ export const generate = async (request: GenerateRequest): Promise<GenerateReport
   const start = performance.now();
   checkPrompt(request.prompt);
   const file = await checkWritable(request.out);
-  const picture = await planPicture(request.config, request);
-  const config = await followPlan(request.config, picture, request);
+  const config = await followPlan(request.config, (one) => planPicture(one, request), request);
+  // Groups of devices may take the passes of guidance one at a time.
+  const picture = await planPicture(config, request);
   const image = toImageRequest(request, picture);
   const hosted = await planHosting(config, picture);
   await checkWireError(config, picture, request);
-  const ready = await prepareModel(config, { ...picture, networks: hosted }, request);
-  return withCluster(ready, config, request, async ({ cluster, loadMs }) => {
+  const ready = await prepareMesh(config, { ...picture, networks: hosted }, request);
+  return withMesh(ready, config, request, async ({ workers: cluster, loadMs }) => {
     const rendered = await render(picture, image, cluster, hosted, request);
     const pngMs = await savePicture(file, image, rendered, picture.model.name);
     return {

@@ -1,6 +1,7 @@
 /** From a config and a wish for a picture to the sizes that the denoiser is opened with. */
 import { TandemError } from '../../common/errors.js';
 import type { TensorMetadata } from '../../common/onnxruntime.js';
+import { runsPassesApart } from '../../partition/mesh/shape.js';
 import type { ClusterConfig } from '../config/index.js';
 import { type PlannedModel, planHosting } from '../hosting/index.js';
 import {
@@ -65,7 +66,7 @@ const sizePicture = (
   directory: ModelDirectory,
   inputs: readonly TensorMetadata[],
   options: PictureOptions,
-  defaults: ClusterConfig['defaults'],
+  { defaults, mesh }: Pick<ClusterConfig, 'defaults' | 'mesh'>,
 ): Sized => {
   const fallback = directory.defaultSize ?? FALLBACK_SIZE;
   const width = options.width ?? defaults.width ?? fallback.width;
@@ -73,7 +74,9 @@ const sizePicture = (
   const own = directory.family.defaults;
   const guidanceScale = options.guidanceScale ?? defaults.guidanceScale ?? own.guidanceScale;
   const numInferenceSteps = options.numInferenceSteps ?? defaults.numInferenceSteps ?? own.numInferenceSteps;
-  const size = denoiserSizeFor(directory, { width, height, guidanceScale });
+  const whole = denoiserSizeFor(directory, { width, height, guidanceScale });
+  // Groups that compute one pass each, or pass it on, are given one at a time.
+  const size = mesh !== undefined && runsPassesApart(mesh) ? { ...whole, batch: 1 } : whole;
   checkFixedSizes(inputs, size, directory.latents.downscale);
   const dims = { ...symbolicSizes(inputs, size), ...options.dims };
   return { width, height, guidanceScale, numInferenceSteps, dims };
@@ -86,8 +89,8 @@ const sizePicture = (
 export const pictureDims = async (
   directory: string,
   inputs: readonly TensorMetadata[],
-  defaults: ClusterConfig['defaults'],
-): Promise<Sized> => sizePicture(await readModelDirectory(directory), inputs, {}, defaults);
+  settings: Pick<ClusterConfig, 'defaults' | 'mesh'>,
+): Promise<Sized> => sizePicture(await readModelDirectory(directory), inputs, {}, settings);
 
 /**
  * Decides a picture's sizes and fixes the denoiser's dims to them: batch 2 where guidance takes two passes, latents
@@ -103,7 +106,7 @@ export const planPicture = async (config: ClusterConfig, options: PictureOptions
   const scheduler = options.scheduler ?? config.defaults.scheduler;
   const directory = await readModelDirectory(model.directory, scheduler);
   const { inputs } = await modelFacts(model.path, config.shards);
-  const sized = sizePicture(directory, inputs, options, config.defaults);
+  const sized = sizePicture(directory, inputs, options, config);
   const dims = requireDims(inputs, sized.dims);
   const chosen = scheduler === undefined ? {} : { scheduler };
   const { sizeMultiple } = directory;

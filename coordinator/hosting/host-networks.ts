@@ -10,6 +10,7 @@ import {
   networkFiles,
   openingOf,
 } from '../pipeline/index.js';
+import { isOneGroup } from '../shards/mesh-plan.js';
 import { denoiserRequest, type OpenedModel, type ShardRequest } from '../shards/request.js';
 import {
   type Budget,
@@ -69,9 +70,10 @@ interface Candidate {
 }
 
 /** Whether all networks stay in the coordinator, whatever they need. */
-export const staysInCoordinator = ({ placement, devices }: ClusterSettings): boolean =>
-  devices.every(({ memoryLimit }) => memoryLimit === undefined) &&
-  Object.values(placement).every((choice) => choice === 'auto' || choice === 'coordinator');
+export const staysInCoordinator = ({ placement, devices, ...settings }: ClusterSettings): boolean =>
+  !isOneGroup(settings) ||
+  (devices.every(({ memoryLimit }) => memoryLimit === undefined) &&
+    Object.values(placement).every((choice) => choice === 'auto' || choice === 'coordinator'));
 
 const hasLimits = ({ devices }: ClusterSettings): boolean =>
   devices.some(({ memoryLimit }) => memoryLimit !== undefined);

@@ -18,6 +18,7 @@ import {
   type SchedulerName,
   sequenceOf,
 } from '../pipeline/index.js';
+import { isOneGroup, planGroups } from '../shards/mesh-plan.js';
 import { modelFacts } from '../shards/model-facts.js';
 import { prepareShards } from '../shards/prepare.js';
 import { denoiserRequest, type OpenedModel } from '../shards/request.js';
@@ -106,6 +107,21 @@ export const prepareNetworks = async (
   return { networks, partitionMs };
 };
 
+/** A rank of a pipeline holds all stretches of its stage. */
+const meshNeeds = async (config: ClusterConfig, denoiser: OpenedModel): Promise<Needs> => {
+  const { sides } = await planGroups(config, denoiser);
+  const needs: Needs[number][] = [];
+  for (const { devices, networks } of sides.flat()) {
+    let own = devices.map(() => NOTHING);
+    for (const { request } of networks) {
+      const more = await knownNeeds(request);
+      own = own.map((need, rank) => together(need, more[rank] ?? NOTHING));
+    }
+    needs.push(...own);
+  }
+  return needs;
+};
+
 /**
  * What the denoiser and the networks that workers run need of each rank.
  * @throws TandemError as `plan` does
@@ -115,6 +131,7 @@ export const rankNeeds = async (
   denoiser: OpenedModel,
   hosted: readonly HostedNetwork[],
 ): Promise<Needs> => {
+  if (!isOneGroup(config)) return meshNeeds(config, denoiser);
   let needs = await knownNeeds(denoiserRequest(config, denoiser));
   for (const { run } of hosted) {
     if (run === undefined) continue;

@@ -19,6 +19,8 @@ export interface PredictionRequest {
   readonly prompts: readonly InputValues[];
   /** Inputs that all prompts have in common. */
   readonly shared?: InputValues;
+  /** Ends the wait for the denoiser, where others use it too. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface DenoiserBinding {
@@ -219,9 +221,11 @@ export const bindDenoiser = (denoiser: Denoiser, family: Family, latentShape?: L
     wholeTimesteps,
     input: (role) => inputs.get(role),
     async predict(request) {
-      const { prompts } = request;
-      if (prompts.length <= batch) return predictionsOf(await denoiser.step(feedsOf(request, prompts)), prompts.length);
-      const outputs = await denoiser.stepEach(prompts.map((prompt) => feedsOf(request, [prompt])));
+      const { prompts, signal } = request;
+      if (prompts.length <= batch)
+        return predictionsOf(await denoiser.step(feedsOf(request, prompts), signal), prompts.length);
+      const each = prompts.map((prompt) => feedsOf(request, [prompt]));
+      const outputs = await denoiser.stepEach(each, signal);
       return outputs.flatMap((one) => predictionsOf(one, 1));
     },
   };

@@ -32,8 +32,9 @@ const predict = async (
   sample: Float32Array,
   timestep: number,
   { prompts, shared, guidanceWeight }: Conditioning,
+  signal: AbortSignal | undefined,
 ): Promise<Float32Array> => {
-  const [first, second] = await binding.predict({ sample, timestep, prompts, shared });
+  const [first, second] = await binding.predict({ sample, timestep, prompts, shared, signal });
   if (first === undefined) throw modelInputsError('denoiser', ['It returned no prediction.']);
   return guidanceWeight === undefined || second === undefined ? first : applyGuidance(first, second, guidanceWeight);
 };
@@ -62,9 +63,14 @@ export const denoise = async (
   let latents: Float32Array = unit.map((value) => value * scheduler.initNoiseSigma);
   const stepTimes: number[] = [];
   for (const [index, timestep] of scheduler.timesteps.entries()) {
-    checkAborted(request.signal, `step ${index + 1} of ${scheduler.timesteps.length}`);
+    const phase = `step ${index + 1} of ${scheduler.timesteps.length}`;
+    checkAborted(request.signal, phase);
     const sample = scheduler.scaleModelInput(latents, index);
-    const [prediction, step_ms] = await timed(() => predict(binding, sample, timestep, conditioning));
+    const work = timed(() => predict(binding, sample, timestep, conditioning, request.signal));
+    const [prediction, step_ms] = await work.catch((error: unknown) => {
+      checkAborted(request.signal, phase);
+      throw error;
+    });
     latents = scheduler.step(prediction, index, latents, () => random.normal(count));
     stepTimes.push(step_ms);
     request.onStep?.({ step: index + 1, steps: scheduler.timesteps.length, timestep, step_ms, latents });

@@ -79,7 +79,7 @@ export class Editions {
     // Loaded meanwhile: modules that no worker and no session waits for.
     const [{ buildApp }, metrics, page] = await Promise.all([import('./app.js'), this.#loadMetrics(), readPage()]);
     const { served } = plan;
-    const { maxQueue, trustProxy } = config.server;
+    const { maxQueue, maxRunning, trustProxy } = config.server;
     // The same for all versions: "server:" cannot change.
     const images = new ImageStore(config.server.images);
     const studio = new Studio({
@@ -90,6 +90,7 @@ export class Editions {
       pictures: this.#pictures,
       images,
       metrics,
+      maxRunning,
       maxQueue,
     });
     const shared = { images, requests: this.requests, startedAt: this.#startedAt };

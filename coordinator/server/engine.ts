@@ -10,7 +10,14 @@
  */
 import { TandemError } from '../../common/errors.js';
 import { byteLength, type HostTensor, type TensorSpec } from '../../common/tensor.js';
-import { type Cluster, type ClusterState, DENOISER, type RankStep, type StepAllResult } from '../cluster/index.js';
+import {
+  type ClusterState,
+  DENOISER,
+  type RankStep,
+  type StepOptions,
+  type StepResult,
+  type Workers,
+} from '../cluster/index.js';
 import { type Network, networkFrom } from '../denoiser.js';
 import { type HostedNetwork, remotesOf } from '../hosting/index.js';
 import { createPipeline, type Pipeline, type SchedulerName } from '../pipeline/index.js';
@@ -86,14 +93,14 @@ type Inputs = Readonly<Record<string, HostTensor>>;
 
 /** The workers as they will be, once they are there. */
 interface AwaitedCluster {
-  readonly promise: Promise<Cluster>;
-  readonly resolve: (cluster: Cluster) => void;
+  readonly promise: Promise<Workers>;
+  readonly resolve: (cluster: Workers) => void;
   readonly reject: (error: TandemError) => void;
 }
 
 const awaitCluster = (): AwaitedCluster => {
   let settle: Omit<AwaitedCluster, 'promise'> = { resolve: () => undefined, reject: () => undefined };
-  const promise = new Promise<Cluster>((resolve, reject) => {
+  const promise = new Promise<Workers>((resolve, reject) => {
     settle = { resolve, reject };
   });
   promise.catch(() => undefined);
@@ -109,11 +116,11 @@ export class Engine {
   readonly #listeners: ((error: TandemError) => void)[] = [];
   readonly #opened = awaitCluster();
   #state: EngineState = { kind: 'loading' };
-  #cluster: Cluster | undefined;
+  #cluster: Workers | undefined;
   #version: string | undefined;
   #pipeline: Promise<Pipeline> | undefined;
-  /** Settles when the step that was begun last is done: the workers take one at a time. */
-  #lastStep: Promise<unknown> = Promise.resolve();
+  /** Steps that wait or are under way; none fails. */
+  readonly #steps = new Set<Promise<unknown>>();
   #ending: Promise<void> | undefined;
 
   constructor(options: EngineOptions) {
@@ -170,7 +177,7 @@ export class Engine {
     const workers = this.#cluster?.workers ?? [];
     return this.#options.devices.map((device, rank) => {
       const worker = workers[rank];
-      const times = steps[rank]?.times;
+      const times = steps.find((step) => step.rank === rank)?.times;
       return {
         rank,
         state: worker?.state ?? 'starting',
@@ -190,9 +197,9 @@ export class Engine {
    * Takes over running workers and runs the canary step, unless the workers are warm: those have run steps before. The engine
    * closes them.
    * @param version digest of their model
-   * @throws TandemError as `createPipeline` and `Cluster.stepAll`, `RANKS_DISAGREE`, `SERVED_SIZE`
+   * @throws TandemError as `createPipeline` and `Cluster.step`, `RANKS_DISAGREE`, `SERVED_SIZE`
    */
-  async open(cluster: Cluster, version: string): Promise<void> {
+  async open(cluster: Workers, version: string): Promise<void> {
     const { pipeline, loadParts } = this.#options;
     this.#cluster = cluster;
     if (this.#ending !== undefined) {
@@ -244,31 +251,38 @@ export class Engine {
   /** A network of the workers as the pipeline steps it, once they are there. */
   #networkOf(name: string): Promise<Network> {
     const network = this.#opened.promise.then((cluster) =>
-      networkFrom(cluster.network(name), async (microBatches) => (await this.#step(microBatches, name)).outputs),
+      networkFrom(
+        cluster.network(name),
+        async (microBatches, signal) => (await this.#step(microBatches, name, { signal })).outputs,
+      ),
     );
     // A pipeline that fails first does not ask for it.
     network.catch(() => undefined);
     return network;
   }
 
-  /** Every step passes here, one at a time: it is checked and told, and the denoiser's proves that the workers are well. */
-  #step(microBatches: readonly Inputs[], network: string): Promise<StepAllResult> {
-    const step = this.#lastStep.then(async () => {
-      const cluster = this.#cluster;
-      if (cluster === undefined) throw notOpened();
-      const result = await this.#agreed(cluster, microBatches, network);
-      for (const listener of this.#stepListeners) listener(network, result.ranks);
-      if (network === DENOISER && cluster.state === 'ready') this.#enter({ kind: 'ready' });
-      return result;
-    });
-    this.#lastStep = step.catch(() => undefined);
+  /** Every step passes here: it is checked and told, and the denoiser's proves that the workers are well. */
+  #step(microBatches: readonly Inputs[], network: string, options: StepOptions = {}): Promise<StepResult> {
+    const step = this.#checked(microBatches, network, options);
+    const settled: Promise<unknown> = step.catch(() => undefined).then(() => this.#steps.delete(settled));
+    this.#steps.add(settled);
     return step;
   }
 
+  async #checked(microBatches: readonly Inputs[], network: string, options: StepOptions): Promise<StepResult> {
+    const cluster = this.#cluster;
+    if (cluster === undefined) throw notOpened();
+    const result = await this.#agreed(cluster, microBatches, { ...options, network });
+    for (const listener of this.#stepListeners) listener(network, result.ranks);
+    const isProof = network === DENOISER && result.ranks.length === cluster.workers.length;
+    if (isProof && cluster.state === 'ready') this.#enter({ kind: 'ready' });
+    return result;
+  }
+
   /** Before the first proof it is the start that ranks which disagree fail; afterwards they are asked again until they agree. */
-  async #agreed(cluster: Cluster, microBatches: readonly Inputs[], network: string): Promise<StepAllResult> {
+  async #agreed(cluster: Workers, microBatches: readonly Inputs[], options: StepOptions): Promise<StepResult> {
     try {
-      return await cluster.stepAll(microBatches, { network });
+      return await cluster.step(microBatches, options);
     } catch (error) {
       const isDisagreement = error instanceof TandemError && error.code === 'RANKS_DISAGREE';
       if (isDisagreement && this.#state.kind !== 'warming') this.#proveLater(error);
@@ -283,9 +297,9 @@ export class Engine {
 
   /** Runs a canary step, unless a step under way turns out to be the proof. */
   async #prove(): Promise<void> {
-    await this.#lastStep;
+    await Promise.all(this.#steps);
     if (this.#cluster !== undefined && this.#state.kind !== 'ready')
-      await this.#step([zeros(this.#cluster.inputs)], DENOISER);
+      await this.#step([zeros(this.#cluster.network().inputs)], DENOISER, { everywhere: true });
   }
 
   #follow(state: ClusterState, error: TandemError | undefined): void {

@@ -1,5 +1,5 @@
 /**
- * Where requests become pictures: admits as many as may wait, gives each picture its turn, and tells of every step, of
+ * Where requests become pictures: admits as many as may wait, lets several be made at a time, and tells of every step, of
  * partial pictures and of the picture itself.
  */
 import { randomInt } from 'node:crypto';
@@ -61,6 +61,8 @@ export interface StudioOptions {
   readonly pace: Pace;
   readonly pictures: PictureThread;
   readonly images: ImageStore;
+  /** Pictures that may be made at a time. */
+  readonly maxRunning: number;
   /** Requests that may wait. */
   readonly maxQueue: number;
 }
@@ -84,7 +86,7 @@ const seconds = (ms: number): number => Math.round(ms / 100) / 10;
 
 export class Studio {
   readonly #options: StudioOptions;
-  readonly #turns = new Turns();
+  readonly #turns: Turns;
   /** Denoiser calls of so many steps, which the scheduler says; one a step until the first picture has loaded it. */
   #calls: Pipeline['modelCalls'] = (steps) => steps;
   /** Requests that were let in, by client. */
@@ -93,6 +95,7 @@ export class Studio {
 
   constructor(options: StudioOptions) {
     this.#options = options;
+    this.#turns = new Turns(options.maxRunning);
   }
 
   get running(): number {
@@ -135,8 +138,8 @@ export class Studio {
 
   /** A quarter of the places is never one client's. */
   #checkPlace(client: string): void {
-    const { maxQueue } = this.#options;
-    const places = maxQueue + 1;
+    const { maxQueue, maxRunning } = this.#options;
+    const places = maxQueue + maxRunning;
     const share = places - Math.floor(places / 4);
     if (this.#admittedInAll() >= places) throw queueFull(maxQueue, this.#retryAfterS());
     if ((this.#admitted.get(client) ?? 0) >= share) throw shareTaken(share, this.#retryAfterS());
@@ -176,9 +179,9 @@ export class Studio {
     }
   }
 
-  /** When a place in line should be free: when the picture that is being made is done. */
+  /** When a place in line should be free: when the first of the pictures that are being made is done. */
   #retryAfterS(): number {
-    const left = this.#turns.runningStepsLeft ?? 0;
+    const left = this.#turns.stepsToNextEnd ?? 0;
     return Math.max(LEAST_RETRY_S, Math.ceil(this.#options.pace.pictureMs(left) / 1000));
   }
 
@@ -293,7 +296,9 @@ export class Studio {
 
   #tellStep({ index, turn, weight, onEvent }: Work, { step, steps, step_ms }: StepProgress): void {
     const { pace } = this.#options;
-    pace.addStep(step_ms / weight);
+    // While several are made, each waits for the steps of the others.
+    const together = Math.max(1, this.#turns.running);
+    pace.addStep(step_ms / weight / together);
     turn.progress((steps - step) * weight);
     onEvent({
       kind: 'progress',
@@ -301,7 +306,7 @@ export class Studio {
       step,
       steps,
       step_ms: Math.round(step_ms * 10) / 10,
-      remaining_s: seconds(pace.pictureMs((steps - step) * weight)),
+      remaining_s: seconds(pace.pictureMs((steps - step) * weight * together)),
     });
   }
 }

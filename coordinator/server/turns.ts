@@ -1,6 +1,7 @@
 /**
- * One picture at a time, and clients in turn: who has nothing in line goes before the second picture of those who have, so that a
- * client with many requests delays another one by a single picture. Among a client's own, first come first served; a request for
+ * Which pictures are made at present. Several are: their steps alternate on the workers, so that a short one is never held up by a long
+ * one for more than a step. Beyond so many, clients wait in turn: who has nothing in line goes before the second picture of those
+ * who have, and who has no picture under way need not wait at all. Among a client's own, first come first served; a request for
  * several pictures takes a turn for each.
  */
 
@@ -20,7 +21,7 @@ export interface TurnRequest {
   readonly steps: number;
   /** Takes the request out of the line; its reason is thrown. */
   readonly signal: AbortSignal;
-  /** Told how many are ahead, the running one included; first when the request joins the line. */
+  /** Told how many are ahead, the running ones included; first when the request joins the line. */
   readonly onPosition?: (ahead: number, stepsAhead: readonly number[]) => void;
 }
 
@@ -33,22 +34,29 @@ interface Waiting {
 }
 
 export class Turns {
+  readonly #most: number;
   readonly #line: Waiting[] = [];
-  #running: Waiting | undefined;
-  /** Of the picture that was made last. */
+  readonly #running = new Set<Waiting>();
+  /** Of the picture that was begun last. */
   #round = 0;
 
+  /** @param most pictures at a time, unless they are of as many clients */
+  constructor(most: number) {
+    this.#most = most;
+  }
+
   get running(): number {
-    return this.#running === undefined ? 0 : 1;
+    return this.#running.size;
   }
 
   get waiting(): number {
     return this.#line.length;
   }
 
-  /** Steps of the running picture that are left; undefined while none runs. */
-  get runningStepsLeft(): number | undefined {
-    return this.#running?.stepsLeft;
+  /** Steps that all have to make until the first running picture is done; undefined while none runs. */
+  get stepsToNextEnd(): number | undefined {
+    if (this.#running.size === 0) return undefined;
+    return this.#running.size * Math.min(...[...this.#running].map(({ stepsLeft }) => stepsLeft));
   }
 
   /** Waits for a turn. The caller releases it. @throws the signal's reason where it fires before */
@@ -71,16 +79,14 @@ export class Turns {
       request.signal.addEventListener('abort', leave, { once: true });
       const index = this.#join(place);
       this.#advance();
-      if (this.#running !== place) this.#tellFrom(index);
+      if (!this.#running.has(place)) this.#tellFrom(index);
     });
   }
 
   /** The round after the client's last one that is in line or runs, and none that is over. */
   #nextRound(client: string): number {
-    const current = this.#running?.round ?? this.#round;
-    const running = this.#running === undefined ? [] : [this.#running];
-    const own = [...running, ...this.#line].filter((place) => place.request.client === client);
-    return Math.max(current, ...own.map(({ round }) => round + 1));
+    const own = [...this.#running, ...this.#line].filter((place) => place.request.client === client);
+    return Math.max(this.#round, ...own.map(({ round }) => round + 1));
   }
 
   /** @returns its place in line */
@@ -101,8 +107,7 @@ export class Turns {
       release: () => {
         if (released) return;
         released = true;
-        this.#round = place.round;
-        this.#running = undefined;
+        this.#running.delete(place);
         this.#advance();
         this.#tellFrom(0);
       },
@@ -110,9 +115,19 @@ export class Turns {
   }
 
   #advance(): void {
-    if (this.#running !== undefined) return;
-    this.#running = this.#line.shift();
-    this.#running?.start();
+    for (let next = this.#next(); next !== undefined; next = this.#next()) {
+      this.#line.splice(this.#line.indexOf(next), 1);
+      this.#running.add(next);
+      this.#round = Math.max(this.#round, next.round);
+      next.start();
+    }
+  }
+
+  /** The first in line where there is room, else the first of a client of whom none runs. */
+  #next(): Waiting | undefined {
+    if (this.#running.size < this.#most) return this.#line[0];
+    const clients = new Set([...this.#running].map(({ request }) => request.client));
+    return this.#line.find(({ request }) => !clients.has(request.client));
   }
 
   #remove(place: Waiting): void {
@@ -129,8 +144,7 @@ export class Turns {
   }
 
   #tell({ request }: Waiting, index: number): void {
-    const before = this.#running === undefined ? [] : [this.#running];
-    const ahead = [...before, ...this.#line.slice(0, index)].map(({ stepsLeft }) => stepsLeft);
+    const ahead = [...this.#running, ...this.#line.slice(0, index)].map(({ stepsLeft }) => stepsLeft);
     request.onPosition?.(ahead.length, ahead);
   }
 }

@@ -67,4 +67,5 @@ const identityOf = async (request: SplitRequest, root: string) => ({
   quantize: request.quantize ?? 'none',
   split: request.split ?? 'tensor',
   outputs: request.outputs,
+  stretch: request.stretch,
 });

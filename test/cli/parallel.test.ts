@@ -27,14 +27,14 @@ const draw = async (config: string, out: string) => {
 };
 
 const USING =
-  /^Using (one device of 2 \(cpu, the 1\.\)|2 devices, each with a part of the batch): the plan predicts [\d.e+]+ ms a step, against [\d.e+]+ ms /m;
+  /^Using (one device of 2 \(cpu, the 1\.\)|2 devices as guidance 2): the plan predicts [\d.e+]+ ms a step, against [\d.e+]+ ms /m;
 
 describe('parallel: auto', () => {
   it('gives each device half of guidance where parts of tensors would be slower, says so, and says it again from memory', async () => {
     const config = configOf('auto');
     const first = await draw(config, 'auto.png');
     expect(first.report.world_size).toBe(2);
-    expect(USING.exec(first.stderr)?.[1]).toBe('2 devices, each with a part of the batch');
+    expect(USING.exec(first.stderr)?.[1]).toBe('2 devices as guidance 2');
     const again = await draw(config, 'again.png');
     expect(USING.exec(again.stderr)?.[0]).toBe(USING.exec(first.stderr)?.[0]);
     expect(again.stderr).not.toMatch(/Partitioning|^plan: /m);

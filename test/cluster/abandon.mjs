@@ -10,5 +10,5 @@ const cluster = await launchCluster({
   devices: [0, 1].map(() => ({ provider: 'cpu', deviceId: 0, threads: 1 })),
 });
 const iterations = { dtype: 'int64', shape: [], data: new Uint8Array(BigInt64Array.of(BigInt(count)).buffer) };
-void cluster.step({ iterations });
+void cluster.network().step({ iterations });
 process.stdout.write(JSON.stringify(cluster.workers.map((worker) => worker.pid)));

@@ -27,13 +27,13 @@ it('a step whose ranks disagree twice is refused, and comes with every digest wh
     await setApart(directory);
     const cluster = await launchDirectory(directory);
     try {
-      const error = await errorOf(cluster.step(mlpInput()));
+      const error = await errorOf(cluster.network().step(mlpInput()));
       expect([error.code, error.message]).toEqual([
         'RANKS_DISAGREE',
         expect.stringMatching(/all 2 ranks after a step; found 2 different ones, twice/),
       ]);
-      expect((await errorOf(cluster.stepEach([mlpInput(), mlpInput()]))).code).toBe('RANKS_DISAGREE');
-      const { ranks } = await cluster.stepAll([mlpInput()], { mayDisagree: true });
+      expect((await errorOf(cluster.network().stepEach([mlpInput(), mlpInput()]))).code).toBe('RANKS_DISAGREE');
+      const { ranks } = await cluster.step([mlpInput()], { mayDisagree: true });
       expect(new Set(ranks.map(({ outputs_sha256 }) => outputs_sha256)).size).toBe(2);
       expect(cluster.state).toBe('ready');
     } finally {

@@ -40,7 +40,7 @@ const damageMemory = async (cluster: Cluster, rank: number): Promise<void> => {
 };
 
 const stepped = async (cluster: Cluster): Promise<readonly string[]> =>
-  (await cluster.stepAll([mlpInput()])).ranks.map((rank) => rank.outputs_sha256);
+  (await cluster.step([mlpInput()])).ranks.map((rank) => rank.outputs_sha256);
 
 it('finds weights that have changed in the memory of a rank, which no look at its files can, and loads that rank again', async () => {
   const notices: string[] = [];

@@ -24,7 +24,7 @@ import {
 const restart: RestartPolicy = { maxAttempts: 3, backoffMs: 20, capMs: 100 };
 
 const digestsOf = async (cluster: Cluster): Promise<readonly string[]> =>
-  (await cluster.stepAll([mlpInput()])).ranks.map((rank) => rank.outputs_sha256);
+  (await cluster.step([mlpInput()])).ranks.map((rank) => rank.outputs_sha256);
 
 const killRank = (cluster: Cluster, rank: number): void => {
   process.kill(cluster.workers[rank]?.pid ?? 0, 'SIGKILL');
@@ -173,7 +173,7 @@ it('tries again where a worker cannot be started, and says why when it gives up'
 
 it('sees within a second that a worker is stopped in a step, and before it has said anything', async () => {
   const cluster = await launchFixture('slow');
-  const failing = errorOf(cluster.step(iterations(LONG_STEP)));
+  const failing = errorOf(cluster.network().step(iterations(LONG_STEP)));
   await delay(300);
   const start = performance.now();
   process.kill(cluster.workers[1]?.pid ?? 0, 'SIGSTOP');

@@ -11,7 +11,7 @@ const side = async (name: string, shards: string, rest: Partial<SideNetwork> = {
 };
 
 const digests = async (cluster: Cluster, network?: string): Promise<readonly string[]> => {
-  const { ranks } = await cluster.stepAll([mlpInput()], network === undefined ? {} : { network });
+  const { ranks } = await cluster.step([mlpInput()], network === undefined ? {} : { network });
   return ranks.map(({ outputs_sha256 }) => outputs_sha256);
 };
 
@@ -29,7 +29,7 @@ it('runs a network on some of the workers, in whatever order, in turns with the 
       'mlp-3',
       async (cluster) => {
         for (let turn = 0; turn < 2; turn++) {
-          const { ranks } = await cluster.stepAll([mlpInput()], { network: 'encoder' });
+          const { ranks } = await cluster.step([mlpInput()], { network: 'encoder' });
           expect(ranks.map(({ rank, outputs_sha256 }) => [rank, outputs_sha256])).toEqual([
             [0, first],
             [2, first],
@@ -49,13 +49,13 @@ it('runs a network on some of the workers, in whatever order, in turns with the 
 
 it('repeats the step of a network that lost a worker, with the same result', async () => {
   const inputs = iterations(50_000);
-  const undisturbed = await withCluster('slow', async (cluster) => cluster.stepAll([inputs]));
+  const undisturbed = await withCluster('slow', async (cluster) => cluster.step([inputs]));
   const networks = [await side('encoder', 'slow')];
   await withCluster(
     'mlp-2',
     async (cluster) => {
       const before = await digests(cluster);
-      const stepping = cluster.stepAll([inputs], { network: 'encoder' });
+      const stepping = cluster.step([inputs], { network: 'encoder' });
       setTimeout(() => process.kill(cluster.workers[1]?.pid ?? 0, 'SIGKILL'), 150);
       const { ranks } = await stepping;
       expect(ranks.map(({ outputs_sha256 }) => outputs_sha256)).toEqual(
@@ -71,7 +71,7 @@ it('repeats the step of a network that lost a worker, with the same result', asy
 
 it('refuses networks that it does not run, and shards for another number of ranks', async () => {
   await withCluster('mlp-2', async (cluster) => {
-    const error = await errorOf(cluster.stepAll([mlpInput()], { network: 'vae_decoder' }));
+    const error = await errorOf(cluster.step([mlpInput()], { network: 'vae_decoder' }));
     expect(error.code).toBe('CLUSTER_NETWORK');
     expect(error.message).toMatch(/\(denoiser\); found "vae_decoder"/);
     expect(() => cluster.network('vae_decoder')).toThrow(/found "vae_decoder"/);

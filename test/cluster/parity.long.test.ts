@@ -23,7 +23,7 @@ describe.each(['shared-memory', 'ipc'] as const)('over %s', (transport) => {
     await withCluster(
       name,
       async (cluster) => {
-        const { y } = await cluster.step(mlpInput());
+        const { y } = await cluster.network().step(mlpInput());
         expect(y?.shape).toEqual([2, 6]);
         const difference = largestDifference(expected, toFloats(y));
         expect(difference).toBeLessThan(tolerance);
@@ -34,9 +34,13 @@ describe.each(['shared-memory', 'ipc'] as const)('over %s', (transport) => {
 
   it('really rounds to fp16 where the wire is fp16', async () => {
     const expected = await wholeModel();
-    const actual = await withCluster('mlp-2-fp16', async (cluster) => toFloats((await cluster.step(mlpInput())).y), {
-      transport,
-    });
+    const actual = await withCluster(
+      'mlp-2-fp16',
+      async (cluster) => toFloats((await cluster.network().step(mlpInput())).y),
+      {
+        transport,
+      },
+    );
     expect(largestDifference(expected, actual)).toBeGreaterThan(1e-6);
   });
 
@@ -44,14 +48,14 @@ describe.each(['shared-memory', 'ipc'] as const)('over %s', (transport) => {
     await withCluster(
       'mlp-3',
       async (cluster) => {
-        const { ranks } = await cluster.stepAll([mlpInput()], { outputs: 'all' });
+        const { ranks } = await cluster.step([mlpInput()], { outputs: 'all' });
         expect(new Set(ranks.map((rank) => rank.outputs_sha256)).size).toBe(1);
         expect(new Set(ranks.map((rank) => Buffer.from(rank.outputs?.[0]?.y?.data ?? []).toString('hex'))).size).toBe(
           1,
         );
         const digest = ranks[0]?.outputs_sha256;
         for (let step = 0; step < 20; step += 1) {
-          const again = await cluster.stepAll([mlpInput()]);
+          const again = await cluster.step([mlpInput()]);
           expect(again.ranks.map((rank) => rank.outputs_sha256)).toEqual([digest, digest, digest]);
           expect(again.ranks.map((rank) => rank.outputs !== undefined)).toEqual([true, false, false]);
         }
@@ -66,7 +70,7 @@ describe.each(['shared-memory', 'ipc'] as const)('over %s', (transport) => {
       'large',
       async (cluster) => {
         for (let step = 0; step < 5; step += 1) {
-          const { outputs, ranks } = await cluster.stepAll(microBatches, { outputs: 'all' });
+          const { outputs, ranks } = await cluster.step(microBatches, { outputs: 'all' });
           expect(outputs.map(({ y }) => [...toFloats(y)])).toEqual([
             [3, 3],
             [-6, -6],
@@ -76,7 +80,7 @@ describe.each(['shared-memory', 'ipc'] as const)('over %s', (transport) => {
           expect(ranks.map(({ times }) => times.sent_bytes)).toEqual([3 * ((20 << 20) + 4), 3 * ((20 << 20) + 4)]);
           expect(new Set(ranks.map(({ outputs_sha256 }) => outputs_sha256)).size).toBe(1);
         }
-        expect((await errorOf(cluster.stepAll([]))).code).toBe('STEP_INPUTS');
+        expect((await errorOf(cluster.step([]))).code).toBe('STEP_INPUTS');
       },
       { transport },
     );
@@ -87,7 +91,7 @@ describe.each(['shared-memory', 'ipc'] as const)('over %s', (transport) => {
       'large',
       async (cluster) => {
         for (const x of [1, 2.5, -3]) {
-          const { outputs, ranks } = await cluster.stepAll([{ x: floats([x], [1]) }]);
+          const { outputs, ranks } = await cluster.step([{ x: floats([x], [1]) }]);
           // Every element is x of rank 0 plus 2x of rank 1.
           expect([...toFloats(outputs[0]?.y)]).toEqual([3 * x, 3 * x]);
           expect(ranks.map((rank) => rank.times.sent_bytes)).toEqual([(20 << 20) + 4, (20 << 20) + 4]);
@@ -101,7 +105,7 @@ describe.each(['shared-memory', 'ipc'] as const)('over %s', (transport) => {
 it('ends with the same bits whatever lies between the ranks', async () => {
   const digests: (string | undefined)[] = [];
   for (const transport of ['auto', 'shared-memory', 'ipc', 'tcp'] as const) {
-    const { ranks } = await withCluster('mlp-2', (cluster) => cluster.stepAll([mlpInput()]), { transport });
+    const { ranks } = await withCluster('mlp-2', (cluster) => cluster.step([mlpInput()]), { transport });
     digests.push(...ranks.map(({ outputs_sha256 }) => outputs_sha256));
   }
   expect(new Set(digests).size).toBe(1);
@@ -114,14 +118,14 @@ it('tells pids, weights, load times, memory and step times of all ranks', async 
   const pids = await withCluster(
     'mlp-2',
     async (cluster) => {
-      expect(cluster.inputs).toEqual([{ name: 'x', dtype: 'float32', shape: [2, 8] }]);
+      expect(cluster.network().inputs).toEqual([{ name: 'x', dtype: 'float32', shape: [2, 8] }]);
       expect(cluster.workers.map((worker) => [worker.rank, worker.weight_bytes])).toEqual([
         [0, 768],
         [1, 576],
       ]);
       expect(cluster.workers.every((worker) => worker.load_ms > 0 && worker.memory.private_bytes > 1e6)).toBe(true);
       expect(cluster.lastStep).toEqual([]);
-      await cluster.step(mlpInput());
+      await cluster.network().step(mlpInput());
       expect(cluster.lastStep.map((rank) => rank.rank)).toEqual([0, 1]);
       for (const { times, memory } of cluster.lastStep) {
         expect(times.total_ms).toBeGreaterThanOrEqual(times.compute_ms);

@@ -28,7 +28,7 @@ beforeAll(async () => {
     {},
     { restart },
   ));
-  pipeline = await createPipeline({ directory: picture.directory, denoiser: cluster });
+  pipeline = await createPipeline({ directory: picture.directory, denoiser: cluster.network() });
 });
 
 afterAll(async () => {

@@ -26,7 +26,7 @@ const pidOf = (cluster: Cluster, rank: number): number => pidsOf(cluster)[rank] 
 
 /** The digests of a step that is struck after `afterMs`. */
 const struckStep = async (cluster: Cluster, strike: () => void, afterMs = 200): Promise<(string | undefined)[]> => {
-  const stepping = cluster.stepAll([iterations(SECONDS)]);
+  const stepping = cluster.step([iterations(SECONDS)]);
   await delay(afterMs);
   strike();
   return (await stepping).ranks.map((rank) => rank.outputs_sha256);
@@ -34,7 +34,7 @@ const struckStep = async (cluster: Cluster, strike: () => void, afterMs = 200): 
 
 const undisturbed = async (): Promise<(string | undefined)[]> =>
   withCluster('slow', async (cluster) =>
-    (await cluster.stepAll([iterations(SECONDS)])).ranks.map((rank) => rank.outputs_sha256),
+    (await cluster.step([iterations(SECONDS)])).ranks.map((rank) => rank.outputs_sha256),
   );
 
 it('repeats the step that lost a worker, with the same result, and reloads only the lost rank', async () => {
@@ -106,7 +106,7 @@ it.each(['shared-memory', 'ipc'] as const)(
           const striking = delay(20 + 15 * index).then(() => process.kill(pidOf(cluster, rank), 'SIGKILL'));
           for (const x of [1, 2.5, -3]) {
             // Every element is x of rank 0 plus 2x of rank 1.
-            expect([...toFloats((await cluster.step({ x: floats([x], [1]) })).y)]).toEqual([3 * x, 3 * x]);
+            expect([...toFloats((await cluster.network().step({ x: floats([x], [1]) })).y)]).toEqual([3 * x, 3 * x]);
           }
           await striking;
           await until(() => cluster.restarts === index + 1);
@@ -123,10 +123,10 @@ it.each(['shared-memory', 'ipc'] as const)(
     await withCluster(
       'mlp-3',
       async (cluster) => {
-        const expected = (await cluster.stepAll([mlpInput()])).ranks.map((rank) => rank.outputs_sha256);
+        const expected = (await cluster.step([mlpInput()])).ranks.map((rank) => rank.outputs_sha256);
         const before = pidsOf(cluster);
         process.kill(before[1] ?? 0, 'SIGSTOP');
-        const { ranks } = await cluster.stepAll([mlpInput()]);
+        const { ranks } = await cluster.step([mlpInput()]);
         expect(ranks.map((rank) => rank.outputs_sha256)).toEqual(expected);
         expect(pidsOf(cluster).map((pid, rank) => pid === before[rank])).toEqual([true, false, true]);
       },
@@ -139,10 +139,10 @@ it('brings back a worker that is lost between steps; a step that comes meanwhile
   await withCluster(
     'mlp-2',
     async (cluster) => {
-      const expected = (await cluster.stepAll([mlpInput()])).ranks.map((rank) => rank.outputs_sha256);
+      const expected = (await cluster.step([mlpInput()])).ranks.map((rank) => rank.outputs_sha256);
       process.kill(pidOf(cluster, 0), 'SIGKILL');
       await until(() => cluster.state === 'recovering');
-      const { ranks } = await cluster.stepAll([mlpInput()]);
+      const { ranks } = await cluster.step([mlpInput()]);
       expect(ranks.map((rank) => rank.outputs_sha256)).toEqual(expected);
       expect(cluster.state).toBe('ready');
     },
@@ -161,20 +161,20 @@ it('gives up when a worker is lost again and again, says so, and leaves no proce
   };
   cluster.onStateChange((state) => void (state === 'ready' && setTimeout(strike, 100)));
   // Not an endless step: the other worker's segment must end before it can be given a new peer.
-  const failing = errorOf(cluster.step(iterations(SECONDS)));
+  const failing = errorOf(cluster.network().step(iterations(SECONDS)));
   setTimeout(strike, 100);
   const error = await failing;
   expect(error.code).toBe('CLUSTER_RESTARTS');
   expect(error.message).toMatch(/rank 1 was lost 3 times .* 2 restarts are allowed.*killed by SIGKILL/);
   expect([cluster.state, cluster.restarts, told]).toEqual(['failed', 2, ['CLUSTER_RESTARTS']]);
   expect([seen.size, [...seen].some(isAlive)]).toEqual([4, false]);
-  expect((await errorOf(cluster.step(iterations(1)))).code).toBe('CLUSTER_FAILED');
+  expect((await errorOf(cluster.network().step(iterations(1)))).code).toBe('CLUSTER_FAILED');
 });
 
 it('can be closed while it recovers, and leaves no process', async () => {
   const cluster = await launchFixture('slow', { restart: { ...restart, backoffMs: 200 } });
   const pids = pidsOf(cluster);
-  const failing = errorOf(cluster.step(iterations(LONG_STEP)));
+  const failing = errorOf(cluster.network().step(iterations(LONG_STEP)));
   await delay(200);
   process.kill(pids[1] ?? 0, 'SIGKILL');
   await until(() => cluster.state === 'recovering');

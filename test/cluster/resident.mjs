@@ -25,7 +25,7 @@ try {
   say({ launchMs: performance.now() - start, workers: cluster.workers, warm: cluster.warm, notices });
   for await (const line of createInterface({ input: process.stdin })) {
     const iterations = { dtype: 'int64', shape: [], data: new Uint8Array(BigInt64Array.of(BigInt(line)).buffer) };
-    const { ranks } = await cluster.stepAll([{ iterations }]);
+    const { ranks } = await cluster.step([{ iterations }]);
     say({ digests: ranks.map((rank) => rank.outputs_sha256) });
   }
 } catch (error) {

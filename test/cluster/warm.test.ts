@@ -257,7 +257,7 @@ it('recovers detached workers like any others, and the next coordinator finds th
     const restart = { maxAttempts: 2, backoffMs: 10, capMs: 10 };
     const cluster = await launchFixture('slow', { detached, restart });
     const [first = 0, second = 0] = cluster.workers.map((worker) => worker.pid);
-    const stepping = cluster.step(iterations(50_000));
+    const stepping = cluster.network().step(iterations(50_000));
     await delay(200);
     process.kill(second, 'SIGKILL');
     await stepping;

@@ -60,7 +60,8 @@ const pathsIn = (value: unknown, path: readonly string[] = []): readonly (readon
 /** The value with others put at some places in it. */
 const changed = (value: unknown, changes: readonly (readonly [path: readonly string[], to: unknown])[]): unknown => {
   let root: unknown = structuredClone(value);
-  for (const [path, to] of changes) {
+  // Each its own: one that is put into itself has no end.
+  for (const [path, to] of structuredClone(changes)) {
     const key = path.at(-1);
     if (key === undefined) root = to;
     let holder: unknown = root;

@@ -59,12 +59,12 @@ it('takes nothing of 100,000 random frames at every open port, and computes on',
   await withCluster(
     'mlp-2',
     async (cluster) => {
-      const { ranks } = await cluster.stepAll([mlpInput()]);
+      const { ranks } = await cluster.step([mlpInput()]);
       const ports = openPorts(cluster);
       // The coordinator's own, and each worker's.
       expect(ports.length).toBeGreaterThanOrEqual(3);
       for (const port of ports) await shout(port, FRAMES);
-      const after = await cluster.stepAll([mlpInput()]);
+      const after = await cluster.step([mlpInput()]);
       expect(after.ranks.map(({ outputs_sha256 }) => outputs_sha256)).toEqual(
         ranks.map(({ outputs_sha256 }) => outputs_sha256),
       );
@@ -101,7 +101,7 @@ it.skipIf(!canCapture)('sends no bytes of a tensor in the clear', async () => {
     await withCluster(
       'mlp-2',
       async (cluster) => {
-        const { outputs } = await cluster.stepAll([inputs]);
+        const { outputs } = await cluster.step([inputs]);
         output = Buffer.from(Object.values(outputs[0] ?? {})[0]?.data ?? []).subarray(0, 32);
       },
       { transport: 'tcp' },

@@ -30,7 +30,7 @@ const clusterOf = (model: string, worldSize: number, quantize: Quantize): Cluste
 
 /** What a run's workers predict from the same random inputs. */
 const predict = (run: BenchRun, ready: ReadyModel) =>
-  withCluster(ready, run, {}, async ({ cluster }) => cluster.step(randomInputs(cluster.inputs, 1)));
+  withCluster(ready, run, {}, async ({ cluster }) => cluster.network().step(randomInputs(cluster.network().inputs, 1)));
 
 it('prints the size, load time, step time and error of the full-size UNet', async () => {
   const model = findDenoiserModel(await modelOf('sd15-ts17'));

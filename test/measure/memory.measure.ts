@@ -35,7 +35,8 @@ const measure = async (path: string, worldSize: number, wire: 'fp32' | 'fp16'): 
   const run = { ...cpuCluster(path, worldSize, wire), model: findDenoiserModel(path), dims: {} };
   const ready = await prepareModel(run, { ...run, networks: [] }, {});
   return withCluster(ready, run, {}, async ({ cluster }) => {
-    for (let step = 0; step < STEPS; step += 1) await cluster.step(randomInputs(cluster.inputs, step));
+    for (let step = 0; step < STEPS; step += 1)
+      await cluster.network().step(randomInputs(cluster.network().inputs, step));
     const held = await Promise.all(cluster.workers.map(({ pid }) => heldBy(pid)));
     const largest = (of: keyof Held): number => Math.max(...held.map((one) => one[of]));
     return { private: largest('private'), proportional: largest('proportional'), anonymous: largest('anonymous') };

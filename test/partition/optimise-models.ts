@@ -34,7 +34,7 @@ export const launch = (directory: string, manifest: Manifest) =>
 export const predict = async (directory: string, manifest: Manifest): Promise<Float32Array> => {
   const cluster = await launch(directory, manifest);
   try {
-    const outputs = await cluster.step(randomInputs(cluster.inputs, 0));
+    const outputs = await cluster.network().step(randomInputs(cluster.network().inputs, 0));
     return toFloats(Object.values(outputs)[0]);
   } finally {
     await cluster.close();

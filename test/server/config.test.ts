@@ -28,6 +28,7 @@ describe('the config block "server"', () => {
       images: expect.stringMatching(/tandem.images$/),
       host: '127.0.0.1',
       port: 8080,
+      maxRunning: 8,
       maxQueue: 16,
       trustProxy: [],
       drainMs: 45_000,

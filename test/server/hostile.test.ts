@@ -20,7 +20,7 @@ const SHORT = { prompt: 'a short one', num_inference_steps: 1 };
 
 let served: Served;
 beforeAll(async () => {
-  served = await startReady({ maxQueue: 7, trustProxy: ['127.0.0.3'] });
+  served = await startReady({ maxQueue: 7, maxRunning: 1, trustProxy: ['127.0.0.3'] });
 });
 afterAll(async () => {
   await served.stop();

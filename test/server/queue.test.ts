@@ -18,7 +18,7 @@ const SHORT = { prompt: 'a short one', num_inference_steps: 1, guidance_scale: 2
 
 let served: Served;
 beforeAll(async () => {
-  served = await startReady({ maxQueue: MAX_QUEUE });
+  served = await startReady({ maxQueue: MAX_QUEUE, maxRunning: 1 });
 });
 afterAll(async () => {
   await served.stop();

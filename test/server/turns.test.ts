@@ -7,7 +7,7 @@ const never = new AbortController().signal;
 
 describe('turns', () => {
   it('go to whoever came first, one at a time', async () => {
-    const turns = new Turns();
+    const turns = new Turns(1);
     const order: number[] = [];
     const work = async (name: number): Promise<void> => {
       const turn = await turns.take({ client: 'a', steps: 1, signal: never });
@@ -22,7 +22,7 @@ describe('turns', () => {
   });
 
   it('tell how many steps are ahead, with those that are done taken off', async () => {
-    const turns = new Turns();
+    const turns = new Turns(1);
     const first = await turns.take({ client: 'a', steps: 10, signal: never });
     first.progress(4);
     const seen: (readonly number[])[] = [];
@@ -33,7 +33,7 @@ describe('turns', () => {
       signal: never,
       onPosition: (_, stepsAhead) => seen.push(stepsAhead),
     });
-    expect(turns.runningStepsLeft).toBe(4);
+    expect(turns.stepsToNextEnd).toBe(4);
     first.release();
     (await second).release();
     (await third).release();
@@ -41,7 +41,7 @@ describe('turns', () => {
   });
 
   it('are given up by whoever leaves the line, with the reason that was given', async () => {
-    const turns = new Turns();
+    const turns = new Turns(1);
     const first = await turns.take({ client: 'a', steps: 1, signal: never });
     const controller = new AbortController();
     const second = turns.take({ client: 'a', steps: 1, signal: controller.signal });
@@ -52,6 +52,48 @@ describe('turns', () => {
     first.release();
     (await third).release();
     expect(turns.waiting).toBe(0);
+  });
+});
+
+describe('turns of several at a time', () => {
+  const begin = async (turns: Turns, client: string, steps: number) => {
+    let begun = false;
+    const turn = turns.take({ client, steps, signal: never }).then((taken) => {
+      begun = true;
+      return taken;
+    });
+    await new Promise((resolve) => setImmediate(resolve));
+    return { turn, begun };
+  };
+
+  it('are as many as may be, and one more for a client of whom none runs', async () => {
+    const turns = new Turns(2);
+    const [first, second, third] = [
+      await begin(turns, 'a', 10),
+      await begin(turns, 'a', 10),
+      await begin(turns, 'a', 10),
+    ];
+    expect([first, second, third].map(({ begun }) => begun)).toEqual([true, true, false]);
+    const other = await begin(turns, 'b', 1);
+    expect(other.begun).toBe(true);
+    expect([turns.running, turns.waiting]).toEqual([3, 1]);
+    expect((await begin(turns, 'b', 1)).begun).toBe(false);
+    (await other.turn).release();
+    expect(turns.running).toBe(3);
+    (await first.turn).release();
+    expect(turns.running).toBe(2);
+    (await second.turn).release();
+    await third.turn;
+    expect([turns.running, turns.waiting]).toEqual([2, 0]);
+  });
+
+  it('tell the steps until the first place is free', async () => {
+    const turns = new Turns(2);
+    const long = await turns.take({ client: 'a', steps: 10, signal: never });
+    await turns.take({ client: 'a', steps: 3, signal: never });
+    expect(turns.stepsToNextEnd).toBe(6);
+    long.progress(1);
+    expect(turns.stepsToNextEnd).toBe(2);
   });
 });
 

@@ -71,7 +71,7 @@ it('steps over tcp as ever', async () => {
   await withCluster(
     'mlp-2',
     async (cluster) => {
-      const { ranks } = await cluster.stepAll([mlpInput()]);
+      const { ranks } = await cluster.step([mlpInput()]);
       expect(new Set(ranks.map(({ outputs_sha256 }) => outputs_sha256)).size).toBe(1);
     },
     { transport: 'tcp' },

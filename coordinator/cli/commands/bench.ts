@@ -1,7 +1,7 @@
 /** `tandem bench`: single against dual, and against plain ONNX Runtime. */
 import { basename, resolve } from 'node:path';
 import type { Command } from 'commander';
-import { inspect } from '../../../partition/index.js';
+import { inspect, type MeshShape, meshSize, runsPassesApart, shapeText } from '../../../partition/index.js';
 import { type BenchReport, type BenchRunReport, bench, compareRuns, largestWorker } from '../../bench/bench.js';
 import type { ColdPicture, ColdRun } from '../../bench/cold-contestant.js';
 import { drawBenchReport } from '../../bench/step-chart.js';
@@ -22,6 +22,7 @@ import {
   dimOption,
   jsonOption,
   nonNegativeInteger,
+  parallelOption,
   positiveInteger,
   positiveIntegers,
   providerOption,
@@ -46,6 +47,8 @@ interface BenchOptions extends Omit<DeviceOptions, 'tensorParallelSize' | 'confi
   readonly dim: Dims;
   readonly steps: number;
   readonly microBatches: number;
+  readonly concurrency: number;
+  readonly parallel?: readonly MeshShape[];
   readonly showcase?: boolean;
 }
 
@@ -56,6 +59,10 @@ verdict at the end says both runs in a sentence, with machine, versions and date
 
 With --cold, each run is started alone, once with its files only on the disk and once with them in memory; the speedup is
 then the last run's over plain's. Dropping files from memory takes Linux and GNU dd, but no privileges.
+
+With --parallel, a MODEL is also measured on groups of devices: --parallel pipeline=2 on two stages with a part of the model each,
+--parallel guidance=2 with a pass of guidance each, --parallel replicas=2 with a picture each; and products of these, such as
+--parallel tensor=2,guidance=2. --concurrency 4 makes four pictures at once; a step's time is then that of all together, per step.
 
 With --micro-batches 2, each step runs the network twice, both under way at once, as guidance does where the model was opened
 for one prompt at a time: one computes while the other's tensors travel.
@@ -91,15 +98,20 @@ const configRun = async (file: string, options: BenchOptions): Promise<ColdRun> 
 const modelRuns = async (model: string, options: BenchOptions, { onNotice }: Hooks): Promise<readonly ColdRun[]> => {
   const denoiser = findDenoiserModel(model);
   const { inputs } = await inspect(denoiser.path);
-  const dims = await sizesOf(denoiser, inputs, options.dim, {}, onNotice);
-  return Promise.all(
-    (options.tensorParallelSize ?? [1, 2]).map(async (size) => ({
-      ...(await withCalibration(uniformCluster(size, options))),
-      name: `tensor-parallel-${size}`,
-      model: denoiser,
-      dims,
-    })),
-  );
+  // All are opened for the same sizes: for one pass of guidance at a time, where one of them takes it so.
+  const apart = options.parallel?.find(runsPassesApart);
+  const dims = await sizesOf(denoiser, inputs, options.dim, apart === undefined ? {} : { mesh: apart }, onNotice);
+  const sizes = options.tensorParallelSize ?? (options.parallel === undefined ? [1, 2] : [1]);
+  const run = async (size: number, more: Pick<ColdRun, 'name' | 'mesh'>): Promise<ColdRun> => ({
+    ...(await withCalibration(uniformCluster(size, options))),
+    ...more,
+    model: denoiser,
+    dims,
+  });
+  return Promise.all([
+    ...sizes.map((size) => run(size, { name: `tensor-parallel-${size}` })),
+    ...(options.parallel ?? []).map((mesh) => run(meshSize(mesh), { name: shapeText(mesh), mesh })),
+  ]);
 };
 
 /** One device against two on a model of real size, with a thread each where nothing else is said. */
@@ -210,6 +222,8 @@ export const addBench = (program: Command, outer: ProcessContext): void => {
     .addOption(shardsOption())
     .option('--steps <n>', 'measured steps of each run', positiveInteger, 5)
     .option('--micro-batches <n>', 'runs of the network in a step, all under way at once', positiveInteger, 1)
+    .addOption(parallelOption())
+    .option('--concurrency <n>', 'pictures that are made at once', positiveInteger, 1)
     .option('--seed <n>', 'seed of the random inputs', nonNegativeInteger, 0)
     .option('--showcase', 'measure a model of real size, which needs no download')
     .addOption(coldOption())
@@ -223,10 +237,16 @@ export const addBench = (program: Command, outer: ProcessContext): void => {
     .action((model: string | undefined, options: BenchOptions, command: Command) =>
       withContext(outer, options, async (context) => {
         const { steps, seed, plain } = options;
-        const { microBatches } = options;
+        const { microBatches, concurrency } = options;
+        if (options.cold && options.parallel !== undefined)
+          throw usageError('--parallel and --cold cannot both be given: a start is measured on one group of devices.');
         if (options.cold && microBatches > 1)
           throw usageError('--micro-batches and --cold cannot both be given: a start has no steps to overlap.');
-        const runs = (await runsOf(model, options, command, context)).map((run) => ({ ...run, microBatches }));
+        const runs = (await runsOf(model, options, command, context)).map((run) => ({
+          ...run,
+          microBatches,
+          concurrency,
+        }));
         if (options.cold) return runBenchCold(runs, options, context);
         const report = await bench({ ...context, runs, steps, seed, plain });
         if (options.chart !== undefined) await saveChart(options.chart, drawBenchReport(report));

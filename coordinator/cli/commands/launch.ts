@@ -100,7 +100,7 @@ export const addLaunch = (program: Command, outer: ProcessContext): void => {
         const read = async () => {
           const asked = joined.apply(await written());
           if (asked.parallel !== 'auto') return asked;
-          return followPlan(asked, await planDenoiser(asked, options.dim), context);
+          return followPlan(asked, (one) => planDenoiser(one, options.dim), context);
         };
         const config = await read().catch(async (error: unknown) => {
           await joined.close();

@@ -6,9 +6,9 @@ import { readClusterConfig } from '../../config/index.js';
 import { followPlan } from '../../generate/follow-plan.js';
 import { planDenoiser, planModel } from '../../generate/picture.js';
 import { checkCancelled } from '../../hooks.js';
+import { prepareMesh, type ReadyMesh } from '../../mesh/index.js';
 import type { Dims } from '../../shards/dims.js';
 import { denoiserRequest } from '../../shards/request.js';
-import { prepareModel, type ReadyModel } from '../../start-cluster.js';
 import { type CommandContext, type CommonOptions, type ProcessContext, withContext } from '../context.js';
 import { describeModel, isConfigFile, sizesOf } from '../model-argument.js';
 import {
@@ -98,13 +98,14 @@ const manifestText = (manifest: Manifest, directory: string): string =>
   ].join('\n');
 
 /** All that `launch` will want of a config, where it will look for it. */
-const prepareAhead = async (file: string, dims: Dims, context: CommandContext): Promise<ReadyModel> => {
+const prepareAhead = async (file: string, dims: Dims, context: CommandContext): Promise<ReadyMesh> => {
   const asked = await readClusterConfig(file);
-  const config = asked.parallel === 'auto' ? await followPlan(asked, await planDenoiser(asked, dims), context) : asked;
-  return prepareModel(config, await planModel(config, dims), context);
+  const config = await followPlan(asked, (one) => planDenoiser(one, dims), context);
+  return prepareMesh(config, await planModel(config, dims), context);
 };
 
-const printReady = ({ shards, networks }: ReadyModel, context: CommandContext): void => {
+const printReady = ({ shards, sides }: ReadyMesh, context: CommandContext): void => {
+  const networks = sides[0]?.[0]?.networks ?? [];
   const { manifest, directory } = shards;
   context.print({ ...summarise(manifest, directory), networks: networks.map(({ name }) => name) }, () =>
     manifestText(manifest, directory),

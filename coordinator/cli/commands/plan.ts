@@ -2,10 +2,19 @@
 import { writeFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { TandemError } from '../../../common/errors.js';
-import { inspect, type PlanReport, plan } from '../../../partition/index.js';
+import {
+  bestFor,
+  inspect,
+  type MeshCost,
+  type PlanReport,
+  plan,
+  planMeshes,
+  shapeText,
+} from '../../../partition/index.js';
 import { calibrate, withCalibration } from '../../calibration/index.js';
 import { formatBytes } from '../../config/bytes.js';
 import type { ClusterSettings } from '../../config/index.js';
+import { APART, CONCURRENCY, meshRequest } from '../../generate/follow-plan.js';
 import { dryRunHosting, type NetworkReport } from '../../hosting/dry-run.js';
 import { drawPlanPage } from '../../plan-page/page.js';
 import type { Dims } from '../../shards/dims.js';
@@ -117,6 +126,33 @@ const alternativesTable = ({ alternatives, recommendation }: PlanReport): string
   return recommendation === null ? table : `${table}\n${recommendation}`;
 };
 
+/** How the devices could be used, for both aims. */
+const meshesTable = (meshes: readonly MeshCost[], concurrency: number): string => {
+  const best = { latency: bestFor(meshes, 'latency'), throughput: bestFor(meshes, 'throughput') };
+  const mark = (mesh: MeshCost): string =>
+    (['latency', 'throughput'] as const).filter((aim) => best[aim] === mesh).join(', ');
+  return formatTable(
+    [
+      { title: 'groups of devices' },
+      { title: 'one picture', align: 'right' },
+      { title: `${concurrency} at once, each`, align: 'right' },
+      { title: 'weights of a rank', align: 'right' },
+      { title: 'sent a run', align: 'right' },
+      { title: 'fits' },
+      { title: 'best for' },
+    ],
+    meshes.map((mesh) => [
+      shapeText(mesh.shape),
+      formatMs(mesh.latency_step_ms),
+      formatMs(mesh.throughput_step_ms),
+      formatBytes(mesh.weight_bytes),
+      formatBytes(mesh.wire_bytes),
+      mesh.fits ? 'yes' : 'no',
+      mark(mesh),
+    ]),
+  );
+};
+
 /** Said where times rest on typical rates. */
 export const UNCALIBRATED =
   'Predicted with typical rates: measure this machine with `tandem plan MODEL --calibrate` for better ones.';
@@ -153,7 +189,11 @@ const networksTable = (networks: readonly NetworkReport[]): string =>
  * The report for people.
  * @param networks beside the denoiser, if any
  */
-export const planText = (report: PlanReport, networks: readonly NetworkReport[]): string => {
+export const planText = (
+  report: PlanReport,
+  networks: readonly NetworkReport[],
+  meshes: readonly MeshCost[] = [],
+): string => {
   const { predicted } = report;
   return [
     `${formatShare(report.sharded_weight_fraction)} of the weights and ${formatShare(report.sharded_flop_fraction)} of the work are split over ${report.world_size} ranks.`,
@@ -163,6 +203,7 @@ export const planText = (report: PlanReport, networks: readonly NetworkReport[])
     '',
     ranksTable(report),
     ...(report.alternatives.length > 1 ? ['', alternativesTable(report)] : []),
+    ...(meshes.length > 1 ? ['', meshesTable(meshes, CONCURRENCY)] : []),
     ...(report.collectives.length > 0 ? ['', collectivesTable(report)] : []),
     '',
     replicatedTable(report),
@@ -221,6 +262,8 @@ export const addPlan = (program: Command, outer: ProcessContext): void => {
         const cluster = await withRates(described, model, dims, options, context);
         const { onProgress } = context;
         const report = await plan(denoiserRequest(cluster, { model, dims }), { onProgress });
+        const apart = await sizesOf(model, inputs, options.dim, { ...cluster, mesh: APART }, () => undefined);
+        const meshes = await planMeshes(meshRequest(denoiserRequest(cluster, { model, dims }), apart), { onProgress });
         const networks = await dryRunHosting({
           model,
           dims,
@@ -229,7 +272,7 @@ export const addPlan = (program: Command, outer: ProcessContext): void => {
           onNotice: context.onNotice,
         });
         if (options.html !== undefined) await writePage(options.html, drawPlanPage(report, name));
-        context.print({ ...report, networks }, () => planText(report, networks));
+        context.print({ ...report, networks, meshes }, () => planText(report, networks, meshes));
       }),
     );
 };
