@@ -9,7 +9,7 @@ import { basename } from 'node:path';
 import type { TensorMetadata } from '../common/onnxruntime.js';
 import { TOOL_VERSION } from '../common/version.js';
 import { declaredInputs, declaredOutputs } from './clean/fold.js';
-import { toProfile, toRankContent } from './content.js';
+import { toShards } from './content.js';
 import { findAlternatives, findFaster, type PlanReport, recommend } from './decide/alternatives.js';
 import { type DecideOptions, decide } from './decide/decide.js';
 import { type Decided, makeReport } from './decide/report.js';
@@ -144,6 +144,7 @@ export const partition = async (
   const source = await readModel(path, { requireWeights: true });
   const { decided } = await decideModel(source, request, options);
   tellPlanned(options);
+  const { profile, ranks } = toShards(decided, request.dims, await findTargets(request, options));
   const manifest = {
     format_version: FORMAT_VERSION,
     tool_version: TOOL_VERSION,
@@ -151,10 +152,8 @@ export const partition = async (
     world_size: request.devices.length,
     wire_dtype: request.wire,
     ...(request.quantize === 'int8' ? { quantize: request.quantize } : {}),
-    profiles: [toProfile(decided, request.dims)],
+    profiles: [profile],
   };
-  const targets = await findTargets(request, options);
-  const ranks = decided.programs.map((program, rank) => toRankContent(program, rank, targets[rank]));
   const { alongside } = options;
   const sharing = alongside === undefined ? {} : { alongside };
   return writeShardDirectory(out, { manifest, ranks }, { ...watching('write', options), ...sharing });

@@ -3,7 +3,7 @@ import { TandemError } from '../common/errors.js';
 import { canonicalise } from './clean/canonicalise.js';
 import { checkRepeatable, checkSized, checkStraight } from './clean/check.js';
 import { fold } from './clean/fold.js';
-import type { DecideOptions, Programs } from './decide/decide.js';
+import type { DecideOptions } from './decide/decide.js';
 import type { Graph } from './graph/graph.js';
 import { findScopes } from './graph/scopes.js';
 import { stretchOf } from './graph/stretch.js';
@@ -14,6 +14,7 @@ import type { PartitionOptions, SplitRequest, Watch } from './request.js';
 import { divideLargeSegments } from './segments/divide.js';
 import { sendInt8 } from './segments/int8-wire.js';
 import { quantizePrograms } from './segments/quantize/index.js';
+import type { Program } from './segments/rank-program.js';
 import { isOptimisable } from './write/optimise/target.js';
 
 const STAGES = ['fold', 'place', 'choose', 'emit'] as const;
@@ -75,13 +76,12 @@ export const open = async (source: SourceModel, request: SplitRequest, options: 
   const graph = request.stretch === undefined ? whole : stretchOf(whole, request.stretch);
   checkRepeatable(graph, devices.length);
   checkSized(graph);
-  const divide = (programs: Programs): Programs =>
+  const divide = (programs: readonly Program[]): readonly Program[] =>
     devices.some((device) => isOptimised(device, options))
       ? divideLargeSegments(programs, options.segmentWeightsLimit)
       : programs;
-  const finals = new Set(graph.outputs.map(({ name }) => name));
-  const send = (programs: Programs): Programs => (wire === 'int8' ? sendInt8(programs, finals) : programs);
-  const finish = (programs: Programs): Programs =>
+  const send = (programs: readonly Program[]): readonly Program[] => (wire === 'int8' ? sendInt8(programs) : programs);
+  const finish = (programs: readonly Program[]): readonly Program[] =>
     quantize === 'int8' ? quantizePrograms(divide(send(programs))) : divide(send(programs));
   const scopes = findScopes(graph, source.model);
   return { graph, how: { devices, wire, split, scopes, finish, onStage: enter } };

@@ -3,15 +3,17 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
+import { type Answer, type Problem, unwrap } from '../common/answer.js';
 import { toErrorCode } from '../common/error-codes.js';
 import { TandemError } from '../common/errors.js';
 import { providerUnavailable } from '../common/onnxruntime.js';
-import type { Answer, ConnectTask, OpenTask, RehearseTask, StepDone, StepTask } from './compute-protocol.js';
-import { fromProblem } from './problem.js';
-import type { Problem } from './protocol.js';
+import type { ConnectTask, OpenTask, RehearseTask, StepDone, StepTask } from './compute-protocol.js';
 
-const fail = (what: string, problem: Problem): TandemError =>
-  new TandemError(toErrorCode(problem.code), `${what}: ${problem.message.trim()}`, { problems: problem.problems });
+/** A problem in its own words, after what was being done. */
+const whileDoing =
+  (doing: string) =>
+  ({ code, message, problems }: Problem): TandemError =>
+    new TandemError(toErrorCode(code), `${doing}: ${message.trim()}`, { problems });
 
 /** The thread in which sessions live. */
 export class ComputePool {
@@ -25,37 +27,33 @@ export class ComputePool {
 
   /** @throws TandemError `SEGMENT_OPEN`, `SEGMENT_MISMATCH`, `PROVIDER_UNAVAILABLE` */
   async open(task: OpenTask): Promise<void> {
-    const answer = await this.#ask<undefined>('open', task);
-    if (answer.kind === 'done') {
-      this.#opened += 1;
-      return;
-    }
-    const { problem } = answer;
-    // Where a device's provider cannot open even the first graph, the device itself is missing.
-    const isDevice = task.provider !== 'cpu' && this.#opened === 0 && problem.code === 'SEGMENT_OPEN';
-    if (isDevice) throw providerUnavailable(task.provider, problem.message);
-    throw fail(`Cannot open "${task.segment.file}"`, problem);
+    const toError = (problem: Problem): TandemError => {
+      // Where a device's provider cannot open even the first graph, the device itself is missing.
+      const isDevice = task.provider !== 'cpu' && this.#opened === 0 && problem.code === 'SEGMENT_OPEN';
+      if (isDevice) return providerUnavailable(task.provider, problem.message);
+      return whileDoing(`Cannot open "${task.segment.file}"`)(problem);
+    };
+    unwrap(await this.#ask<undefined>('open', task), toError);
+    this.#opened += 1;
   }
 
   /** @throws TandemError `EXCHANGE_CONNECT` */
   async connect(task: ConnectTask): Promise<void> {
     const transferList = task.link.kind === 'sockets' ? [task.link.port] : [];
-    const answer = await this.#ask<undefined>('connect', task, transferList);
-    if (answer.kind === 'failed') throw fail('The compute thread cannot reach its peers', answer.problem);
+    unwrap(
+      await this.#ask<undefined>('connect', task, transferList),
+      whileDoing('The compute thread cannot reach its peers'),
+    );
   }
 
   /** @throws TandemError `SEGMENT_RUN`, `SEGMENT_INPUT`, `STEP_ABANDONED`, and of the exchange */
   async step(task: StepTask): Promise<StepDone> {
-    const answer = await this.#ask<StepDone>('step', task);
-    if (answer.kind === 'done') return answer.value;
-    throw fromProblem(answer.problem);
+    return unwrap(await this.#ask<StepDone>('step', task));
   }
 
   /** @throws TandemError `SEGMENT_RUN` */
   async rehearse(task: RehearseTask): Promise<string | undefined> {
-    const answer = await this.#ask<string | undefined>('rehearse', task);
-    if (answer.kind === 'done') return answer.value;
-    throw fromProblem(answer.problem);
+    return unwrap(await this.#ask<string | undefined>('rehearse', task));
   }
 
   /**

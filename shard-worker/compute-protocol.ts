@@ -1,11 +1,11 @@
 /** What the worker's main thread asks of its compute thread, and what the two say to each other while a step runs over sockets. */
 import type { MessagePort } from 'node:worker_threads';
+import type { Problem } from '../common/answer.js';
 import type { Provider } from '../common/onnxruntime.js';
 import type { HostTensor, TensorSpec } from '../common/tensor.js';
 import type { OptimisedFor, SegmentEntry } from '../partition/write/manifest.js';
 import type { DirectSocketOptions } from './direct-sockets/link.js';
 import type { Place } from './exchange.js';
-import type { Problem } from './protocol.js';
 import type { TraceEvent } from './recorder.js';
 import type { SharedMemoryOptions } from './shared-memory/link.js';
 
@@ -71,11 +71,6 @@ export interface StepDone {
   /** Where asked for. */
   readonly trace?: readonly TraceEvent[];
 }
-
-/** What the compute thread answers: errors lose their class and code between threads, so they cross as data. */
-export type Answer<T> =
-  | { readonly kind: 'done'; readonly value: T }
-  | { readonly kind: 'failed'; readonly problem: Problem };
 
 /**
  * A segment's tensors for the main thread's sockets: in memory that both threads see, which comes back as `delivered`. What

@@ -3,19 +3,19 @@
  * name. ONNX Runtime blocks this thread while a segment runs, and waiting for peers does; the main thread stays free to
  * answer pings.
  */
-import { type ErrorCode, TandemError } from '../common/errors.js';
+import { type Answer, answer } from '../common/answer.js';
+import { TandemError } from '../common/errors.js';
 import { ONNXRUNTIME_VERSION, openSession, type Provider } from '../common/onnxruntime.js';
 import type { OptimisedFor } from '../partition/write/manifest.js';
 import { openOptimised } from '../partition/write/optimise/open.js';
 import { bindProgram, type LoadedSegment } from './bound-program.js';
 import { BufferPool, ownBuffer } from './buffers.js';
-import type { Answer, ConnectTask, OpenTask, RehearseTask, StepDone, StepTask } from './compute-protocol.js';
+import type { ConnectTask, OpenTask, RehearseTask, StepDone, StepTask } from './compute-protocol.js';
 import { outOfMemory } from './device-memory.js';
 import { proveOnDevice } from './device-proof.js';
 import { keptOutputs, Uploads } from './device-values.js';
 import { DirectSocketLink } from './direct-sockets/link.js';
 import type { Link } from './link.js';
-import { toProblem } from './problem.js';
 import { prepareRehearsal, type Rehearsal } from './rehearsal.js';
 import { checkSession } from './segment-check.js';
 import { SharedMemoryLink } from './shared-memory/link.js';
@@ -34,24 +34,14 @@ const memories = new Map<number, BufferPool>();
 const uploads = new Uploads();
 let connection: { readonly link: Link; readonly status: ThreadStatus } | undefined;
 
-/** Turns what `work` returns or throws into an answer; `code` is for errors that are not Tandem's own. */
-const answer = async <T>(code: ErrorCode, work: () => Promise<T>): Promise<Answer<T>> => {
-  try {
-    return { kind: 'done', value: await work() };
-  } catch (error) {
-    const problem = toProblem(error);
-    return { kind: 'failed', problem: error instanceof TandemError ? problem : { ...problem, code } };
-  }
-};
-
 /** Opens a segment's graph. */
 export const open = (task: OpenTask): Promise<Answer<undefined>> =>
-  answer('SEGMENT_OPEN', async () => {
+  answer(async () => {
     await openSegment(task).catch((error: unknown) => {
       throw outOfMemory(error, 'open', task.segment, task.weightBytes) ?? error;
     });
     return undefined;
-  });
+  }, 'SEGMENT_OPEN');
 
 /** The coordinator has checked the processor as well, which takes a session. */
 const checkOptimised = (prepared: OptimisedFor, provider: Provider): void => {
@@ -93,13 +83,13 @@ const linkOf = (link: ConnectTask['link'], status: ThreadStatus): Link => {
 
 /** Gives the thread its way to the peers. What was tied to the way before is tied anew by the next step. */
 export const connect = ({ status, link }: ConnectTask): Promise<Answer<undefined>> =>
-  answer('EXCHANGE_CONNECT', async () => {
+  answer(() => {
     connection?.link.close();
     bound.clear();
     const own = new ThreadStatus(status);
     connection = { status: own, link: linkOf(link, own) };
     return undefined;
-  });
+  }, 'EXCHANGE_CONNECT');
 
 const loaded = (index: number): LoadedSegment => {
   const segment = segments.get(index);
@@ -129,18 +119,18 @@ const bindLane = (index: number, { first, count, inputs, outputs }: StepTask, li
 
 /** Runs a step. */
 export const step = (task: StepTask): Promise<Answer<StepDone>> =>
-  answer('SEGMENT_RUN', async () => {
+  answer(() => {
     if (connection === undefined) throw new TandemError('PROTOCOL_ORDER', 'Expected "connect" before a step.');
     const { link, status } = connection;
     return runStep(task, { link, status, bind: (lane) => bindLane(lane, task, link) });
-  });
+  }, 'SEGMENT_RUN');
 
 /** Runs a segment by itself, between steps. */
 export const rehearse = ({ index }: RehearseTask): Promise<Answer<string | undefined>> =>
-  answer('SEGMENT_RUN', async () => {
+  answer(() => {
     if (!rehearsals.has(index)) rehearsals.set(index, prepareRehearsal(loaded(index), memoryOf(0)));
     return rehearsals.get(index)?.run();
-  });
+  }, 'SEGMENT_RUN');
 
 /** Closes all sessions. */
 export const dispose = async (): Promise<void> => {

@@ -43,7 +43,7 @@ const dtype = z.enum(Object.keys(DTYPES) as [DType, ...DType[]]);
 const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'expected bytes');
 const tensor: z.ZodType<HostTensor> = z.object({ dtype, shape: z.array(z.number().int().nonnegative()), data: bytes });
 const tensors = z.record(z.string(), tensor);
-const problem = z.object({ code: z.string(), message: z.string(), problems: z.array(z.string()) });
+const problem = z.object({ code: z.string(), message: z.string(), problems: z.array(z.string()).readonly() });
 
 /**
  * A rank's memory, in bytes. `private_bytes` leaves out pages that are shared with other processes or backed by a file;
@@ -227,7 +227,7 @@ export const fromWorker = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('bye') }),
 ]);
 
-export type Problem = z.infer<typeof problem>;
+export type { Problem } from '../common/answer.js';
 export type ToWorker = z.infer<typeof toWorker>;
 export type FromWorker = z.infer<typeof fromWorker>;
 export type Memory = z.infer<typeof memory>;

@@ -1,12 +1,13 @@
 /** An exchange over sockets in the main thread: what the compute thread hands over goes to the peers, and what they send goes to it. */
+
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { toProblem } from '../common/answer.js';
 import type { HostTensor } from '../common/tensor.js';
 import { BufferPool, sharedBuffer } from './buffers.js';
 import type { Carrier, PeersOrder } from './carrier.js';
 import type { ComputePool } from './compute-pool.js';
 import type { Incoming, Outgoing, Tensors } from './compute-protocol.js';
 import { Exchange, type ExchangeOptions } from './exchange.js';
-import { toProblem } from './problem.js';
 import type { ThreadStatus } from './thread-status.js';
 
 export interface SocketCarrierOptions extends Omit<ExchangeOptions, 'buffers' | 'peers' | 'keys' | 'timeoutMs'> {

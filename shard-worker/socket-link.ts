@@ -3,14 +3,15 @@
  * thread has loaded it), so a tensor is copied into memory that both threads see, and from there; the two talk over a port that the
  * compute thread reads when it wants to, without going back to its event loop, and a bell tells it when that is worth it.
  */
+
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
+import { fromProblem } from '../common/answer.js';
 import type { HostTensor } from '../common/tensor.js';
 import type { BoundSegment } from './bound-program.js';
 import { BufferPool, sharedBuffer } from './buffers.js';
 import type { Incoming, Outgoing, Tensors } from './compute-protocol.js';
 import type { Place } from './exchange.js';
 import { type Lane, type Link, sentBytes } from './link.js';
-import { fromProblem } from './problem.js';
 import type { ThreadStatus } from './thread-status.js';
 
 /** A bell is never missed; this is for the step that is abandoned in a way nobody thought of. */

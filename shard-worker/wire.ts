@@ -4,7 +4,7 @@ import type { z } from 'zod';
 import { TandemError } from '../common/errors.js';
 import { type FromWorker, fromWorker, type ToWorker, toWorker } from './protocol.js';
 
-export { toProblem } from './problem.js';
+export { toProblem } from '../common/answer.js';
 
 // Plain maps without records or typed-array extensions: what a message may contain is what msgpack itself defines.
 const packr = new Packr({ useRecords: false, moreTypes: false });

@@ -3,12 +3,8 @@
  * itself by way of others, types included; a room is entered by its public files alone; and each library that is a seam has one
  * file that imports it. A room is a folder of the four, or a folder in one of them.
  */
-import { readdirSync, readFileSync } from 'node:fs';
-import { join, posix } from 'node:path';
 import { describe, expect, it } from 'vitest';
-
-/** In the order of the imports, the lowest first. */
-const FLOORS = ['common', 'partition', 'shard-worker', 'coordinator'] as const;
+import { EDGES, FILES, findCircle, floorOf, IMPORTS, roomGraph, roomOf, specifiersOf } from './support/imports.js';
 
 /** Files that other rooms may import, beside each room's index.ts. All of common/ is public. */
 const PUBLIC: readonly string[] = [
@@ -88,62 +84,6 @@ const SEAMS: Readonly<Record<string, string>> = {
   zeromq: 'shard-worker/transport.ts',
   koffi: 'shard-worker/native.ts',
   '@bufbuild': 'partition/onnx/',
-};
-
-const IMPORT = /(?:\bfrom\s*|\bimport\s*\(?\s*)'([^']+)'/g;
-
-const FILES = FLOORS.flatMap((folder) =>
-  readdirSync(folder, { recursive: true, encoding: 'utf8' })
-    .filter((file) => file.endsWith('.ts'))
-    .map((file) => posix.join(folder, file.replaceAll('\\', '/'))),
-);
-
-const specifiersOf = (file: string): readonly string[] =>
-  [...readFileSync(join('.', file), 'utf8').matchAll(IMPORT)].map(([, from = '']) => from);
-
-/** Each file with the files that it imports. */
-const IMPORTS: ReadonlyMap<string, readonly string[]> = new Map(
-  FILES.map((file) => [
-    file,
-    specifiersOf(file)
-      .filter((from) => from.startsWith('.'))
-      .map((from) => posix.join(posix.dirname(file), from).replace(/\.js$/, '.ts')),
-  ]),
-);
-
-const EDGES = [...IMPORTS].flatMap(([from, all]) => all.map((to) => [from, to] as const));
-
-const floorOf = (file: string): number => FLOORS.findIndex((floor) => file.startsWith(`${floor}/`));
-
-/** `coordinator/cli/table.ts` is of `coordinator/cli`; a file at the top of a floor is a room by itself. */
-const roomOf = (file: string): string => file.split('/').slice(0, 2).join('/');
-
-/** A way from a node back to itself, if there is one. */
-const findCircle = (graph: ReadonlyMap<string, readonly string[]>): readonly string[] | undefined => {
-  const done = new Set<string>();
-  const visit = (node: string, path: readonly string[]): readonly string[] | undefined => {
-    if (path.includes(node)) return [...path.slice(path.indexOf(node)), node];
-    if (done.has(node)) return undefined;
-    for (const next of graph.get(node) ?? []) {
-      const circle = visit(next, [...path, node]);
-      if (circle) return circle;
-    }
-    done.add(node);
-    return undefined;
-  };
-  for (const node of graph.keys()) {
-    const circle = visit(node, []);
-    if (circle) return circle;
-  }
-  return undefined;
-};
-
-const roomGraph = (): ReadonlyMap<string, readonly string[]> => {
-  const rooms = new Map<string, string[]>();
-  for (const [from, to] of EDGES) {
-    if (roomOf(from) !== roomOf(to)) rooms.set(roomOf(from), [...(rooms.get(roomOf(from)) ?? []), roomOf(to)]);
-  }
-  return rooms;
 };
 
 /** Stages of the partitioner see each other's files; the four folders and the coordinator's rooms do not. */

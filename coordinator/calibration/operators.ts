@@ -34,10 +34,10 @@ const answerOf = (child: ChildProcess, { signal, onProgress }: Hooks): Promise<M
       switch (message.kind) {
         case 'progress':
           return onProgress?.('calibrate', message.done, message.total);
-        case 'measured':
-          return end(() => resolve(message.measured));
+        case 'done':
+          return end(() => resolve(message.value));
         case 'failed':
-          return end(() => reject(failed(message.message)));
+          return end(() => reject(failed(message.problem.message)));
         default:
           return message satisfies never;
       }

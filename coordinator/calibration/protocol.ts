@@ -1,4 +1,5 @@
 /** The messages between the coordinator and the process that measures operators. Both ends are ours and of one version. */
+import type { Answer } from '../../common/answer.js';
 import type { Measured, MeasuredDevice } from '../../partition/calibrate/index.js';
 import type { Dims } from '../shards/dims.js';
 
@@ -11,5 +12,4 @@ export interface MeasureRequest {
 
 export type FromMeasuring =
   | { readonly kind: 'progress'; readonly done: number; readonly total: number }
-  | { readonly kind: 'measured'; readonly measured: Measured }
-  | { readonly kind: 'failed'; readonly message: string };
+  | Answer<Measured>;

@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { availableParallelism, cpus, totalmem } from 'node:os';
+import type { Answer } from '../../common/answer.js';
 import { TandemError } from '../../common/errors.js';
 import { checkProvider, PROVIDERS, type Provider, providerUnavailable } from '../../common/onnxruntime.js';
 import type { DeviceCheck } from '../../partition/calibrate/index.js';
@@ -45,7 +46,9 @@ const answerOf = (child: ChildProcess): Promise<CheckAnswer> =>
   new Promise((resolve) => {
     const late = () => resolve(failure(`it did not answer within ${LONGEST_CHECK_MS / 1000} s`));
     const timer = setTimeout(late, LONGEST_CHECK_MS);
-    child.once('message', (answer: CheckAnswer) => resolve(answer));
+    child.once('message', (answer: Answer<CheckAnswer>) =>
+      resolve(answer.kind === 'done' ? answer.value : failure(answer.problem.message)),
+    );
     child.once('exit', (code, by) => resolve(failure(`the process that tried it ended (${by ?? `status ${code}`})`)));
     child.once('error', (error) => resolve(failure(error.message)));
     child.once('close', () => clearTimeout(timer));

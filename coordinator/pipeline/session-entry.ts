@@ -1,4 +1,5 @@
 /** The inside of the session thread: holds ONNX Runtime sessions and runs them, where blocking hurts nobody. */
+import { type Answer, answer } from '../../common/answer.js';
 import { openSession, type Session } from '../../common/onnxruntime.js';
 import type { SessionResult, SessionTask } from './session-protocol.js';
 
@@ -42,11 +43,5 @@ const perform = async (task: SessionTask): Promise<SessionResult> => {
   }
 };
 
-/** Piscina's entry point: one task in, one result out. */
-export default async (task: SessionTask): Promise<SessionResult> => {
-  try {
-    return await perform(task);
-  } catch (error) {
-    return { kind: 'failed', message: error instanceof Error ? error.message : String(error) };
-  }
-};
+/** Piscina's entry point: one task in, one answer out. */
+export default (task: SessionTask): Promise<Answer<SessionResult>> => answer(() => perform(task));

@@ -27,6 +27,4 @@ export type SessionResult =
       readonly outputs: readonly TensorMetadata[];
     }
   | { readonly kind: 'ran'; readonly outputs: Readonly<Record<string, HostTensor>> }
-  | { readonly kind: 'disposed' }
-  /** Errors cross the thread as text: an error object of ONNX Runtime does not survive the copy whole. */
-  | { readonly kind: 'failed'; readonly message: string };
+  | { readonly kind: 'disposed' };

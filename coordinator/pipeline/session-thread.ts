@@ -5,6 +5,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { Piscina } from 'piscina';
+import { type Answer, unwrap } from '../../common/answer.js';
 import { TandemError } from '../../common/errors.js';
 import type { Provider, Session } from '../../common/onnxruntime.js';
 import { SESSION_FAILED, SESSION_TIMEOUT } from './errors.js';
@@ -47,82 +48,77 @@ const timeout = (what: string, timeoutMs: number): TandemError =>
     `${what} took longer than ${timeoutMs} ms; its thread ends with it. Open it again with more time, fewer pixels or a faster device.`,
   );
 
-const expectKind = <K extends Kind>(
-  result: SessionResult,
-  kind: K,
-  what: string,
-): Extract<SessionResult, { kind: K }> => {
-  if (result.kind === 'failed') throw failure(what, result.message);
-  if (result.kind !== kind) throw failure(what, `expected "${kind}" from the session thread, found "${result.kind}"`);
+const expectKind = <K extends Kind>(result: SessionResult, kind: K): Extract<SessionResult, { kind: K }> => {
+  if (result.kind !== kind) throw new Error(`expected "${kind}" from the session thread, found "${result.kind}"`);
   return result as Extract<SessionResult, { kind: K }>;
 };
 
-/** Starts a thread; it ends with `close`. */
-export const createSessionThread = (options: SessionThreadOptions = {}): SessionThread => {
-  const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
-  const pool = new Piscina<SessionTask, SessionResult>({
+class OwnThread implements SessionThread {
+  readonly #pool = new Piscina<SessionTask, Answer<SessionResult>>({
     filename: new URL('./session-entry.js', import.meta.url).href,
     minThreads: 1,
     maxThreads: 1,
   });
+  readonly #options: SessionThreadOptions;
+  readonly #running = new Set<Promise<unknown>>();
+  #ended: TandemError | undefined;
 
-  let ended: TandemError | undefined;
-  const running = new Set<Promise<unknown>>();
+  constructor(options: SessionThreadOptions) {
+    this.#options = options;
+  }
 
-  const start = (task: SessionTask): Promise<SessionResult> => {
-    const run: Promise<SessionResult> = pool.run(task).finally(() => running.delete(run));
-    running.add(run);
+  async open(model: string): Promise<Session> {
+    const { provider = 'cpu', deviceId = 0, threads } = this.#options;
+    const order = { kind: 'open', model, provider, deviceId, ...(threads === undefined ? {} : { threads }) } as const;
+    const { session, inputs, outputs } = await this.#perform(order, 'opened', `Opening ${model}`);
+    return {
+      inputs,
+      outputs,
+      run: async (feeds, fetches) => {
+        const task = { kind: 'run', session, feeds, ...(fetches === undefined ? {} : { fetches }) } as const;
+        return (await this.#perform(task, 'ran', `Running ${model}`)).outputs;
+      },
+      dispose: async () => {
+        await this.#perform({ kind: 'dispose', session }, 'disposed', `Closing ${model}`);
+      },
+    };
+  }
+
+  async close(): Promise<void> {
+    await Promise.allSettled(this.#running);
+    await this.#pool.destroy();
+  }
+
+  #start(task: SessionTask): Promise<Answer<SessionResult>> {
+    const run: Promise<Answer<SessionResult>> = this.#pool.run(task).finally(() => this.#running.delete(run));
+    this.#running.add(run);
     run.catch(() => undefined);
     return run;
-  };
+  }
 
-  const close = async (): Promise<void> => {
-    await Promise.allSettled(running);
-    await pool.destroy();
-  };
-
-  const perform = async (task: SessionTask, what: string): Promise<SessionResult> => {
-    if (ended !== undefined) throw ended;
+  /** @param what is done, for messages */
+  async #perform<K extends Kind>(
+    task: SessionTask,
+    kind: K,
+    what: string,
+  ): Promise<Extract<SessionResult, { kind: K }>> {
+    if (this.#ended !== undefined) throw this.#ended;
+    const { timeoutMs = DEFAULT_TIMEOUT_MS } = this.#options;
     const over = new AbortController();
     const late = delay(timeoutMs, undefined, { ref: false, signal: over.signal }).catch(() => undefined);
     try {
-      const result = await Promise.race([start(task), late]);
-      if (result !== undefined) return result;
+      const given = await Promise.race([this.#start(task), late]);
+      if (given !== undefined) return expectKind(unwrap(given), kind);
     } catch (error) {
       throw failure(what, (error as Error).message);
     } finally {
       over.abort();
     }
-    ended = timeout(what, timeoutMs);
-    void close();
-    throw ended;
-  };
+    this.#ended = timeout(what, timeoutMs);
+    void this.close();
+    throw this.#ended;
+  }
+}
 
-  return {
-    async open(model) {
-      const task: SessionTask = {
-        kind: 'open',
-        model,
-        provider: options.provider ?? 'cpu',
-        deviceId: options.deviceId ?? 0,
-        ...(options.threads === undefined ? {} : { threads: options.threads }),
-      };
-      const opened = expectKind(await perform(task, `Opening ${model}`), 'opened', `Opening ${model}`);
-      const { session } = opened;
-      return {
-        inputs: opened.inputs,
-        outputs: opened.outputs,
-        async run(feeds, fetches) {
-          const what = `Running ${model}`;
-          const task: SessionTask = { kind: 'run', session, feeds, ...(fetches === undefined ? {} : { fetches }) };
-          return expectKind(await perform(task, what), 'ran', what).outputs;
-        },
-        async dispose() {
-          const what = `Closing ${model}`;
-          expectKind(await perform({ kind: 'dispose', session }, what), 'disposed', what);
-        },
-      };
-    },
-    close,
-  };
-};
+/** Starts a thread; it ends with `close`. */
+export const createSessionThread = (options: SessionThreadOptions = {}): SessionThread => new OwnThread(options);

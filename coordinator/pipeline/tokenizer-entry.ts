@@ -1,5 +1,5 @@
 /** The inside of the tokenizer thread: opens tokenizers and asks them, where a blocked thread hurts nobody and can be ended. */
-import { TandemError } from '../../common/errors.js';
+import { type Answer, answer } from '../../common/answer.js';
 import type { TokenizerResult, TokenizerTask } from './tokenizer.js';
 import { type LocalTokenizer, openLocalTokenizer } from './tokenizer-local.js';
 
@@ -18,15 +18,11 @@ const tokenizerOf = ({ id, directory, required }: TokenizerTask): Promise<LocalT
   return found;
 };
 
-/** Piscina's entry point: one task in, one result out. */
-export default async (task: TokenizerTask): Promise<TokenizerResult> => {
-  try {
+/** Piscina's entry point: one task in, one answer out. */
+export default (task: TokenizerTask): Promise<Answer<TokenizerResult>> =>
+  answer(async () => {
     const tokenizer = await tokenizerOf(task);
-    if (task.prompt === undefined) return { kind: 'opened', modelMaxLength: tokenizer.modelMaxLength };
-    return { kind: 'tokenized', tokens: tokenizer.tokenize(task.prompt, task.options) };
-  } catch (error) {
-    const { message } = error as Error;
-    const code = error instanceof TandemError ? error.code : undefined;
-    return { kind: 'failed', message, ...(code === undefined ? {} : { code }) };
-  }
-};
+    const { modelMaxLength } = tokenizer;
+    if (task.prompt === undefined) return { modelMaxLength };
+    return { modelMaxLength, tokens: tokenizer.tokenize(task.prompt, task.options) };
+  });

@@ -3,7 +3,7 @@
  * world for a prompt of a line: they run in a thread of their own, which is ended when its time is up.
  */
 import { Piscina } from 'piscina';
-import { toErrorCode } from '../../common/error-codes.js';
+import { type Answer, unwrap } from '../../common/answer.js';
 import { TandemError } from '../../common/errors.js';
 import { TOKENIZER_INVALID } from './errors.js';
 import type { TokenizedPrompt, TokenizeOptions } from './tokenizer-local.js';
@@ -26,11 +26,11 @@ export interface TokenizerTask {
   readonly options?: TokenizeOptions;
 }
 
-export type TokenizerResult =
-  | { readonly kind: 'opened'; readonly modelMaxLength: number }
-  | { readonly kind: 'tokenized'; readonly tokens: TokenizedPrompt }
-  /** `code` is absent where the error is none that is foreseen. */
-  | { readonly kind: 'failed'; readonly code?: string; readonly message: string };
+export interface TokenizerResult {
+  readonly modelMaxLength: number;
+  /** Of the prompt, where there is one. */
+  readonly tokens?: TokenizedPrompt;
+}
 
 /** Files of 17 MB open in a second; a prompt of a page takes milliseconds. */
 const OPEN_MS = 60_000;
@@ -40,11 +40,11 @@ const LOOK_MS = 100;
 /** A thread that nobody needs costs memory; the next prompt starts it again. */
 const IDLE_MS = 60_000;
 
-let threads: Piscina<TokenizerTask, TokenizerResult> | undefined;
+let threads: Piscina<TokenizerTask, Answer<TokenizerResult>> | undefined;
 let count = 0;
 
-const thread = (): Piscina<TokenizerTask, TokenizerResult> => {
-  threads ??= new Piscina<TokenizerTask, TokenizerResult>({
+const thread = (): Piscina<TokenizerTask, Answer<TokenizerResult>> => {
+  threads ??= new Piscina<TokenizerTask, Answer<TokenizerResult>>({
     filename: new URL('./tokenizer-entry.js', import.meta.url).href,
     minThreads: 0,
     maxThreads: 1,
@@ -87,10 +87,7 @@ const perform = async (task: TokenizerTask, doing: string, ms: number): Promise<
       throw new TandemError(TOKENIZER_INVALID, `The tokenizer in ${task.directory} ended its thread.`, { cause });
     })
     .finally(clear);
-  if (result.kind !== 'failed') return result;
-  throw result.code === undefined
-    ? new Error(result.message)
-    : new TandemError(toErrorCode(result.code), result.message);
+  return unwrap(result);
 };
 
 /**
@@ -102,12 +99,12 @@ const perform = async (task: TokenizerTask, doing: string, ms: number): Promise<
 export const openTokenizer = async (directory: string, required: readonly string[] = []): Promise<PromptTokenizer> => {
   count += 1;
   const given = { id: String(count), directory, required };
-  const opened = await perform(given, 'open', OPEN_MS);
+  const { modelMaxLength } = await perform(given, 'open', OPEN_MS);
   return {
-    modelMaxLength: opened.kind === 'opened' ? opened.modelMaxLength : 0,
+    modelMaxLength,
     async tokenize(prompt, options = {}) {
-      const result = await perform({ ...given, prompt, options }, 'read a prompt', PROMPT_MS);
-      if (result.kind === 'tokenized') return result.tokens;
+      const { tokens } = await perform({ ...given, prompt, options }, 'read a prompt', PROMPT_MS);
+      if (tokens) return tokens;
       throw new TandemError(TOKENIZER_INVALID, `Expected tokens from the tokenizer in ${directory}, found none.`);
     },
   };

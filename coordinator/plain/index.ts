@@ -10,6 +10,8 @@ import type { Memory } from '../../shard-worker/protocol.js';
 import { cancelled } from '../hooks.js';
 import type { FromPlain, ToPlain } from './protocol.js';
 
+type PlainReply = Extract<FromPlain, { kind: 'done' }>['value'];
+
 export interface PlainRequest {
   /** The `.onnx` file. */
   readonly model: string;
@@ -49,7 +51,7 @@ const failed = (message: string): TandemError =>
 const CLOSE_MS = 2_000;
 
 /** Sends one request and waits for its reply, the process's end, the time limit or the caller's signal. */
-const ask = (child: ChildProcess, request: ToPlain, limitMs: number, signal?: AbortSignal): Promise<FromPlain> =>
+const ask = (child: ChildProcess, request: ToPlain, limitMs: number, signal?: AbortSignal): Promise<PlainReply> =>
   new Promise((resolve, reject) => {
     const finish = (end: () => void): void => {
       clearTimeout(timer);
@@ -58,7 +60,11 @@ const ask = (child: ChildProcess, request: ToPlain, limitMs: number, signal?: Ab
       signal?.removeEventListener('abort', onAbort);
       end();
     };
-    const onMessage = (reply: FromPlain): void => finish(() => resolve(reply));
+    const onMessage = (reply: FromPlain): void =>
+      finish(() => {
+        if (reply.kind === 'done') resolve(reply.value);
+        else reject(failed(reply.problem.message));
+      });
     const onExit = (code: number | null, by: string | null): void =>
       finish(() => reject(failed(`its process ended (${by === null ? `status ${code}` : by}).`)));
     const onAbort = (): void => finish(() => reject(signal?.reason instanceof Error ? signal.reason : cancelled()));
@@ -88,17 +94,9 @@ const close = async (child: ChildProcess): Promise<void> => {
   clearTimeout(force);
 };
 
-const stepReply = (reply: FromPlain): Extract<FromPlain, { kind: 'stepped' }> => {
-  switch (reply.kind) {
-    case 'stepped':
-      return reply;
-    case 'failed':
-      throw failed(reply.message);
-    case 'opened':
-      throw failed('it answered a step as if it had been opened again.');
-    default:
-      return reply satisfies never;
-  }
+const expectKind = <K extends PlainReply['kind']>(reply: PlainReply, kind: K): Extract<PlainReply, { kind: K }> => {
+  if (reply.kind !== kind) throw failed(`expected "${kind}" from its process, found "${reply.kind}".`);
+  return reply as Extract<PlainReply, { kind: K }>;
 };
 
 /**
@@ -116,10 +114,8 @@ export const openPlainModel = async (request: PlainRequest): Promise<PlainModel>
   let memory: Memory = { private_bytes: 0, peak_private_bytes: 0, mapped_bytes: 0 };
   let openMs = 0;
   try {
-    const opened = await ask(child, { kind: 'open', model, provider, deviceId, threads }, timeouts.loadMs, signal);
-    if (opened.kind !== 'opened')
-      throw failed(opened.kind === 'failed' ? opened.message : 'it stepped instead of opening.');
-    ({ memory, openMs } = opened);
+    const order = { kind: 'open', model, provider, deviceId, threads } as const;
+    ({ memory, openMs } = expectKind(await ask(child, order, timeouts.loadMs, signal), 'opened'));
   } catch (error) {
     await close(child);
     throw error;
@@ -131,7 +127,8 @@ export const openPlainModel = async (request: PlainRequest): Promise<PlainModel>
     startMs: loadMs - openMs,
     memory: () => memory,
     async step(inputs, { wantOutputs }) {
-      const reply = stepReply(await ask(child, { kind: 'step', inputs, wantOutputs }, timeouts.stepMs, signal));
+      const order = { kind: 'step', inputs, wantOutputs } as const;
+      const reply = expectKind(await ask(child, order, timeouts.stepMs, signal), 'stepped');
       memory = reply.memory;
       return { outputs: reply.outputs ?? {}, computeMs: reply.computeMs };
     },

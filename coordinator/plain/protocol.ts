@@ -2,6 +2,7 @@
  * The messages between the coordinator and the plain process: the whole model in one ONNX Runtime session, against
  * which `verify` and `bench` hold the workers. Both ends are ours and of one version, over Node's own channel.
  */
+import type { Answer } from '../../common/answer.js';
 import type { Provider, TensorMetadata } from '../../common/onnxruntime.js';
 import type { HostTensor } from '../../common/tensor.js';
 import type { Memory } from '../../shard-worker/protocol.js';
@@ -22,20 +23,19 @@ export interface PlainStep {
 
 export type ToPlain = PlainOpen | PlainStep;
 
-export type FromPlain =
-  | {
-      readonly kind: 'opened';
-      readonly inputs: readonly TensorMetadata[];
-      readonly outputs: readonly TensorMetadata[];
-      /** Time that opening the session took, without the process's own start. */
-      readonly openMs: number;
-      readonly memory: Memory;
-    }
-  | {
-      readonly kind: 'stepped';
-      readonly outputs?: Readonly<Record<string, HostTensor>>;
-      /** Time of the session's run alone. */
-      readonly computeMs: number;
-      readonly memory: Memory;
-    }
-  | { readonly kind: 'failed'; readonly message: string };
+export interface PlainOpened {
+  readonly kind: 'opened';
+  readonly inputs: readonly TensorMetadata[];
+  readonly outputs: readonly TensorMetadata[];
+  /** Time that opening the session took, without the process's own start. */
+  readonly openMs: number;
+}
+
+export interface PlainStepped {
+  readonly kind: 'stepped';
+  readonly outputs?: Readonly<Record<string, HostTensor>>;
+  /** Time of the session's run alone. */
+  readonly computeMs: number;
+}
+
+export type FromPlain = Answer<(PlainOpened | PlainStepped) & { readonly memory: Memory }>;

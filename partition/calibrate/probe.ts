@@ -3,16 +3,14 @@
  * ranks sent. Running it tells what an exchange costs on this machine, whatever a worker has to do for one.
  */
 
-import { DTYPES, type TensorSpec } from '../../common/tensor.js';
-import { createGraph, createModel, createNode, createValueInfo, type ModelProto } from '../onnx/index.js';
-import type { EmittedSegment } from '../segments/emit.js';
+import type { TensorSpec } from '../../common/tensor.js';
+import type { Graph, Value } from '../graph/graph.js';
+import { makeNode } from '../graph/tape.js';
 import { writeShardDirectory } from '../write/index.js';
-import type { Manifest, SegmentEntry } from '../write/manifest.js';
-import { FORMAT_VERSION } from '../write/manifest.js';
+import { FORMAT_VERSION, type Manifest, type SegmentEntry } from '../write/manifest.js';
 
-/** Operators that all versions of ONNX Runtime that we can meet know. */
-const OPSET = 17n;
-const IR_VERSION = 8n;
+/** What all versions of ONNX Runtime that we can meet know. */
+const VERSIONS = { opsets: [{ domain: '', version: 17 }], irVersion: 8 } as const;
 
 export interface ProbeShape {
   /** Elements of float32 that each rank sends in each exchange. */
@@ -20,36 +18,31 @@ export interface ProbeShape {
   readonly exchanges: number;
 }
 
-type Segment = Pick<EmittedSegment, 'sends' | 'receives' | 'release'> &
-  Pick<SegmentEntry, 'inputs' | 'outputs'> & { readonly model: ModelProto };
+interface Segment {
+  readonly graph: Graph;
+  readonly entry: Omit<SegmentEntry, 'file'>;
+}
 
 const spec = (name: string, elements: number): TensorSpec => ({ name, dtype: 'float32', shape: [elements] });
-const declare = ({ name, dtype, shape }: TensorSpec) => createValueInfo(name, DTYPES[dtype].code, shape);
 
 /** The first segment makes what is sent; each further one adds up; the last gives it out. */
 const makeSegment = (rank: number, index: number, { elements, exchanges }: ProbeShape): Segment => {
   const peer = 1 - rank;
   const [own, from] = [`t${index - 1}`, `t${index - 1}@from${peer}`];
-  const made = index === exchanges ? 'y' : `t${index}`;
-  const inputs = index === 0 ? ['x'] : rank === 0 ? [own, from] : [from, own];
-  const node = createNode({ opType: index === 0 ? 'Relu' : 'Add', input: inputs, output: [made] });
   const isLast = index === exchanges;
+  const made = spec(isLast ? 'y' : `t${index}`, elements);
+  const names = index === 0 ? ['x'] : rank === 0 ? [own, from] : [from, own];
+  const inputs = names.map((name): Value => spec(name, elements));
+  const nodes = [makeNode(index === 0 ? 'Relu' : 'Add', made.name, inputs, made)];
   return {
-    model: createModel({
-      irVersion: IR_VERSION,
-      opsetImport: [{ domain: '', version: OPSET }],
-      graph: createGraph({
-        name: 'probe',
-        node: [node],
-        input: inputs.map((name) => declare(spec(name, elements))),
-        output: [declare(spec(made, elements))],
-      }),
-    }),
-    inputs,
-    outputs: [spec(made, elements)],
-    sends: isLast ? [] : [{ tensor: made, to: [peer] }],
-    receives: isLast ? [] : [{ ...spec(`${made}@from${peer}`, elements), from: peer, tensor: made }],
-    release: inputs,
+    graph: { ...VERSIONS, nodes, inputs, outputs: [made] },
+    entry: {
+      inputs: names,
+      outputs: [made],
+      sends: isLast ? [] : [{ tensor: made.name, to: [peer] }],
+      receives: isLast ? [] : [{ ...spec(`${made.name}@from${peer}`, elements), from: peer, tensor: made.name }],
+      release: names,
+    },
   };
 };
 
@@ -78,15 +71,14 @@ export const writeProbe = (out: string, shape: ProbeShape, toolVersion: string):
           outputs: [spec('y', shape.elements)],
           wire_bytes_per_step: 4 * shape.elements * shape.exchanges,
           ranks: programs.map((program, rank) => ({
-            segments: program.map(({ model: _, ...entry }, index) => ({ file: fileOf(rank, index), ...entry })),
+            segments: program.map(({ entry }, index) => ({ file: fileOf(rank, index), ...entry })),
           })),
         },
       ],
     },
     ranks: programs.map((program, rank) => ({
       folder: `rank-${rank}`,
-      slices: [],
-      segments: program.map(({ model }, index) => ({ file: fileOf(rank, index), model, constants: [] })),
+      segments: program.map(({ graph }, index) => ({ file: fileOf(rank, index), graph })),
     })),
   });
 };

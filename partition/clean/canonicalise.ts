@@ -10,10 +10,19 @@
  */
 
 import { elementCount } from '../../common/tensor.js';
-import { findUses, floatAttribute, type Graph, type Node, prune, type Uses, type Value } from '../graph/graph.js';
+import {
+  findUses,
+  floatAttribute,
+  type Graph,
+  type Node,
+  opsetOf,
+  prune,
+  type Uses,
+  type Value,
+} from '../graph/graph.js';
+import { makeNode } from '../graph/tape.js';
 import { intAttribute } from '../onnx/index.js';
 import { findFacts } from '../rules/index.js';
-import { makeNode } from './tape.js';
 import { unrollWrites } from './writes.js';
 
 /** A Conv's bias `[channels]` as it must lie to be added to `[batch, channels, ...spatial]`. */
@@ -61,7 +70,7 @@ const internBiases = (nodes: readonly Node[]): readonly Node[] => {
 const SINCE_13_LAST = new Set(['Softmax', 'LogSoftmax', 'Hardmax']);
 
 const writeDefaultAxis = (graph: Graph): Graph => {
-  const isOld = graph.opsets.some(({ domain, version }) => (domain === '' || domain === 'ai.onnx') && version < 13);
+  const isOld = opsetOf(graph.opsets) < 13;
   const needsAxis = (node: Node) => node.domain === '' && SINCE_13_LAST.has(node.op) && !node.attributes.has('axis');
   const withAxis = (node: Node): Node => ({
     ...node,

@@ -8,6 +8,7 @@
  */
 import { TandemError } from '../../common/errors.js';
 import { DTYPES } from '../../common/tensor.js';
+import { CONTRIB_DOMAIN, opsetOf } from '../graph/graph.js';
 import {
   type AttributeProto,
   createGraph,
@@ -21,8 +22,6 @@ import {
   type NodeProto,
   type TensorProto,
 } from '../onnx/index.js';
-
-const CONTRIB = 'com.microsoft';
 
 interface Operation {
   readonly op: string;
@@ -104,7 +103,7 @@ class Parts {
   }
 
   addContrib(op: string, inputs: readonly string[], ...attributes: readonly AttributeProto[]): string {
-    return this.#push({ op, inputs, attributes, domain: CONTRIB }, 1)[0] ?? '';
+    return this.#push({ op, inputs, attributes, domain: CONTRIB_DOMAIN }, 1)[0] ?? '';
   }
 
   /** Equal parts along an axis; since opset 18 their number is to be said. */
@@ -255,14 +254,11 @@ const RECIPES: Readonly<Record<string, (parts: Parts) => boolean>> = {
 };
 
 const unfuseNode = (node: NodeProto, opset: number): Parts | undefined => {
-  const recipe = node.domain === CONTRIB ? RECIPES[node.opType] : undefined;
+  const recipe = node.domain === CONTRIB_DOMAIN ? RECIPES[node.opType] : undefined;
   if (!recipe) return undefined;
   const parts = new Parts(node, opset);
   return recipe(parts) ? parts : undefined;
 };
-
-const opsetOf = ({ opsetImport }: ModelProto): number =>
-  Number(opsetImport.find(({ domain }) => domain === '' || domain === 'ai.onnx')?.version ?? 1n);
 
 /**
  * The same model with ONNX Runtime's fused operators in their parts, where they have any.
@@ -271,7 +267,7 @@ const opsetOf = ({ opsetImport }: ModelProto): number =>
  */
 export const unfuse = (model: ModelProto): GraphProto => {
   const graph = model.graph ?? createGraph({});
-  const opset = opsetOf(model);
+  const opset = opsetOf(model.opsetImport);
   const constants: TensorProto[] = [];
   const node = graph.node.flatMap((fused) => {
     const parts = unfuseNode(fused, opset);

@@ -13,7 +13,8 @@ import {
   stringAttribute,
   type Value,
 } from '../graph/graph.js';
-import { makeNode, Tape } from './tape.js';
+import { makeNode } from '../graph/tape.js';
+import { Moves } from './moves.js';
 
 /** Places of an axis that are written: `start`, `start + step`, ... */
 interface Range {
@@ -102,7 +103,7 @@ const insert = <T>(list: readonly T[], at: number, ...items: readonly T[]): read
 ];
 
 /** The data with `updates`, whose shape is the box's, in their place. */
-const write = (tape: Tape, prefix: string, data: Value, box: Box, updates: Value): Value => {
+const write = (moves: Moves, prefix: string, data: Value, box: Box, updates: Value): Value => {
   const shape = data.shape ?? [];
   const axis = box.findIndex((range, i) => isPart(range, shape[i] ?? 0));
   const range = box[axis];
@@ -117,28 +118,28 @@ const write = (tape: Tape, prefix: string, data: Value, box: Box, updates: Value
       { start: 0, step: 1, count: range.count },
       { start: range.start, step: 1, count: 1 },
     );
-    const written = tape.reshape(
+    const written = moves.reshape(
       prefix,
       updates,
       inner.map(({ count }) => count),
     );
-    return tape.reshape(prefix, write(tape, prefix, tape.reshape(prefix, data, runs), inner, written), shape);
+    return moves.reshape(prefix, write(moves, prefix, moves.reshape(prefix, data, runs), inner, written), shape);
   }
   const end = range.start + range.count;
   const rest = box.map((each, i) => (i === axis ? { start: 0, step: 1, count: each.count } : each));
-  const middle = tape
+  const middle = moves
     .slice(prefix, data, axis, range.start, end)
-    .map((part) => write(tape, prefix, part, rest, updates));
-  return tape.concat(prefix, axis, [
-    ...tape.slice(prefix, data, axis, 0, range.start),
+    .map((part) => write(moves, prefix, part, rest, updates));
+  return moves.concat(prefix, axis, [
+    ...moves.slice(prefix, data, axis, 0, range.start),
     ...middle,
-    ...tape.slice(prefix, data, axis, end, size),
+    ...moves.slice(prefix, data, axis, end, size),
   ]);
 };
 
 /** The same graph without writes by constant index, but for those to places that no slice reaches. */
 export const unrollWrites = (graph: Graph): Graph => {
-  const tape = new Tape();
+  const moves = new Moves();
   const replaced = new Map<Value, Value>();
   const kept = new Set(graph.outputs);
   const current = (value: Value | undefined) => (value ? (replaced.get(value) ?? value) : value);
@@ -149,15 +150,15 @@ export const unrollWrites = (graph: Graph): Graph => {
     const [output] = node.outputs;
     if (!box || !data || !updates || !output || !box.every((range, i) => isRegular(range, data.shape?.[i] ?? 0)))
       return [node];
-    const written = tape.reshape(
+    const written = moves.reshape(
       node.name,
       updates,
       box.map(({ count }) => count),
     );
-    const result = write(tape, node.name, data, box, written);
-    if (kept.has(output)) return [...tape.take(), makeNode('Identity', node.name, [result], output)];
+    const result = write(moves, node.name, data, box, written);
+    if (kept.has(output)) return [...moves.tape.take(), makeNode('Identity', node.name, [result], output)];
     replaced.set(output, result);
-    return tape.take();
+    return moves.tape.take();
   });
   return { ...graph, nodes };
 };

@@ -13,11 +13,10 @@ import { bufferLimitOf, type DeviceSpec } from '../plan/device.js';
 import { ratesOf } from '../plan/rates.js';
 import { place } from '../plan/states.js';
 import type { Split } from '../request.js';
-import { type EmittedSegment, emitRank } from '../segments/emit.js';
+import { emitRank } from '../segments/emit.js';
+import { fuseAttention } from '../segments/fuse-attention.js';
+import { type Program, withGraphs } from '../segments/rank-program.js';
 import { type Decided, makeReport } from './report.js';
-
-/** Index is the rank. */
-export type Programs = readonly (readonly EmittedSegment[])[];
 
 export interface DecideOptions {
   /** One per rank. */
@@ -25,8 +24,8 @@ export interface DecideOptions {
   readonly wire: WireDtype;
   readonly split: Split;
   readonly scopes: ReadonlyMap<Node, Scope>;
-  /** Last changes to the ranks' programs. */
-  readonly finish: (programs: Programs) => Programs;
+  /** Last changes to the ranks' programs; index is the rank. */
+  readonly finish: (programs: readonly Program[]) => readonly Program[];
   readonly onStage?: (stage: 'place' | 'choose' | 'emit') => void;
 }
 
@@ -48,14 +47,10 @@ const decideShares = (graph: Graph, shares: readonly number[], options: DecideOp
   const plan = choose(graph, placements, { rates: devices.map(ratesOf), wireDtype, bufferLimits, goal: GOALS[split] });
   onStage?.('emit');
   const sections = cut(graph, plan);
-  const emitted = devices.map(({ provider }, rank) =>
-    emitRank(graph, plan, sections, rank, {
-      worldSize: devices.length,
-      wireDtype,
-      fuseAttention: provider === 'cpu',
-      provider,
-    }),
-  );
+  const emitted = devices.map(({ provider }, rank) => {
+    const program = emitRank(graph, plan, sections, rank, { worldSize: devices.length, wireDtype, provider });
+    return provider === 'cpu' ? withGraphs(program, fuseAttention) : program;
+  });
   return { graph, scopes, plan, cut: sections, programs: finish(emitted), devices, wireDtype };
 };
 

@@ -1,10 +1,9 @@
 /** What `tandem plan` says of a plan; the JSON keys are a contract. */
 
-import { byteLength, type DType, isKnownSpec } from '../../common/tensor.js';
+import type { DType } from '../../common/tensor.js';
 import { type CollectiveKind, sentElements } from '../graph/collective.js';
 import type { Graph, Node } from '../graph/graph.js';
 import type { Scope } from '../graph/scopes.js';
-import { sliceLayout } from '../graph/slice.js';
 import { type Plan, shardedShares, type WireDtype, wireElementBytes, wireType } from '../plan/choose.js';
 import { collectiveMs, nodeFlops, nodeMs, rankMs, workShare } from '../plan/cost.js';
 import type { Cut } from '../plan/cut.js';
@@ -12,7 +11,7 @@ import type { DeviceSpec } from '../plan/device.js';
 import { type Rates, ratesOf } from '../plan/rates.js';
 import { whyWhole } from '../plan/states.js';
 import { operatorKey } from '../rules/index.js';
-import type { EmittedSegment } from '../segments/emit.js';
+import { type Program, peakBytes, sentBytes, weightBytes } from '../segments/rank-program.js';
 import { makeBlocks, type PlanBlock } from './blocks.js';
 
 /** What is said of one plan. */
@@ -75,7 +74,7 @@ export interface Decided {
   readonly plan: Plan;
   readonly cut: Cut;
   /** Index is the rank. */
-  readonly programs: readonly (readonly EmittedSegment[])[];
+  readonly programs: readonly Program[];
   readonly devices: readonly DeviceSpec[];
   readonly wireDtype: WireDtype;
 }
@@ -88,27 +87,6 @@ const isWhole = (node: Node, plan: Plan): boolean => {
 const runNodes = ({ graph, cut }: Decided): readonly Node[] => graph.nodes.filter((node) => cut.segmentOf.has(node));
 
 const sum = (numbers: readonly number[]): number => numbers.reduce((total, number) => total + number, 0);
-
-/** Bytes of weights in a rank's program, each counted once, as they are written. */
-export const weightBytes = (program: readonly EmittedSegment[]): number => {
-  const bytes = new Map(
-    program.flatMap(({ constants, quantized }) =>
-      constants.map((slice) => [slice.name, quantized.get(slice.name) ?? sliceLayout(slice).bytes] as const),
-    ),
-  );
-  return sum([...bytes.values()]);
-};
-
-/** Bytes that a rank sends in a step. */
-export const sentBytes = (program: readonly EmittedSegment[]): number =>
-  sum(
-    program.flatMap(({ sends, outputs }) =>
-      sends.map(({ tensor, to }) => {
-        const spec = outputs.find(({ name }) => name === tensor);
-        return spec && isKnownSpec(spec) ? to.length * byteLength(spec) : 0;
-      }),
-    ),
-  );
 
 const flopsOfRank = (decided: Decided, rank: number): number =>
   sum(
@@ -162,10 +140,11 @@ const predict = (decided: Decided): MadeReport['predicted'] => {
     .map(ratesOf)
     .map((rates) => sum(nodes.map((node) => nodeMs(node, rates))) + rates.segmentMs + rates.stepMs);
   const single = Math.min(...whole);
-  const segments = programs[0]?.length ?? 1;
+  const segments = programs[0]?.segments.length ?? 1;
   const compute = slowest(devices, (rates, rank) => computeMs(decided, rank, rates) + segments * rates.segmentMs);
   const exchange = (cut.segmentCount - 1) * slowest(devices, ({ latencyMs }) => latencyMs);
-  const wire = slowest(devices, ({ wireBytesPerMs }, rank) => sentBytes(programs[rank] ?? []) / wireBytesPerMs);
+  const sent = programs.map(sentBytes);
+  const wire = slowest(devices, ({ wireBytesPerMs }, rank) => (sent[rank] ?? 0) / wireBytesPerMs);
   const control = slowest(devices, ({ stepMs }) => stepMs);
   const step = compute + exchange + wire + control;
   return {
@@ -183,19 +162,20 @@ export const makeReport = (decided: Decided): MadeReport => {
   const shares = shardedShares(graph, plan);
   const total = sum(runNodes(decided).map(nodeFlops));
   const collectives = collectiveRows(decided);
+  const [weights, peaks] = [programs.map(weightBytes), programs.map(peakBytes)];
   return {
     world_size: devices.length,
     ranks: devices.map(({ provider, deviceId, memoryLimit }, rank) => ({
       rank,
       device: `${provider}:${deviceId}`,
-      weight_bytes: weightBytes(programs[rank] ?? []),
-      activation_peak_bytes: Math.max(0, ...(programs[rank] ?? []).map(({ peakBytes }) => peakBytes)),
+      weight_bytes: weights[rank] ?? 0,
+      activation_peak_bytes: peaks[rank] ?? 0,
       ...(memoryLimit === undefined ? {} : { memory_limit_bytes: memoryLimit }),
       flop_fraction: flopsOfRank(decided, rank) / Math.max(1, total),
     })),
     sharded_weight_fraction: devices.length > 1 ? shares.weights : 0,
     sharded_flop_fraction: devices.length > 1 ? shares.flops : 0,
-    segments: programs[0]?.length ?? 0,
+    segments: programs[0]?.segments.length ?? 0,
     collectives,
     collective_count: collectives.length,
     wire_bytes_per_step: Math.max(...programs.map(sentBytes)),

@@ -6,11 +6,13 @@
 import type { DType, OpenShape } from '../../common/tensor.js';
 import type { AttributeProto } from '../onnx/index.js';
 import type { WeightSource } from '../read/index.js';
+import type { WeightSlice } from './slice.js';
 
-/** A constant's data: bytes in a file that are copied, never held, or a few bytes at hand. */
+/** A constant's data: bytes in a file that are copied, never held, or a few bytes at hand; or a rank's part of either. */
 export type Constant =
   | { readonly kind: 'weight'; readonly source: WeightSource }
-  | { readonly kind: 'inline'; readonly data: Uint8Array };
+  | { readonly kind: 'inline'; readonly data: Uint8Array }
+  | { readonly kind: 'part'; readonly slice: WeightSlice };
 
 export interface Value {
   readonly name: string;
@@ -26,7 +28,6 @@ export type Attributes = ReadonlyMap<string, AttributeProto>;
 
 export interface Node {
   readonly name: string;
-  /** Operator; of another domain than ONNX's own, `domain::op`. */
   readonly op: string;
   readonly domain: string;
   readonly attributes: Attributes;
@@ -47,13 +48,32 @@ export interface Graph {
 /** All that is known of a value's shape; never that of a scalar where nothing is. */
 export const knownShape = ({ shape, openShape }: Value): OpenShape => shape ?? openShape ?? null;
 
+/** The domain of ONNX Runtime's own operators. */
+export const CONTRIB_DOMAIN = 'com.microsoft';
+
+/** Version of ONNX's own operators. */
+export const opsetOf = (opsets: readonly { readonly domain: string; readonly version: number | bigint }[]): number =>
+  Number(opsets.find(({ domain }) => domain === '' || domain === 'ai.onnx')?.version ?? 1);
+
+/** A constant as the slice of its source that it is, which may be all of it; undefined where the value is none. */
+export const sliceOf = ({ name, dtype, shape = [], constant }: Value): WeightSlice | undefined => {
+  if (!constant || constant.kind === 'part') return constant?.slice;
+  const source = constant.kind === 'weight' ? constant.source : { dtype, shape, data: constant.data };
+  const [size] = shape;
+  return size === undefined ? { name, source, axis: -1, ranges: [] } : { name, source, axis: 0, ranges: [[0, size]] };
+};
+
+/** The constants that a graph's nodes read, each once, in order. */
+export const constantsOf = ({ nodes }: Pick<Graph, 'nodes'>): ReadonlySet<Value> =>
+  new Set(nodes.flatMap(({ inputs }) => inputs.flatMap((value) => (value?.constant ? [value] : []))));
+
 /** Who makes a value, and who reads it (a node that reads it twice counts once). */
 export interface Uses {
   readonly producer: ReadonlyMap<Value, Node>;
   readonly consumers: ReadonlyMap<Value, readonly Node[]>;
 }
 
-export const findUses = (graph: Graph): Uses => {
+export const findUses = (graph: Pick<Graph, 'nodes'>): Uses => {
   const producer = new Map<Value, Node>();
   const consumers = new Map<Value, Node[]>();
   for (const node of graph.nodes) {

@@ -13,7 +13,7 @@ import type { WeightSource } from '../read/index.js';
 export type InlineSource = HostTensor;
 
 export interface WeightSlice {
-  /** Name of the initializer in the rank's segment graphs. */
+  /** Of the tensor, for messages. */
   readonly name: string;
   readonly source: WeightSource | InlineSource;
   /** Counted from the front; -1 for a scalar, which is taken whole. */

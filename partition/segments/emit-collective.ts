@@ -4,117 +4,102 @@
  * its own contribution as it went on the wire too: so all ranks hold the same bits.
  */
 
-import { DTYPES, type DType, type TensorSpec } from '../../common/tensor.js';
+import { DTYPES, type DType } from '../../common/tensor.js';
 import type { Conversion } from '../graph/collective.js';
-import { localShape, type Placement, REPLICATE, rankRanges, type Shard } from '../graph/placement.js';
-import type { SegmentDraft } from './segment-draft.js';
+import type { Value } from '../graph/graph.js';
+import { localShape, rankRanges, type Shard } from '../graph/placement.js';
+import type { Tape } from '../graph/tape.js';
+import { intAttribute } from '../onnx/index.js';
+import { cutOut } from './cut-out.js';
+import type { Received, Sent } from './rank-program.js';
 
 /** One collective of one tensor, as a rank sees it. */
 export interface Transfer {
   readonly conversion: Conversion;
   /** Of the whole tensor. */
+  readonly name: string;
   readonly shape: readonly number[];
   readonly dtype: DType;
   readonly wireDtype: DType;
-  /** The tensor's name before the collective, and after it. */
-  readonly from: string;
-  readonly to: string;
   readonly rank: number;
   readonly worldSize: number;
 }
 
+/** What passes between a segment and the next one. */
+export interface Passing {
+  readonly sends: readonly Sent[];
+  readonly receives: readonly Received[];
+  /** Each rank's, as it was on the wire; this rank keeps its own. */
+  readonly contributions: readonly Value[];
+}
+
 const allRanks = ({ worldSize }: Transfer): readonly number[] => Array.from({ length: worldSize }, (_, rank) => rank);
 
-const peersOf = (transfer: Transfer): number[] => allRanks(transfer).filter((rank) => rank !== transfer.rank);
+const convert = (tape: Tape, name: string, value: Value, dtype: DType): Value =>
+  value.dtype === dtype
+    ? value
+    : tape.add('Cast', [value], tape.value(name, 'Cast', dtype, value.shape ?? []), [
+        intAttribute('to', DTYPES[dtype].code),
+      ]);
 
-const wireName = ({ from, dtype, wireDtype }: Transfer): string => (wireDtype === dtype ? from : `${from}@wire`);
+/** Shape of what `from` contributes. */
+const contributionShape = ({ conversion, shape, rank }: Transfer, from: number): readonly number[] =>
+  conversion.kind === 'reduce-scatter'
+    ? localShape(shape, conversion.to, rank)
+    : localShape(shape, conversion.from, from);
 
-/** What a rank sends to another, by the sender's name for it; what it would send to itself it keeps. */
-const sentName = (transfer: Transfer, to: number): string =>
-  transfer.conversion.kind === 'reduce-scatter' ? `${wireName(transfer)}@to${to}` : wireName(transfer);
-
-const specOf = (
-  { shape, dtype }: Transfer,
-  name: string,
-  placement: Placement,
-  rank: number,
-  as = dtype,
-): TensorSpec => ({ name, dtype: as, shape: localShape(shape, placement, rank) });
-
-/** Ends a segment: what the rank contributes, in the wire type. */
-export const emitSend = (draft: SegmentDraft, transfer: Transfer): void => {
-  const { conversion, from, rank, dtype, wireDtype } = transfer;
-  const wire = wireName(transfer);
-  if (wireDtype !== dtype)
-    draft.addOp('Cast', [from], specOf(transfer, wire, conversion.from, rank, wireDtype), {
-      to: DTYPES[wireDtype].code,
-    });
-  if (conversion.kind !== 'reduce-scatter') {
-    draft.sends.push({ tensor: wire, to: peersOf(transfer) });
-    return;
-  }
-  const shard = conversion.to;
-  for (const to of allRanks(transfer)) {
-    const spec = specOf(transfer, sentName(transfer, to), shard, to, wireDtype);
-    draft.addStretches(wire, shard.axis, rankRanges(shard, to), spec);
-    if (to !== rank) draft.sends.push({ tensor: spec.name, to: [to] });
-  }
+/** Ends a segment: what the rank contributes of `value`, in the wire type. */
+export const emitSend = (tape: Tape, transfer: Transfer, value: Value): Passing => {
+  const { conversion: of, name, rank, wireDtype } = transfer;
+  const wire = convert(tape, name, value, wireDtype);
+  const parts = allRanks(transfer).map((to) =>
+    of.kind === 'reduce-scatter' ? cutOut(tape, wire, of.to.axis, rankRanges(of.to, to)) : wire,
+  );
+  const contributions = parts.map((own, from): Value => {
+    const arrives = { name: `${name}@from${from}`, dtype: wireDtype, shape: contributionShape(transfer, from) };
+    return from === rank ? own : arrives;
+  });
+  const peers = allRanks(transfer).filter((peer) => peer !== rank);
+  const sends =
+    of.kind === 'reduce-scatter'
+      ? peers.map((to) => ({ of, value: parts[to] ?? wire, to: [to] }))
+      : [{ of, value: wire, to: peers }];
+  const receives = peers.flatMap((from) => {
+    const arrived = contributions[from];
+    return arrived ? [{ of, value: arrived, from }] : [];
+  });
+  return { sends, receives, contributions };
 };
 
-/** How a contribution lies that `from` sends. */
-const contribution = ({ conversion, rank }: Transfer, from: number): readonly [Placement, number] =>
-  conversion.kind === 'reduce-scatter' ? [conversion.to, rank] : [conversion.from, from];
-
-/** Begins the segment after the one that `before` is: the tensor from all contributions. */
-export const emitReceive = (before: SegmentDraft, draft: SegmentDraft, transfer: Transfer): void => {
-  const { conversion, rank, dtype, wireDtype } = transfer;
-  const arrivedName = (from: number) => `${transfer.from}@from${from}`;
-  const tensor = sentName(transfer, rank);
-  for (const from of peersOf(transfer)) {
-    const spec = specOf(transfer, arrivedName(from), ...contribution(transfer, from), wireDtype);
-    before.receives.push({ ...spec, tensor, from });
-  }
-  const contributions = allRanks(transfer).map((from) => {
-    const name = from === rank ? tensor : arrivedName(from);
-    if (wireDtype === dtype) return name;
-    const spec = specOf(transfer, `${transfer.from}@unwired${from}`, ...contribution(transfer, from));
-    return draft.addOp('Cast', [name], spec, { to: DTYPES[dtype].code });
-  });
-  if (conversion.kind === 'all-gather') join(draft, transfer, conversion.from, contributions);
-  else addUp(draft, transfer, conversion.to, contributions);
+/** Begins the segment after the one that sent. @param result the tensor made of all contributions */
+export const emitReceive = (tape: Tape, transfer: Transfer, { contributions }: Passing, result: Value): void => {
+  const { conversion, name, dtype } = transfer;
+  const parts = contributions.map((contribution) => convert(tape, name, contribution, dtype));
+  if (conversion.kind === 'all-gather') join(tape, conversion.from, parts, result);
+  else addUp(tape, parts, result);
 };
 
 /** In rank order on every rank, so that all round alike. */
-const addUp = (draft: SegmentDraft, transfer: Transfer, to: Placement, addends: readonly string[]): void => {
-  let sum = addends[0] ?? '';
-  addends.slice(1).forEach((addend, i) => {
-    const name = i === addends.length - 2 ? transfer.to : `${transfer.from}@sum${i}`;
-    sum = draft.addOp('Add', [sum, addend], specOf(transfer, name, to, transfer.rank));
-  });
+const addUp = (tape: Tape, [first, ...others]: readonly Value[], result: Value): void => {
+  const { name, dtype, shape = [] } = result;
+  let sum = first;
+  for (const [i, addend] of others.entries()) {
+    const isLast = i === others.length - 1;
+    sum = tape.add('Add', [sum, addend], isLast ? result : tape.value(name, 'sum', dtype, shape));
+  }
 };
 
 /** Piece by piece, the ranks' parts in rank order. */
-const join = (draft: SegmentDraft, transfer: Transfer, shard: Shard, parts: readonly string[]): void => {
+const join = (tape: Tape, shard: Shard, parts: readonly Value[], result: Value): void => {
   const inOrder = shard.pieces.flatMap((_, piece) =>
-    parts.map((part, rank) => pieceOf(draft, transfer, shard, part, rank, piece)),
+    parts.map((part, rank) => pieceOf(tape, shard, part, rank, piece)),
   );
-  const whole = specOf(transfer, transfer.to, REPLICATE, transfer.rank);
-  draft.addOp('Concat', inOrder, whole, { axis: shard.axis });
+  tape.add('Concat', inOrder, result, [intAttribute('axis', shard.axis)]);
 };
 
-const pieceOf = (
-  draft: SegmentDraft,
-  { shape, dtype, from }: Transfer,
-  shard: Shard,
-  part: string,
-  rank: number,
-  piece: number,
-): string => {
+const pieceOf = (tape: Tape, shard: Shard, part: Value, rank: number, piece: number): Value => {
   if (shard.pieces.length === 1) return part;
   const sizes = shard.pieces.map(({ bounds }) => (bounds[rank + 1] ?? 0) - (bounds[rank] ?? 0));
   const start = sizes.slice(0, piece).reduce((sum, size) => sum + size, 0);
-  const size = sizes[piece] ?? 0;
-  const local = shape.map((whole, axis) => (axis === shard.axis ? size : whole));
-  const spec = { name: `${from}@part${rank}.${piece}`, dtype, shape: local };
-  return draft.addStretches(part, shard.axis, [[start, start + size]], spec);
+  return cutOut(tape, part, shard.axis, [[start, start + (sizes[piece] ?? 0)]]);
 };

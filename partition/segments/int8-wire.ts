@@ -7,21 +7,13 @@
  * would then depend on the steps before it, and neither could a lost step be repeated on a replaced rank, nor would a seed always give
  * the same picture.
  */
-import { byteLength, DTYPES, type DType, elementCount, isKnownSpec, type TensorSpec } from '../../common/tensor.js';
-import {
-  createGraph,
-  createModel,
-  createNode,
-  createTensor,
-  createValueInfo,
-  intAttribute,
-  intsAttribute,
-  type ModelProto,
-  type NodeProto,
-  tensorAttribute,
-} from '../onnx/index.js';
-import type { EmittedSegment } from './emit.js';
+import { DTYPES, type DType, elementCount } from '../../common/tensor.js';
+import { type Graph, type Node, opsetOf, type Value } from '../graph/graph.js';
+import { sections } from '../graph/sections.js';
+import { Tape } from '../graph/tape.js';
+import { intAttribute, intsAttribute } from '../onnx/index.js';
 import { LARGEST, rowAxes, rowShape } from './int8-rows.js';
+import type { Exchange, Program, Received, Segment, Sent } from './rank-program.js';
 
 /** In place of the scale of a row that is all 0. */
 const SMALLEST_SCALE = 1e-30;
@@ -29,197 +21,142 @@ const SMALLEST_SCALE = 1e-30;
 const AXES_AS_INPUT = 18;
 const FLOATS: ReadonlySet<DType> = new Set(['float32', 'float16']);
 
-type Program = readonly EmittedSegment[];
+/** A tensor as it goes on the wire. */
+interface Coded {
+  readonly values: Value;
+  readonly scale: Value;
+}
 
-const valuesName = (name: string): string => `${name}@int8`;
-const scaleName = (name: string): string => `${name}@scale`;
+type Sized = Value & { readonly shape: readonly number[] };
 
-const valuesSpec = ({ name, shape }: TensorSpec): TensorSpec => ({ name: valuesName(name), dtype: 'int8', shape });
-const scaleSpec = ({ name, shape }: TensorSpec): TensorSpec => ({
-  name: scaleName(name),
-  dtype: 'float32',
-  shape: rowShape(shape),
+const isCoded = (value: Value): value is Sized =>
+  FLOATS.has(value.dtype) && value.shape !== undefined && elementCount(value.shape) > 0;
+
+const cast = (tape: Tape, value: Value, to: Value): Value =>
+  tape.add('Cast', [value], to, [intAttribute('to', DTYPES[to.dtype].code)]);
+
+const codedAs = (tape: Tape, { name, shape }: Sized): Coded => ({
+  values: tape.value(name, 'int8', 'int8', shape),
+  scale: tape.value(name, 'scale', 'float32', rowShape(shape)),
 });
 
-const isCoded = (spec: { readonly dtype: DType; readonly shape: readonly number[] }): boolean =>
-  FLOATS.has(spec.dtype) && elementCount(spec.shape) > 0;
+/** The largest value of each row. */
+const largest = (tape: Tape, value: Value, { name, shape }: Sized, opset: number): Value => {
+  const axes = rowAxes(shape);
+  const made = tape.value(name, 'largest', 'float32', rowShape(shape));
+  return opset < AXES_AS_INPUT
+    ? tape.add('ReduceMax', [value], made, [intsAttribute('axes', axes)])
+    : tape.add('ReduceMax', [value, tape.ints(name, axes)], made);
+};
 
-/** Nodes one after the other, each named after what it makes. */
-class Nodes {
-  readonly made: NodeProto[] = [];
+const encode = (tape: Tape, value: Sized, opset: number): Coded => {
+  const { name, shape } = value;
+  const float = (what: string, sizes = shape) => tape.value(name, what, 'float32', sizes);
+  const coded = codedAs(tape, value);
+  const single = value.dtype === 'float32' ? value : cast(tape, value, float('single'));
+  const peak = largest(tape, tape.add('Abs', [single], float('abs')), value, opset);
+  const unit = tape.add('Mul', [peak, tape.float(name, 1 / LARGEST)], float('unit', rowShape(shape)));
+  tape.add('Max', [unit, tape.float(name, SMALLEST_SCALE)], coded.scale);
+  const rounded = tape.add('Round', [tape.add('Div', [single, coded.scale], float('scaled'))], float('rounded'));
+  cast(tape, rounded, coded.values);
+  return coded;
+};
 
-  add(opType: string, input: readonly string[], output: string, attribute: NodeProto['attribute'] = []): string {
-    this.made.push(createNode({ name: output, opType, input: [...input], output: [output], attribute }));
-    return output;
-  }
+/** What was sent, as it was to be read. */
+const decode = (tape: Tape, { name, dtype, shape }: Sized, { values, scale }: Coded): Value => {
+  const float = () => tape.value(name, 'decoded', 'float32', shape);
+  const single = tape.add('Mul', [cast(tape, values, float()), scale], float());
+  return dtype === 'float32' ? single : cast(tape, single, tape.value(name, 'decoded', dtype, shape));
+};
 
-  cast(input: string, output: string, to: DType): string {
-    return this.add('Cast', [input], output, [intAttribute('to', DTYPES[to].code)]);
-  }
+/** One exchange becomes two, which all ranks know alike. */
+class Exchanges {
+  readonly #parts = new Map<Exchange, Readonly<Record<keyof Coded, Exchange>>>();
 
-  float(value: number, output: string): string {
-    const rawData = new Uint8Array(Float32Array.of(value).buffer);
-    const tensor = createTensor({ dataType: DTYPES.float32.code, rawData });
-    return this.add('Constant', [], output, [tensorAttribute('value', tensor)]);
-  }
-
-  /** The largest value of each row. */
-  largest(input: string, axes: readonly number[], output: string, opset: number): string {
-    if (opset < AXES_AS_INPUT) return this.add('ReduceMax', [input], output, [intsAttribute('axes', axes)]);
-    const rawData = new Uint8Array(BigInt64Array.from(axes, BigInt).buffer);
-    const tensor = createTensor({ dataType: DTYPES.int64.code, dims: [BigInt(axes.length)], rawData });
-    const list = this.add('Constant', [], `${output}@axes`, [tensorAttribute('value', tensor)]);
-    return this.add('ReduceMax', [input, list], output);
+  of(exchange: Exchange, part: keyof Coded): Exchange {
+    const parts = this.#parts.get(exchange) ?? { values: {}, scale: {} };
+    this.#parts.set(exchange, parts);
+    return parts[part];
   }
 }
 
-const encode = ({ name, dtype, shape }: TensorSpec, opset: number): readonly NodeProto[] => {
-  const nodes = new Nodes();
-  const at = (what: string): string => `${name}@int8${what}`;
-  const single = dtype === 'float32' ? name : nodes.cast(name, at('single'), 'float32');
-  const largest = nodes.largest(nodes.add('Abs', [single], at('abs')), rowAxes(shape), at('largest'), opset);
-  const scale = nodes.add('Mul', [largest, nodes.float(1 / LARGEST, at('unit'))], at('scale'));
-  nodes.add('Max', [scale, nodes.float(SMALLEST_SCALE, at('least'))], scaleName(name));
-  const rounded = nodes.add('Round', [nodes.add('Div', [single, scaleName(name)], at('scaled'))], at('rounded'));
-  nodes.cast(rounded, valuesName(name), 'int8');
-  return nodes.made;
-};
+const PARTS = ['values', 'scale'] as const;
 
-/** Makes `name` of what was sent. */
-const decode = ({ name, dtype }: TensorSpec): readonly NodeProto[] => {
-  const nodes = new Nodes();
-  const values = nodes.cast(valuesName(name), `${name}@int8values`, 'float32');
-  const isSingle = dtype === 'float32';
-  const single = nodes.add('Mul', [values, scaleName(name)], isSingle ? name : `${name}@int8single`);
-  if (!isSingle) nodes.cast(single, name, dtype);
-  return nodes.made;
-};
-
-const opsetOf = ({ opsetImport }: ModelProto): number =>
-  Number(opsetImport.find(({ domain }) => domain === '' || domain === 'ai.onnx')?.version ?? 1);
-
-/** A rank's tensors that are sent or received in parts, by their names in its program. */
-type Coded = ReadonlyMap<string, TensorSpec>;
-
-const codedOf = (program: Program): Coded => {
-  const sent = program.flatMap(({ sends, outputs }) => {
-    const names = new Set(sends.map(({ tensor }) => tensor));
-    return outputs.filter(({ name }) => names.has(name)).filter(isKnownSpec);
-  });
-  const received = program.flatMap(({ receives }) =>
-    receives.map(({ name, dtype, shape }) => ({ name, dtype, shape })),
-  );
-  return new Map([...sent, ...received].filter(isCoded).map((spec) => [spec.name, spec]));
-};
-
-const inParts = (names: readonly string[], coded: Coded): readonly string[] =>
-  names.flatMap((name) => (coded.has(name) ? [valuesName(name), scaleName(name)] : [name]));
-
-const specsInParts = <T extends { readonly name: string }>(specs: readonly T[], coded: Coded): (T | TensorSpec)[] =>
-  specs.flatMap((spec): (T | TensorSpec)[] => {
-    const whole = coded.get(spec.name);
-    return whole ? [valuesSpec(whole), scaleSpec(whole)] : [spec];
-  });
-
-const distinct = <T extends { readonly name: string }>(specs: readonly T[]): readonly T[] => [
-  ...new Map(specs.map((spec) => [spec.name, spec])).values(),
-];
-
+/** Codes one rank's program. */
 class Coder {
-  readonly #coded: Coded;
-  readonly #finals: ReadonlySet<string>;
+  readonly #tape = new Tape();
+  readonly #exchanges: Exchanges;
+  /** What was sent or received so far. */
+  readonly #coded = new Map<Value, Coded>();
 
-  constructor(coded: Coded, finals: ReadonlySet<string>) {
-    this.#coded = coded;
-    this.#finals = finals;
+  constructor(exchanges: Exchanges) {
+    this.#exchanges = exchanges;
   }
 
-  segment(segment: EmittedSegment): EmittedSegment {
-    const coded = this.#coded;
-    const sent = [...new Set(segment.sends.map(({ tensor }) => tensor))].flatMap((name) => coded.get(name) ?? []);
-    const read = segment.inputs.flatMap(({ name }) => coded.get(name) ?? []);
-    const opset = opsetOf(segment.model);
-    const nodes = [
-      ...read.flatMap(decode),
-      ...(segment.model.graph?.node ?? []),
-      ...sent.flatMap((spec) => encode(spec, opset)),
-    ];
-    const kept = segment.outputs.filter(({ name }) => this.#finals.has(name) && coded.has(name));
-    const inputs = distinct(specsInParts(segment.inputs, coded));
-    const outputs = distinct([...kept, ...specsInParts(segment.outputs, coded)]);
+  program(program: Program): Program {
+    const coded = program.segments.map((segment) => this.#segment(segment));
+    const sent = coded.flatMap(({ sends }) => sends.map(({ value }) => value));
+    const [first] = program.segments;
+    if (!first) return program;
+    const graphs = sections(
+      { ...first.graph, outputs: [...program.outputs, ...sent] },
+      coded.map(({ nodes }) => nodes),
+    );
+    const segments = coded.map(({ sends, receives, folded }, index) => ({
+      graph: graphs[index] ?? first.graph,
+      sends,
+      receives,
+      folded,
+    }));
+    return { ...program, segments };
+  }
+
+  #segment({ graph, sends, receives, folded }: Segment): Omit<Segment, 'graph'> & { readonly nodes: readonly Node[] } {
+    const nodes = this.#decoded(graph);
+    const coded = sends.flatMap((sent) => this.#inParts(sent, this.#send(sent, opsetOf(graph.opsets))));
     return {
-      ...segment,
-      model: rewrite(segment.model, nodes, inputs, outputs),
-      inputs,
-      outputs,
-      made: new Map([...segment.made, ...this.#made(read, sent)]),
-      sends: segment.sends.flatMap((send) => inParts([send.tensor], coded).map((tensor) => ({ ...send, tensor }))),
-      receives: segment.receives.flatMap((receive) => {
-        const whole = coded.get(receive.name);
-        if (!whole) return [receive];
-        const { from, tensor } = receive;
-        return [
-          { ...valuesSpec(whole), from, tensor: valuesName(tensor) },
-          { ...scaleSpec(whole), from, tensor: scaleName(tensor) },
-        ];
-      }),
-      release: inParts(segment.release, coded),
-      peakBytes: segment.peakBytes + Math.max(0, ...sent.map(byteLength), ...read.map(byteLength)),
+      nodes: [...nodes, ...this.#tape.take()],
+      sends: coded,
+      receives: receives.flatMap((received) => this.#inParts(received, this.#receive(received))),
+      folded,
     };
   }
 
-  /** What further nodes make, for those that divide the segment. */
-  #made(read: readonly TensorSpec[], sent: readonly TensorSpec[]): readonly (readonly [string, TensorSpec])[] {
-    const between = ({ name, shape }: TensorSpec): readonly TensorSpec[] => [
-      ...['single', 'abs', 'scaled', 'rounded', 'values'].map((what) => ({
-        name: `${name}@int8${what}`,
-        dtype: 'float32' as const,
-        shape,
-      })),
-      ...['largest', 'scale'].map((what) => ({
-        name: `${name}@int8${what}`,
-        dtype: 'float32' as const,
-        shape: rowShape(shape),
-      })),
-      ...['unit', 'least'].map((what) => ({ name: `${name}@int8${what}`, dtype: 'float32' as const, shape: [] })),
-      { name: `${name}@int8largest@axes`, dtype: 'int64', shape: [rowAxes(shape).length] },
-    ];
-    const specs = [
-      ...read.flatMap((spec) => [spec, ...between(spec)]),
-      ...sent.flatMap((spec) => [valuesSpec(spec), scaleSpec(spec), ...between(spec)]),
-    ];
-    return specs.map((spec) => [spec.name, spec]);
+  /** The graph's nodes, which read what was on the wire. */
+  #decoded(graph: Graph): readonly Node[] {
+    const read = new Map<Value | undefined, Value>();
+    for (const value of graph.inputs) {
+      const coded = this.#coded.get(value);
+      if (coded && isCoded(value)) read.set(value, decode(this.#tape, value, coded));
+    }
+    const substitute = (value: Value | undefined) => read.get(value) ?? value;
+    const nodes = graph.nodes.map((node) => ({ ...node, inputs: node.inputs.map(substitute) }));
+    return [...this.#tape.take(), ...nodes];
+  }
+
+  #send({ value }: Sent, opset: number): Coded | undefined {
+    const coded = this.#coded.get(value) ?? (isCoded(value) ? encode(this.#tape, value, opset) : undefined);
+    if (coded) this.#coded.set(value, coded);
+    return coded;
+  }
+
+  #receive({ value }: Received): Coded | undefined {
+    const coded = isCoded(value) ? codedAs(this.#tape, value) : undefined;
+    if (coded) this.#coded.set(value, coded);
+    return coded;
+  }
+
+  #inParts<T extends Sent | Received>(one: T, coded: Coded | undefined): readonly T[] {
+    if (!coded) return [one];
+    return PARTS.map((part) => ({ ...one, of: this.#exchanges.of(one.of, part), value: coded[part] }));
   }
 }
 
-const rewrite = (
-  { irVersion, opsetImport, graph }: ModelProto,
-  node: NodeProto[],
-  inputs: EmittedSegment['inputs'],
-  outputs: EmittedSegment['outputs'],
-): ModelProto => {
-  const declare = ({ name, dtype, shape }: EmittedSegment['inputs'][number]) =>
-    createValueInfo(name, DTYPES[dtype].code, shape);
-  return createModel({
-    irVersion,
-    opsetImport,
-    graph: createGraph({
-      name: graph?.name ?? 'segment',
-      node,
-      initializer: graph?.initializer ?? [],
-      input: inputs.map(declare),
-      output: outputs.map(declare),
-    }),
-  });
-};
-
 /**
- * The same programs with int8 on the wire.
+ * The same programs with int8 on the wire. Requires programs whose segments send what they make; ensures the same outputs.
  * @param programs index is the rank
- * @param finals names of the graph's outputs
  */
-export const sendInt8 = (programs: readonly Program[], finals: ReadonlySet<string>): readonly Program[] =>
-  programs.map((program) => {
-    const coder = new Coder(codedOf(program), finals);
-    return program.map((segment) => coder.segment(segment));
-  });
+export const sendInt8 = (programs: readonly Program[]): readonly Program[] => {
+  const exchanges = new Exchanges();
+  return programs.map((program) => new Coder(exchanges).program(program));
+};

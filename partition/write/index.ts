@@ -13,12 +13,13 @@
 import { mkdir } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { TandemError } from '../../common/errors.js';
+import { encodeSegment } from './encode.js';
 import { writeError } from './errors.js';
 import { type FileEntry, MANIFEST_FILE, type Manifest, type RankEntry } from './manifest.js';
 import { shareWeights } from './optimise/contents.js';
 import { layOutRank, type RankContent, type RankLayout, type SegmentContent } from './rank-layout.js';
 import { parseManifest } from './read-manifest.js';
-import { encodeSegment, writeFileSynced } from './segments.js';
+import { writeFileSynced } from './segments.js';
 import { stage, syncDirectory } from './staging.js';
 import { type RankWork, type RawSegment, SHARED_FILE, type SharedWeights, WEIGHTS_FILE } from './tasks.js';
 import { type WriteOptions, writeRanks } from './write-pool.js';

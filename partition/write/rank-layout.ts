@@ -1,11 +1,11 @@
 /** Decides where a rank's slices go: into the weights file, once each, or, where they are small, into the graphs. */
 import { createHash } from 'node:crypto';
 import { TandemError } from '../../common/errors.js';
-import { byteLength } from '../../common/tensor.js';
+import { constantsOf, type Graph, sliceOf, type Value } from '../graph/graph.js';
+import { findBroken } from '../graph/sections.js';
 import { gather, type SliceLayout, sliceLayout, sliceShape, type WeightSlice } from '../graph/slice.js';
-import type { ModelProto, TensorProto } from '../onnx/index.js';
 import { INLINE_LIMIT_BYTES } from '../read/skeleton.js';
-import { heldBytes, toDType, toShape } from '../read/tensor-bytes.js';
+import type { Placed } from './encode.js';
 import type { OptimisedFor } from './manifest.js';
 import { SliceCopier, type SliceOrigin } from './slice-copy.js';
 import { ALIGNMENT_BYTES, type StoredSlice } from './tasks.js';
@@ -13,32 +13,26 @@ import { ALIGNMENT_BYTES, type StoredSlice } from './tasks.js';
 export interface SegmentContent {
   /** Relative to the shard directory, in the rank's folder. */
   readonly file: string;
-  /** Initializers that have a slice by their name have type and dims only, as in `SourceModel`. */
-  readonly model: ModelProto;
+  /** All values have the names that the file will have. */
+  readonly graph: Graph;
 }
 
 export interface RankContent {
   /** Relative to the shard directory. */
   readonly folder: string;
-  readonly slices: readonly WeightSlice[];
   readonly segments: readonly SegmentContent[];
-  /** Bytes that slices have in the end where the segments make int8 weights of them, by name. */
-  readonly quantized?: ReadonlyMap<string, number>;
+  /** Bytes that constants have in the end where ONNX Runtime folds them into others, as float32 weights into int8 ones. */
+  readonly folded?: ReadonlyMap<Value, number>;
   /** Optimise the segments for this; they are written as they are where absent. */
   readonly prepared?: OptimisedFor;
 }
 
-/** Where an initializer's bytes are. */
-export type Placed =
-  | { readonly kind: 'inline'; readonly data: Uint8Array }
-  | { readonly kind: 'stored'; readonly offset: number; readonly bytes: number };
-
 export interface RankLayout {
   /** What goes into the weights file. */
   readonly stored: readonly StoredSlice[];
-  /** By initializer name; only what a segment uses. */
-  readonly placed: ReadonlyMap<string, Placed>;
-  /** Bytes of all slices, stored or inline, each counted once, as int8 where they become that. */
+  /** Of every constant that a segment reads. */
+  readonly placed: ReadonlyMap<Value, Placed>;
+  /** Bytes of all constants, stored or inline, each counted once, as they are in the end. */
   readonly weightBytes: number;
 }
 
@@ -47,82 +41,73 @@ interface KeyedSlice {
   readonly key: string;
   readonly layout: SliceLayout;
   readonly origin: SliceOrigin;
-  readonly names: readonly string[];
+  readonly values: readonly Value[];
 }
 
 /** Small reads need no large buffers. */
 const SMALL_BLOCK_BYTES = 1024 * 1024;
 
 /**
- * @throws TandemError SLICE_RANGE, or WRITE_CONTENT with all the initializers that do not fit their slices
+ * @throws TandemError SLICE_RANGE, or WRITE_CONTENT with all that does not fit together
  */
 export const layOutRank = (content: RankContent): RankLayout => {
-  const keyed = mergeEqual(usedSlices(content));
+  const keyed = mergeEqual(checkedConstants(content));
   const small = keyed.filter(({ layout }) => layout.bytes <= INLINE_LIMIT_BYTES);
   const large = keyed.filter(({ layout }) => layout.bytes > INLINE_LIMIT_BYTES).sort(bySource);
-  const placed = new Map<string, Placed>();
+  const placed = new Map<Value, Placed>();
   for (const [slice, data] of readSmall(small)) {
-    for (const name of slice.names) placed.set(name, { kind: 'inline', data });
+    for (const value of slice.values) placed.set(value, { kind: 'inline', data });
   }
   const stored: StoredSlice[] = [];
   let end = 0;
-  for (const { layout, origin, names } of large) {
+  for (const { layout, origin, values } of large) {
     const position = Math.ceil(end / ALIGNMENT_BYTES) * ALIGNMENT_BYTES;
     stored.push({ position, origin, layout });
-    for (const name of names) placed.set(name, { kind: 'stored', offset: position, bytes: layout.bytes });
+    for (const value of values) placed.set(value, { kind: 'stored', offset: position, bytes: layout.bytes });
     end = position + layout.bytes;
   }
-  const finalBytes = ({ names: [name = ''], layout }: KeyedSlice) => content.quantized?.get(name) ?? layout.bytes;
+  const finalBytes = ({ values: [value], layout }: KeyedSlice) => (value && content.folded?.get(value)) ?? layout.bytes;
   return { stored, placed, weightBytes: keyed.reduce((sum, slice) => sum + finalBytes(slice), 0) };
 };
 
-/** The slices that segments use, by name; a slice that no segment uses is not written. */
-const usedSlices = ({ folder, slices, segments }: RankContent): readonly WeightSlice[] => {
-  const byName = new Map(slices.map((slice) => [slice.name, slice]));
-  const used = new Set<WeightSlice>();
-  const problems: string[] = [];
-  for (const { file, model } of segments) {
-    for (const tensor of model.graph?.initializer ?? []) {
-      const slice = byName.get(tensor.name);
-      const problem = slice ? findMismatch(tensor, slice) : findMissing(tensor);
-      if (problem) problems.push(`${file}: initializer "${tensor.name}" ${problem}`);
-      if (slice) used.add(slice);
-    }
-  }
-  if (byName.size < slices.length) problems.push(`${folder}: ${slices.length - byName.size} slices share a name`);
-  if (problems.length > 0)
-    throw new TandemError('WRITE_CONTENT', `The segments do not fit their slices: ${problems[0]}.`, { problems });
-  return [...used];
+/** The constants that segments read. A worker would find what is wrong with a graph only when it opens it. */
+const checkedConstants = ({ segments }: RankContent): ReadonlySet<Value> => {
+  const constants = new Set(segments.flatMap(({ graph }) => [...constantsOf(graph)]));
+  const problems = [
+    ...segments.flatMap(({ file, graph }) => findBroken(graph).map((problem) => `${file}: ${problem}`)),
+    ...[...constants].flatMap((value) => findMismatch(value) ?? []),
+    ...findNamesakes([...constants]),
+  ];
+  if (problems.length === 0) return constants;
+  throw new TandemError('WRITE_CONTENT', `The segments do not fit their constants: ${problems[0]}.`, { problems });
 };
 
-const findMismatch = (tensor: TensorProto, slice: WeightSlice): string | undefined => {
-  const dtype = toDType(tensor.dataType);
-  const expected = `${slice.source.dtype} [${sliceShape(slice)}]`;
-  const found = `${dtype} [${tensor.dims}]`;
-  if (expected !== found) return `is ${found}, but its slice is ${expected}`;
-  if (dtype && heldBytes(tensor, dtype) > 0) return 'has both data and a slice';
-  return undefined;
+const findNamesakes = (constants: readonly Value[]): readonly string[] => {
+  const distinct = new Set(constants.map(({ name }) => name)).size;
+  return distinct === constants.length ? [] : [`${constants.length - distinct} constants share a name`];
 };
 
-const findMissing = (tensor: TensorProto): string | undefined => {
-  const dtype = toDType(tensor.dataType);
-  const shape = toShape(tensor.dims);
-  const isWhole = dtype && shape && heldBytes(tensor, dtype) === byteLength({ dtype, shape });
-  return isWhole ? undefined : 'has neither its data nor a slice';
+const findMismatch = (value: Value): string | undefined => {
+  const slice = sliceOf(value);
+  const found = slice && `${slice.source.dtype} [${sliceShape(slice)}]`;
+  const expected = `${value.dtype} [${value.shape}]`;
+  return found === expected ? undefined : `constant "${value.name}" is ${expected}, but its slice is ${found}`;
 };
 
-const mergeEqual = (slices: readonly WeightSlice[]): readonly KeyedSlice[] => {
-  const merged = new Map<string, KeyedSlice & { readonly names: string[] }>();
-  for (const slice of slices) {
+const mergeEqual = (constants: Iterable<Value>): readonly KeyedSlice[] => {
+  const merged = new Map<string, KeyedSlice & { readonly values: Value[] }>();
+  for (const value of constants) {
+    const slice = sliceOf(value);
+    if (!slice) continue;
     const { key, ...place } = toKeyed(slice);
     const known = merged.get(key);
-    if (known) known.names.push(slice.name);
-    else merged.set(key, { key, ...place, names: [slice.name] });
+    if (known) known.values.push(value);
+    else merged.set(key, { key, ...place, values: [value] });
   }
   return [...merged.values()];
 };
 
-const toKeyed = (slice: WeightSlice): Omit<KeyedSlice, 'names'> => {
+const toKeyed = (slice: WeightSlice): Omit<KeyedSlice, 'values'> => {
   const layout = sliceLayout(slice);
   const { source } = slice;
   if ('data' in source) return toKeyedInMemory(source.data, layout);
@@ -132,7 +117,7 @@ const toKeyed = (slice: WeightSlice): Omit<KeyedSlice, 'names'> => {
 };
 
 /** Sliced here, so that a thread is sent only what it writes. */
-const toKeyedInMemory = (whole: Uint8Array, layout: SliceLayout): Omit<KeyedSlice, 'names'> => {
+const toKeyedInMemory = (whole: Uint8Array, layout: SliceLayout): Omit<KeyedSlice, 'values'> => {
   const { bytes } = layout;
   const data = new Uint8Array(bytes);
   gather(whole, layout, data);

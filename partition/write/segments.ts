@@ -1,18 +1,9 @@
-/** Segment graphs as files: initializers get their bytes or point into the rank's weights file. */
+/** Files of a shard directory, flushed. */
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
-import {
-  cloneTensor,
-  encodeModel,
-  type ModelProto,
-  setExternalData,
-  type TensorProto,
-  withInitializers,
-} from '../onnx/index.js';
 import { proofOf, READ_ONLY } from './hashed-file.js';
 import type { FileEntry } from './manifest.js';
-import type { Placed, SegmentContent } from './rank-layout.js';
-import { type EncodedSegment, WEIGHTS_FILE } from './tasks.js';
+import type { EncodedSegment } from './tasks.js';
 
 /** Flushing waits on the disk, so a few files wait at the same time. */
 const FILES_AT_ONCE = 8;
@@ -34,12 +25,6 @@ export const writeSegments = async (
   return entries;
 };
 
-/** A segment with its initializers in their places. */
-export const encodeSegment = (
-  { file, model }: SegmentContent,
-  placed: ReadonlyMap<string, Placed>,
-): EncodedSegment => ({ file, graph: encodeModel(placeInitializers(model, placed)) });
-
 /** Writes and flushes a new file. */
 export const writeFileSynced = async (directory: string, path: string, bytes: Uint8Array): Promise<FileEntry> => {
   const handle = await open(join(directory, path), 'wx', READ_ONLY);
@@ -50,27 +35,4 @@ export const writeFileSynced = async (directory: string, path: string, bytes: Ui
     await handle.close();
   }
   return { path, ...proofOf(bytes) };
-};
-
-const placeInitializers = (model: ModelProto, placed: ReadonlyMap<string, Placed>): ModelProto =>
-  withInitializers(
-    model,
-    (model.graph?.initializer ?? []).map((tensor) => {
-      const place = placed.get(tensor.name);
-      return place ? placeTensor(tensor, place) : tensor;
-    }),
-  );
-
-const placeTensor = (tensor: TensorProto, place: Placed): TensorProto => {
-  const copy = cloneTensor(tensor);
-  switch (place.kind) {
-    case 'inline':
-      copy.rawData = place.data;
-      return copy;
-    case 'stored':
-      setExternalData(copy, WEIGHTS_FILE, place.offset, place.bytes);
-      return copy;
-    default:
-      return place satisfies never;
-  }
 };

@@ -73,15 +73,26 @@ const stageAt = async (target: string, bytes: number): Promise<Staging> => {
     await rm(directory, { recursive: true, force: true });
     throw error;
   }
-  const timer = setInterval(() => void beat(directory).catch(() => undefined), BEAT_MS).unref();
-  const end = () => {
+  let beating: Promise<unknown> = Promise.resolve();
+  const timer = setInterval(() => {
+    beating = beat(directory).catch(() => undefined);
+  }, BEAT_MS).unref();
+  /** Then nothing touches the directory any more: a sign of life that comes late would be published with it. */
+  const still = async () => {
     clearInterval(timer);
-    active.delete(target);
+    await beating;
   };
+  const end = () => void active.delete(target);
   return {
     directory,
-    publish: () => publish(directory, target, id).finally(end),
-    discard: () => rm(directory, { recursive: true, force: true }).finally(end),
+    publish: () =>
+      still()
+        .then(() => publish(directory, target, id))
+        .finally(end),
+    discard: () =>
+      still()
+        .then(() => rm(directory, { recursive: true, force: true }))
+        .finally(end),
   };
 };
 

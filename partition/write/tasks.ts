@@ -1,5 +1,6 @@
 /** What the writing thread and its parent say to each other: one task is one rank. */
 
+import type { Answer } from '../../common/answer.js';
 import type { SliceLayout } from '../graph/slice.js';
 import type { FileEntry, OptimisedFor } from './manifest.js';
 import type { SliceOrigin } from './slice-copy.js';
@@ -77,10 +78,8 @@ export interface WriteTask extends RankPlace {
   readonly shared: BigInt64Array<SharedArrayBuffer>;
 }
 
-/** Errors come back as data, for a thread boundary strips their codes. */
-export type WriteResult =
-  | { readonly kind: 'written'; readonly files: readonly FileEntry[] }
-  | { readonly kind: 'failed'; readonly code: string; readonly message: string; readonly isTandem: boolean };
+/** The rank's entries for the manifest. */
+export type WriteResult = Answer<readonly FileEntry[]>;
 
 /** Slices that a rank's work copies, in bytes. */
 export const workBytes = (work: RankWork): number => {

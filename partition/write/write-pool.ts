@@ -4,11 +4,8 @@
  * waited for.
  */
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
 import { Piscina } from 'piscina';
-import { toErrorCode } from '../../common/error-codes.js';
-import { TandemError } from '../../common/errors.js';
-import { writeError } from './errors.js';
+import { unwrap } from '../../common/answer.js';
 import type { FileEntry } from './manifest.js';
 import {
   DONE_BYTES,
@@ -55,7 +52,7 @@ export const writeRanks = async (
   if (options.signal?.aborted) stop();
   const write = async (rank: RankTask): Promise<readonly FileEntry[]> => {
     try {
-      return unwrap(await pool.run({ ...rank, shared }), join(rank.directory, rank.folder));
+      return unwrap(await pool.run({ ...rank, shared }));
     } catch (error) {
       stop();
       throw error;
@@ -78,19 +75,6 @@ const firstFailure = async <T>(running: readonly Promise<T>[]): Promise<readonly
   const all = Promise.all(running);
   await Promise.allSettled([all, ...running]);
   return all;
-};
-
-const unwrap = (result: WriteResult, place: string): readonly FileEntry[] => {
-  switch (result.kind) {
-    case 'written':
-      return result.files;
-    case 'failed':
-      throw result.isTandem
-        ? new TandemError(toErrorCode(result.code), result.message)
-        : writeError(place, Object.assign(new Error(result.message), { code: result.code }));
-    default:
-      return result satisfies never;
-  }
 };
 
 const totalBytes = (ranks: readonly RankTask[]): number => ranks.reduce((sum, { work }) => sum + workBytes(work), 0);

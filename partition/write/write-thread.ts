@@ -1,6 +1,8 @@
 /** The inside of a writing thread: writes one rank's files. */
 import { join, posix } from 'node:path';
+import { answer } from '../../common/answer.js';
 import { TandemError } from '../../common/errors.js';
+import { writeError } from './errors.js';
 import { HashedFile } from './hashed-file.js';
 import type { FileEntry } from './manifest.js';
 import { optimiseRank } from './optimise/optimise-rank.js';
@@ -53,12 +55,10 @@ const writeRank = async ({ work, shared, ...place }: WriteTask): Promise<readonl
   }
 };
 
-/** The thread's task, called by the pool. */
-export default async (task: WriteTask): Promise<WriteResult> => {
-  try {
-    return { kind: 'written', files: await writeRank(task) };
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    return { kind: 'failed', code: code ?? 'WRITE_FAILED', message, isTandem: error instanceof TandemError };
-  }
-};
+/** The thread's task, called by the pool. What the system says is put in words here: its codes do not cross a thread. */
+export default (task: WriteTask): Promise<WriteResult> =>
+  answer(() =>
+    writeRank(task).catch((error: unknown) => {
+      throw writeError(join(task.directory, task.folder), error);
+    }),
+  );

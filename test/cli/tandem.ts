@@ -1,11 +1,10 @@
 /** The command line as a user has it: a real process of `bin/tandem.js`, with a cache of its own. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { onTestFailed } from 'vitest';
 
+export { makeDirectory as makeScratch } from '../support/directory.js';
 export { isAlive } from '../support/processes.js';
 
 export interface Ended {
@@ -29,12 +28,6 @@ export const SHIPPED_DIMS = ['batch_size=2', 'height=16', 'width=16', 'sequence_
   '--dim',
   dim,
 ]);
-
-/** A directory for a test file's shards and pictures; `remove` when done. */
-export const makeScratch = (): { readonly path: string; remove(): void } => {
-  const path = mkdtempSync(join(tmpdir(), 'tandem-cli-'));
-  return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
-};
 
 /** Starts a command; `scratch` is where its cache is. */
 export const start = (

@@ -1,6 +1,3 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Cluster } from '#tandem/coordinator/cluster/index.js';
 import { type ClusterConfig, readClusterConfig } from '#tandem/coordinator/config/index.js';
@@ -9,10 +6,11 @@ import { createPipeline, type GeneratedImage, type Pipeline } from '#tandem/coor
 import { type PreparedShards, prepareShards } from '#tandem/coordinator/shards/prepare.js';
 import { denoiserRequest } from '#tandem/coordinator/shards/request.js';
 import { startCluster } from '#tandem/coordinator/start-cluster.js';
+import { fileDirectory } from '../support/directory.js';
 
 const STEPS = 6;
 
-let root = '';
+const root = fileDirectory();
 let config: ClusterConfig;
 let picture: Picture;
 let shards: PreparedShards;
@@ -20,7 +18,6 @@ let cluster: Cluster;
 let pipeline: Pipeline;
 
 beforeAll(async () => {
-  root = await mkdtemp(join(tmpdir(), 'tandem-test-'));
   config = await readClusterConfig('configs/dual-cpu.yaml');
   picture = await planPicture(config);
   shards = await prepareShards({ ...denoiserRequest(config, picture), root });
@@ -37,7 +34,6 @@ beforeAll(async () => {
 afterAll(async () => {
   await pipeline?.close();
   await cluster?.close();
-  await rm(root, { recursive: true, force: true });
 });
 
 /** The same picture every time; `strike` is called at the start of step 3 and may then wait. */

@@ -1,9 +1,8 @@
 import { spawn } from 'node:child_process';
-import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { TandemError } from '#tandem/common/errors.js';
 import { parseClusterConfig } from '#tandem/coordinator/config/index.js';
 import { chooseScheduler } from '#tandem/coordinator/pipeline/schedulers/choose-scheduler.js';
@@ -18,13 +17,12 @@ import {
 } from '#tandem/partition/onnx/index.js';
 import { decodeToWorker, encodeMessage } from '#tandem/shard-worker/wire.js';
 import { start } from '../cli/tandem.js';
+import { fileDirectory } from '../support/directory.js';
 
-let directory = '';
+const directory = fileDirectory();
 beforeAll(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'tandem-bounds-'));
   await writeFile(join(directory, 'model.onnx'), '');
 });
-afterAll(() => rm(directory, { recursive: true }));
 
 const BASE = 'model: model.onnx\ndevices: [{ provider: cpu }]\n';
 

@@ -1,7 +1,7 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { availableParallelism, tmpdir } from 'node:os';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { TandemError } from '#tandem/common/errors.js';
 import {
   defaultCalibrationFile,
@@ -9,15 +9,13 @@ import {
   parseClusterConfig,
   readClusterConfig,
 } from '#tandem/coordinator/config/index.js';
+import { fileDirectory } from '../support/directory.js';
 
-let directory = '';
+const directory = fileDirectory();
 
 beforeAll(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'tandem-config-'));
   await writeFile(join(directory, 'model.onnx'), '');
 });
-
-afterAll(() => rm(directory, { recursive: true }));
 
 const file = (): string => join(directory, 'cluster.yaml');
 

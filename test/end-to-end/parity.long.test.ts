@@ -1,18 +1,16 @@
 /** Real exports on real workers: what all ranks predict together is what the whole model predicts. */
 import { execFile } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { afterAll, describe, expect, it, vi } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { TandemError } from '#tandem/common/errors.js';
 import { findDenoiserModel } from '#tandem/coordinator/shards/model.js';
 import { type VerifyReport, type VerifyRequest, verify } from '#tandem/coordinator/verify/verify.js';
 import { materialise } from '../fixtures/materialise.js';
+import { fileDirectory } from '../support/directory.js';
 
-const DIRECTORY = mkdtempSync(join(tmpdir(), 'tandem-parity-'));
-afterAll(() => rmSync(DIRECTORY, { recursive: true, force: true }));
+const DIRECTORY = fileDirectory();
 
 // A busy machine shares its cores among all the ranks.
 vi.setConfig({ testTimeout: 180_000 });

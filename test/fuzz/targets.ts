@@ -3,7 +3,6 @@
  * refused with an error that is foreseen, in less than two seconds; it is plain JSON, so that a bad one can be kept in `corpus/`.
  */
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import fc from 'fast-check';
 import { TandemError } from '#tandem/common/errors.js';
@@ -15,6 +14,7 @@ import { decodeHeader } from '#tandem/shard-worker/frames.js';
 import { SealBreaker } from '#tandem/shard-worker/seal.js';
 import { decodeFromWorker, decodeToWorker, encodeMessage } from '#tandem/shard-worker/wire.js';
 import { pattern, rawTensor, smallModel } from '../partition/read-models.js';
+import { type Directory, makeDirectory } from '../support/directory.js';
 import { httpTarget } from './http-target.js';
 
 export interface Target {
@@ -234,8 +234,8 @@ export const TARGETS = {
 export type TargetName = keyof typeof TARGETS;
 
 /** A place for a run's files. */
-export const makeScratch = (): { readonly path: string; remove(): void } => {
-  const path = mkdtempSync(join(tmpdir(), 'tandem-fuzz-'));
-  writeFileSync(join(path, 'model.onnx'), '');
-  return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
+export const makeScratch = (): Directory => {
+  const directory = makeDirectory();
+  writeFileSync(join(directory.path, 'model.onnx'), '');
+  return directory;
 };

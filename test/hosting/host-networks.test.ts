@@ -1,24 +1,21 @@
 /** The networks of a model directory, placed by memory limits. */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { parseClusterConfig } from '#tandem/coordinator/config/index.js';
 import { planPicture } from '#tandem/coordinator/generate/picture.js';
 import { type HostedNetwork, planHosting, rankNeeds, totalOf } from '#tandem/coordinator/hosting/index.js';
 import { type FamilyModel, familyModel } from '../pipeline/family-models.js';
+import { fileDirectory } from '../support/directory.js';
 
-let scratch = '';
+const scratch = fileDirectory();
 let model: FamilyModel;
 
 beforeAll(async () => {
-  scratch = await mkdtemp(join(tmpdir(), 'tandem-networks-'));
   model = await familyModel('sd3');
 });
 
 afterAll(async () => {
   await model.remove();
-  await rm(scratch, { recursive: true });
 });
 
 /** @param limits bytes */

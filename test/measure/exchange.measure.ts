@@ -6,13 +6,13 @@
  * to its next one's begin, and counts the other's lateness too. "best step" is the lowest of the steps' medians of "exchange": what is
  * left where other processes take turns on the cores. One memcpy of the same bytes is printed beside them.
  */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { it } from 'vitest';
 import { launchCluster, type RankStep } from '#tandem/coordinator/cluster/index.js';
 import type { Transport } from '#tandem/coordinator/cluster/transport.js';
 import { writeProbe } from '#tandem/partition/calibrate/probe.js';
+import { withDirectory } from '../support/directory.js';
 
 const STEPS = 25;
 const SHAPES = [
@@ -94,9 +94,8 @@ const measure = async (shape: (typeof SHAPES)[number], transport: Transport, dir
   return found;
 };
 
-it('prints what an exchange costs, in ms: p50 (p10 to p90)', async () => {
-  const directory = await mkdtemp(join(tmpdir(), 'tandem-exchange-'));
-  try {
+it('prints what an exchange costs, in ms: p50 (p10 to p90)', () =>
+  withDirectory(async (directory) => {
     const rows: Record<string, string>[] = [];
     for (const shape of SHAPES) {
       for (const transport of TRANSPORTS) {
@@ -109,7 +108,4 @@ it('prints what an exchange costs, in ms: p50 (p10 to p90)', async () => {
       }
     }
     console.table(rows);
-  } finally {
-    await rm(directory, { recursive: true, force: true });
-  }
-});
+  }));

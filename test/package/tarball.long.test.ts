@@ -3,15 +3,14 @@
  * to run on. There are no build tools on the path, and nothing but the npm registry to install from.
  */
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { delimiter, join, resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { decode } from 'fast-png';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { fileDirectory } from '../support/directory.js';
 
-const scratch = mkdtempSync(join(tmpdir(), 'tandem-package-'));
-afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+const scratch = fileDirectory();
 
 interface Ran {
   readonly status: number | null;

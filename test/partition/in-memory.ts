@@ -5,10 +5,11 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { openSession } from '#tandem/common/onnxruntime.js';
 import type { HostTensor } from '#tandem/common/tensor.js';
-import type { Programs } from '#tandem/partition/decide/decide.js';
+import { constantsOf, type Graph, sliceOf } from '#tandem/partition/graph/graph.js';
 import { sliceTensor, type WeightSlice } from '#tandem/partition/graph/slice.js';
-import { cloneTensor, encodeModel, withInitializers } from '#tandem/partition/onnx/index.js';
-import type { EmittedSegment } from '#tandem/partition/segments/emit.js';
+import { nameProgram } from '#tandem/partition/segments/name-values.js';
+import { findReleases, type Program } from '#tandem/partition/segments/rank-program.js';
+import { encodeSegment, type Placed } from '#tandem/partition/write/encode.js';
 
 type Tensors = Readonly<Record<string, HostTensor>>;
 
@@ -30,28 +31,25 @@ const sliceBytes = (slice: WeightSlice): Uint8Array => {
   return slice.axis < 0 ? whole.data : sliceTensor(whole, slice.axis, slice.ranges).data;
 };
 
-const encode = ({ model, constants }: EmittedSegment): Uint8Array => {
-  const slices = new Map(constants.map((slice) => [slice.name, slice]));
-  const initializers = (model.graph?.initializer ?? []).map((tensor) => {
-    const slice = slices.get(tensor.name);
-    if (!slice) return tensor;
-    const copy = cloneTensor(tensor);
-    copy.rawData = sliceBytes(slice);
-    return copy;
+const encode = (graph: Graph): Uint8Array => {
+  const placed = [...constantsOf(graph)].flatMap((value) => {
+    const slice = sliceOf(value);
+    const place: Placed | undefined = slice && { kind: 'inline', data: sliceBytes(slice) };
+    return place ? [[value, place] as const] : [];
   });
-  return encodeModel(withInitializers(model, initializers));
+  return encodeSegment({ file: 'segment.onnx', graph }, new Map(placed)).graph;
 };
 
-const runSegment = async (segment: EmittedSegment, held: Map<string, HostTensor>): Promise<void> => {
-  const session = await openSession(encode(segment), { provider: 'cpu', optimization: 'disabled', threads: 1 });
+const runSegment = async (graph: Graph, held: Map<string, HostTensor>): Promise<void> => {
+  const session = await openSession(encode(graph), { provider: 'cpu', optimization: 'disabled', threads: 1 });
   try {
     const feeds = Object.fromEntries(
-      segment.inputs.flatMap(({ name }) => {
+      graph.inputs.flatMap(({ name }) => {
         const tensor = held.get(name);
         return tensor ? [[name, tensor]] : [];
       }),
     );
-    const results = segment.outputs.length > 0 ? await session.run(feeds) : {};
+    const results = graph.outputs.length > 0 ? await session.run(feeds) : {};
     for (const [name, tensor] of Object.entries(results)) held.set(name, { ...tensor, data: tensor.data.slice() });
   } finally {
     await session.dispose();
@@ -59,22 +57,25 @@ const runSegment = async (segment: EmittedSegment, held: Map<string, HostTensor>
 };
 
 /** @returns what each rank holds in the end, by name */
-export const runInMemory = async (programs: Programs, inputs: Tensors): Promise<readonly Tensors[]> => {
-  const ranks = programs.map(() => new Map(Object.entries(inputs)));
-  const segments = Math.max(...programs.map((program) => program.length));
-  for (let index = 0; index < segments; index++) {
-    for (const [rank, program] of programs.entries()) {
-      const [segment, held] = [program[index], ranks[rank]];
-      if (segment && held) await runSegment(segment, held);
+export const runInMemory = async (programs: readonly Program[], inputs: Tensors): Promise<readonly Tensors[]> => {
+  const named = programs.map(nameProgram);
+  const releases = named.map(findReleases);
+  const ranks = named.map(() => new Map(Object.entries(inputs)));
+  const count = Math.max(...named.map(({ segments }) => segments.length));
+  for (let index = 0; index < count; index++) {
+    for (const [rank, { segments }] of named.entries()) {
+      const [graph, held] = [segments[index]?.graph, ranks[rank]];
+      if (graph && held) await runSegment(graph, held);
     }
-    for (const [rank, program] of programs.entries()) {
-      for (const { name, from, tensor } of program[index]?.receives ?? []) {
-        const arrived = ranks[from]?.get(tensor);
-        if (arrived) ranks[rank]?.set(name, arrived);
+    for (const [rank, { segments }] of named.entries()) {
+      for (const { of, value, from } of segments[index]?.receives ?? []) {
+        const sent = named[from]?.segments[index]?.sends.find((one) => one.of === of && one.to.includes(rank));
+        const arrived = sent && ranks[from]?.get(sent.value.name);
+        if (arrived) ranks[rank]?.set(value.name, arrived);
       }
     }
-    for (const [rank, program] of programs.entries())
-      for (const name of program[index]?.release ?? []) if (!(name in inputs)) ranks[rank]?.delete(name);
+    for (const [rank, released] of releases.entries())
+      for (const { name } of released[index] ?? []) if (!(name in inputs)) ranks[rank]?.delete(name);
   }
   return ranks.map((held) => Object.fromEntries(held));
 };

@@ -5,6 +5,7 @@ import { TandemError } from '#tandem/common/errors.js';
 import { createModel, createTensor, DataType, encodeModel, type TensorProto } from '#tandem/partition/onnx/index.js';
 import { readModel } from '#tandem/partition/read/index.js';
 import { graphOnly } from '../fixtures/materialise.js';
+import { testDirectory } from '../support/directory.js';
 import {
   CONSTANT,
   externalModel,
@@ -14,7 +15,6 @@ import {
   rawTensor,
   saveModel,
   smallModel,
-  temporaryFolder,
 } from './read-models.js';
 
 /** The error that reading ends with. */
@@ -28,7 +28,7 @@ const failure = async (path: string): Promise<TandemError> => {
 };
 
 const saveBytes = (bytes: Uint8Array | string): string => {
-  const path = join(temporaryFolder(), 'model.onnx');
+  const path = join(testDirectory(), 'model.onnx');
   writeFileSync(path, bytes);
   return path;
 };
@@ -78,12 +78,12 @@ describe('what is no ONNX model', () => {
   });
 
   test('is refused: a directory', async () => {
-    const error = await failure(temporaryFolder());
+    const error = await failure(testDirectory());
     expect(error).toMatchObject({ code: 'MODEL_NOT_ONNX', message: expect.stringContaining('a directory') });
   });
 
   test('is refused: nothing at all', async () => {
-    expect(await failure(join(temporaryFolder(), 'absent.onnx'))).toMatchObject({ code: 'MODEL_NOT_FOUND' });
+    expect(await failure(join(testDirectory(), 'absent.onnx'))).toMatchObject({ code: 'MODEL_NOT_FOUND' });
   });
 });
 
@@ -98,7 +98,7 @@ describe('a damaged model', () => {
   });
 
   test('is refused wherever a real export was cut', async () => {
-    const path = await graphOnly('tiny-ts17', temporaryFolder());
+    const path = await graphOnly('tiny-ts17', testDirectory());
     for (let size = readFileSync(path).byteLength - 1; size > 1; size = Math.floor(size * 0.97)) {
       truncateSync(path, size);
       expect((await failure(path)).code, `cut at ${size}`).toMatch(/^MODEL_(TRUNCATED|NOT_ONNX|NO_GRAPH|NO_OPSET)$/);
@@ -167,7 +167,7 @@ describe('a damaged model', () => {
 test('names unsupported element types', async () => {
   const odd = createTensor({ name: 'odd', dims: [2n], dataType: DataType.FLOAT8E4M3FN, rawData: pattern(2) });
   const text = createTensor({ name: 'text', dims: [1n], dataType: DataType.STRING, stringData: [pattern(2)] });
-  const path = saveModel(temporaryFolder(), smallModel([odd, text], rawTensor('value', [16, 20], CONSTANT)));
+  const path = saveModel(testDirectory(), smallModel([odd, text], rawTensor('value', [16, 20], CONSTANT)));
   const error = await failure(path);
   expect(error.code).toBe('WEIGHTS_DTYPE');
   expect(error.problems).toEqual([
@@ -181,7 +181,7 @@ describe('external data', () => {
     saveModel(folder, smallModel([tensor], rawTensor('value', [16, 20], CONSTANT)), files);
 
   test('that is missing is an error which names the file once, unless only the graph is wanted', async () => {
-    const folder = temporaryFolder();
+    const folder = testDirectory();
     const path = saveModel(folder, externalModel().model);
     const error = await failure(path);
     expect(error.code).toBe('WEIGHTS_MISSING');
@@ -194,7 +194,7 @@ describe('external data', () => {
 
   test('that is too short is an error with both sizes', async () => {
     const { model, weights } = externalModel();
-    const path = saveModel(temporaryFolder(), model, { 'weights.bin': weights.subarray(0, 2000) });
+    const path = saveModel(testDirectory(), model, { 'weights.bin': weights.subarray(0, 2000) });
     const error = await failure(path);
     expect(error.code).toBe('WEIGHTS_TOO_SHORT');
     expect(error.message).toMatch(/"big".*weights\.bin.*at least 2048 bytes, found 2000/);
@@ -202,7 +202,7 @@ describe('external data', () => {
   });
 
   test('that is cut between reading and digesting is an error', async () => {
-    const folder = temporaryFolder();
+    const folder = testDirectory();
     const { model, weights } = externalModel();
     const source = await readModel(saveModel(folder, model, { 'weights.bin': weights }), { requireWeights: true });
     truncateSync(join(folder, 'weights.bin'), 1000);
@@ -219,15 +219,15 @@ describe('external data', () => {
     ['a\\..\\..\\weights.bin', '".."'],
     ['', 'empty'],
   ])('at "%s" is refused', async (location, reason) => {
-    const error = await failure(save(temporaryFolder(), externalTensor('w', [300], location, 0, 1200)));
+    const error = await failure(save(testDirectory(), externalTensor('w', [300], location, 0, 1200)));
     expect(error.code).toBe('WEIGHTS_OUTSIDE');
     expect(error.message).toContain(reason);
   });
 
   test('behind a link that leaves the folder is refused, also by way of a linked folder', async () => {
-    const outside = temporaryFolder();
+    const outside = testDirectory();
     writeFileSync(join(outside, 'weights.bin'), pattern(1200));
-    const folder = temporaryFolder();
+    const folder = testDirectory();
     symlinkSync(join(outside, 'weights.bin'), join(folder, 'weights.bin'));
     symlinkSync(outside, join(folder, 'linked'));
     for (const location of ['weights.bin', 'linked/weights.bin']) {
@@ -237,12 +237,12 @@ describe('external data', () => {
   });
 
   test('may lie in a subfolder, behind a link that stays, or beside the file that the model links to', async () => {
-    const folder = temporaryFolder();
+    const folder = testDirectory();
     mkdirSync(join(folder, 'data'));
     writeFileSync(join(folder, 'data', 'real.bin'), pattern(1200));
     symlinkSync(join('data', 'real.bin'), join(folder, 'weights.bin'));
     const path = save(folder, externalTensor('w', [300], 'weights.bin', 0, 1200));
-    const cache = temporaryFolder();
+    const cache = testDirectory();
     symlinkSync(path, join(cache, 'linked.onnx'));
     symlinkSync(join(folder, 'data', 'real.bin'), join(cache, 'weights.bin'));
     for (const model of [path, join(cache, 'linked.onnx')]) {
@@ -253,7 +253,7 @@ describe('external data', () => {
 
   test('of another length than the shape asks for is refused', async () => {
     const error = await failure(
-      save(temporaryFolder(), externalTensor('w', [300], 'weights.bin', 0, 1000), { 'weights.bin': pattern(1200) }),
+      save(testDirectory(), externalTensor('w', [300], 'weights.bin', 0, 1000), { 'weights.bin': pattern(1200) }),
     );
     expect(error).toMatchObject({
       code: 'WEIGHTS_SIZE',
@@ -264,14 +264,14 @@ describe('external data', () => {
   test('may leave out offset and length', async () => {
     const tensor = externalTensor('w', [300], 'weights.bin', 0, 1200);
     tensor.externalData = tensor.externalData.filter(({ key }) => key === 'location');
-    const { weights } = await readModel(save(temporaryFolder(), tensor, { 'weights.bin': pattern(1200) }), {
+    const { weights } = await readModel(save(testDirectory(), tensor, { 'weights.bin': pattern(1200) }), {
       requireWeights: true,
     });
     expect(weights.get('w')).toMatchObject({ offset: 0, bytes: 1200 });
   });
 
   test('that is a directory is refused', async () => {
-    const folder = temporaryFolder();
+    const folder = testDirectory();
     mkdirSync(join(folder, 'weights.bin'));
     const error = await failure(save(folder, externalTensor('w', [300], 'weights.bin', 0, 1200)));
     expect(error).toMatchObject({ code: 'WEIGHTS_OUTSIDE', message: expect.stringContaining('not a regular file') });

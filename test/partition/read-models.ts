@@ -1,8 +1,6 @@
 /** Small ONNX models for the tests of reading and writing, each in a temporary folder of its own. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { onTestFinished } from 'vitest';
 import {
   createGraph,
   createModel,
@@ -16,13 +14,6 @@ import {
   type TensorProto,
   tensorAttribute,
 } from '#tandem/partition/onnx/index.js';
-
-/** A folder that goes when the test ends. */
-export const temporaryFolder = (): string => {
-  const folder = mkdtempSync(join(tmpdir(), 'tandem-partition-'));
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
-  return folder;
-};
 
 /** Bytes that differ from place to place. */
 export const pattern = (bytes: number, seed = 1): Uint8Array =>

@@ -16,6 +16,7 @@ import {
 } from '#tandem/partition/onnx/index.js';
 import { readModel, type SourceModel, tensorBytes, type WeightSource } from '#tandem/partition/read/index.js';
 import { graphOnly, materialise } from '../fixtures/materialise.js';
+import { testDirectory } from '../support/directory.js';
 import {
   BIG,
   CONSTANT,
@@ -26,7 +27,6 @@ import {
   rawTensor,
   SMALL,
   saveModel,
-  temporaryFolder,
 } from './read-models.js';
 
 const read = (path: string): Promise<SourceModel> => readModel(path, { requireWeights: true });
@@ -61,7 +61,7 @@ describe.each([
   ['in an external file', saveExternal],
 ])('a model with its weights %s', (_, save) => {
   test('leaves tensors over 1 KiB where they are and says where that is', async () => {
-    const { weights, model } = await read(save(temporaryFolder()));
+    const { weights, model } = await read(save(testDirectory()));
     expect([...weights.keys()]).toEqual(['big', 'constant']);
     const big = weights.get('big');
     expect(big).toMatchObject({ name: 'big', dtype: 'float32', shape: [32, 16], bytes: BIG.byteLength });
@@ -70,7 +70,7 @@ describe.each([
   });
 
   test('keeps name, type and dims of a weight, and the bytes of a small tensor, in the graph', async () => {
-    const source = await read(save(temporaryFolder()));
+    const source = await read(save(testDirectory()));
     const big = initializerOf(source, 'big');
     expect(big).toMatchObject({ dims: [32n, 16n], dataType: DataType.FLOAT, externalData: [] });
     expect(hasRawData(big)).toBe(false);
@@ -78,7 +78,7 @@ describe.each([
   });
 
   test('turns a large Constant node into an initializer', async () => {
-    const { weights, model } = await read(save(temporaryFolder()));
+    const { weights, model } = await read(save(testDirectory()));
     expect(model.graph?.node.map(({ opType }) => opType)).toEqual(['MatMul', 'Add', 'MatMul']);
     const constant = weights.get('constant');
     expect(constant && bytesOf(constant)).toEqual(CONSTANT);
@@ -86,14 +86,14 @@ describe.each([
 });
 
 test('gives the same digest wherever the weights lie', async () => {
-  const inline = await read(saveModel(temporaryFolder(), inlineModel()));
-  const external = await read(saveExternal(temporaryFolder()));
+  const inline = await read(saveModel(testDirectory(), inlineModel()));
+  const external = await read(saveExternal(testDirectory()));
   expect(await inline.digest()).toMatch(/^[0-9a-f]{64}$/);
   expect(await external.digest()).toBe(await inline.digest());
 });
 
 test('gives another digest when one byte of a weight differs, and reports progress in bytes', async () => {
-  const folder = temporaryFolder();
+  const folder = testDirectory();
   const path = saveExternal(folder);
   const before = await (await read(path)).digest();
   const { weights } = externalModel();
@@ -106,7 +106,7 @@ test('gives another digest when one byte of a weight differs, and reports progre
 });
 
 test('stops digesting when its signal aborts', async () => {
-  const source = await read(saveExternal(temporaryFolder()));
+  const source = await read(saveExternal(testDirectory()));
   await expect(source.digest({ signal: AbortSignal.abort(new Error('enough')) })).rejects.toThrow('enough');
 });
 
@@ -116,7 +116,7 @@ test('keeps dims of zero, symbolic dims, unknown dims and an unknown rank apart'
   if (!graph) throw new Error('There is no graph.');
   const scalar = createValueInfo('scalar', DataType.FLOAT, []);
   graph.input.push(createValueInfo('zero', DataType.FLOAT, [0, 'n']), scalar, createValueInfo('any', 1, undefined));
-  const { model: found } = await read(saveModel(temporaryFolder(), model));
+  const { model: found } = await read(saveModel(testDirectory(), model));
   const shapes = found.graph?.input.slice(1).map(({ type }) => type?.value.value?.shape?.dim.map(({ value }) => value));
   expect(shapes).toEqual([
     [
@@ -155,7 +155,7 @@ test('keeps sparse initializers and the tensors of subgraphs inline, wherever th
     }),
   });
   const file = pattern(1208, 4);
-  const source = await read(saveModel(temporaryFolder(), model, { 'weights.bin': file }));
+  const source = await read(saveModel(testDirectory(), model, { 'weights.bin': file }));
   const inner = onlyNode(source.model).attribute[0]?.g?.initializer ?? [];
   expect(inner.map(tensorBytes)).toEqual([file.subarray(8), pattern(1200, 9)]);
   expect(source.model.graph?.sparseInitializer[0]?.values?.rawData).toEqual(pattern(4));
@@ -183,7 +183,7 @@ describe('real exports', () => {
   const NAMES = ['tiny-ts14', 'tiny-ts17-sym', 'tiny-dynamo18', 'tiny-oldattn-ts14', 'sd15-ts17', 'sdxl-ts17'] as const;
 
   test.each(NAMES)('reads the graph of %s without its weights', async (name) => {
-    const path = await graphOnly(name, temporaryFolder());
+    const path = await graphOnly(name, testDirectory());
     const { model, weights } = await readModel(path, { requireWeights: false });
     const onnx = decodeModel(readFileSync(path));
     const expected = onnx.graph?.initializer.filter(({ externalData }) => externalData.length > 0);
@@ -193,7 +193,7 @@ describe('real exports', () => {
   });
 
   test('finds every weight of a materialised export in its file', async () => {
-    const source = await read(await materialise('tiny-ts17', temporaryFolder()));
+    const source = await read(await materialise('tiny-ts17', testDirectory()));
     const exported = decodeModel(readFileSync(source.path)).graph?.initializer ?? [];
     expect(source.weights.size).toBeGreaterThan(100);
     for (const { name, offset, bytes } of source.weights.values()) {
@@ -229,7 +229,7 @@ const encodeTensorSpec = (rows: number): Uint8Array =>
   ).subarray(4);
 
 test('reads a model file of 3 GiB with inline weights in little memory', () => {
-  const path = join(temporaryFolder(), 'huge.onnx');
+  const path = join(testDirectory(), 'huge.onnx');
   writeHugeModel(path, 3 * 1024 * 1024);
   const script = `
     const { readModel } = await import('#tandem/partition/read/index.js');

@@ -5,12 +5,12 @@ import { z } from 'zod';
 import { recall, remember } from '#tandem/common/remembered.js';
 import { findLayout } from '#tandem/partition/write/optimise/known-layout.js';
 import { probeLayout } from '#tandem/partition/write/optimise/layout.js';
-import { temporaryFolder } from './read-models.js';
+import { testDirectory } from '../support/directory.js';
 
 const schema = z.object({ size: z.number() });
 
 it('what was remembered is good for its key, and the last one counts', () => {
-  const path = join(temporaryFolder(), 'a', 'fact.json');
+  const path = join(testDirectory(), 'a', 'fact.json');
   expect(recall(path, 'key', schema)).toBeUndefined();
   remember(path, 'key', { size: 1 });
   remember(path, 'key', { size: 2 });
@@ -20,13 +20,13 @@ it('what was remembered is good for its key, and the last one counts', () => {
 });
 
 it.each(['', '{', '[]', '{"key":"key","value":{"size":"2"}}'])('a file with %j remembers nothing', (text) => {
-  const path = join(temporaryFolder(), 'fact.json');
+  const path = join(testDirectory(), 'fact.json');
   writeFileSync(path, text);
   expect(recall(path, 'key', schema)).toBeUndefined();
 });
 
 it('where nothing can be written, nothing is remembered and nothing fails', () => {
-  const path = join(temporaryFolder(), 'fact.json');
+  const path = join(testDirectory(), 'fact.json');
   mkdirSync(path);
   remember(path, 'key', { size: 1 });
   expect(recall(path, 'key', schema)).toBeUndefined();

@@ -2,13 +2,12 @@
  * Runs a shard directory on the worker's own `Rank`s, over real sockets: files, graphs, inputs and outputs are checked as in a
  * worker. Only the processes around them are missing, whose starts would be most of these tests' time.
  */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { HostTensor } from '#tandem/common/tensor.js';
 import type { Manifest } from '#tandem/partition/write/manifest.js';
 import { Rank } from '#tandem/shard-worker/rank.js';
 import { ExchangeInbox } from '#tandem/shard-worker/transport.js';
+import { withDirectory } from '../support/directory.js';
 
 type Tensors = Readonly<Record<string, HostTensor>>;
 
@@ -47,24 +46,25 @@ const loadOrder = (directory: string, manifest: Manifest, peers: readonly string
 });
 
 /** @returns the model's outputs as each rank has them */
-export const runShards = async (
-  directory: string,
-  manifest: Manifest,
-  inputs: Tensors,
-): Promise<readonly Tensors[]> => {
-  const sockets = await mkdtemp(join(tmpdir(), 'tandem-ranks-'));
-  const peers = manifest.ranks.map(({ rank }) => `ipc://${join(sockets, `${rank}.sock`)}`);
-  const ranks: Rank[] = [];
-  try {
-    for (const [rank, endpoint] of peers.entries())
-      ranks.push(new Rank(rank, { inbox: await ExchangeInbox.listen(endpoint) }, () => undefined));
-    const order = loadOrder(directory, manifest, peers);
-    await allSettled(ranks.map((rank) => rank.load(order)));
-    const step = { kind: 'step' as const, id: 1, network: NETWORK, micro_batches: [{ ...inputs }], want_outputs: true };
-    const results = await allSettled(ranks.map((rank) => rank.step(step)));
-    return results.map(({ outputs }) => outputs[0] ?? {});
-  } finally {
-    await Promise.all(ranks.map((rank) => rank.close(WAIT_MS)));
-    await rm(sockets, { recursive: true, force: true });
-  }
-};
+export const runShards = async (directory: string, manifest: Manifest, inputs: Tensors): Promise<readonly Tensors[]> =>
+  withDirectory(async (sockets) => {
+    const peers = manifest.ranks.map(({ rank }) => `ipc://${join(sockets, `${rank}.sock`)}`);
+    const ranks: Rank[] = [];
+    try {
+      for (const [rank, endpoint] of peers.entries())
+        ranks.push(new Rank(rank, { inbox: await ExchangeInbox.listen(endpoint) }, () => undefined));
+      const order = loadOrder(directory, manifest, peers);
+      await allSettled(ranks.map((rank) => rank.load(order)));
+      const step = {
+        kind: 'step' as const,
+        id: 1,
+        network: NETWORK,
+        micro_batches: [{ ...inputs }],
+        want_outputs: true,
+      };
+      const results = await allSettled(ranks.map((rank) => rank.step(step)));
+      return results.map(({ outputs }) => outputs[0] ?? {});
+    } finally {
+      await Promise.all(ranks.map((rank) => rank.close(WAIT_MS)));
+    }
+  });

@@ -4,7 +4,8 @@ import { describe, expect, test } from 'vitest';
 import { byteLength, DTYPES, type DType, elementCount, type HostTensor } from '#tandem/common/tensor.js';
 import { sliceLayout, sliceShape, sliceTensor, type WeightSlice } from '#tandem/partition/graph/slice.js';
 import { SliceCopier } from '#tandem/partition/write/slice-copy.js';
-import { pattern, temporaryFolder } from './read-models.js';
+import { testDirectory } from '../support/directory.js';
+import { pattern } from './read-models.js';
 
 type Ranges = WeightSlice['ranges'];
 
@@ -81,7 +82,7 @@ test('a slice in memory has the elements that index arithmetic finds, for random
 test.each([64, 333, 4096, 1 << 20])(
   'a slice from a file has the same bytes through buffers of %i bytes',
   (blockBytes) => {
-    const folder = temporaryFolder();
+    const folder = testDirectory();
     const copier = new SliceCopier(blockBytes);
     for (let seed = 1; seed <= 400; seed++) {
       const { tensor, axis, ranges } = randomCase(seed);
@@ -121,7 +122,7 @@ describe('large slices', () => {
       ],
     ],
   ])('with %s are the same from a file as in memory', (_, ranges) => {
-    const path = join(temporaryFolder(), 'weights.bin');
+    const path = join(testDirectory(), 'weights.bin');
     writeFileSync(path, tensor.data);
     const copier = new SliceCopier(1 << 20);
     const found = collect(copier, path, 0, { name: 'w', source: tensor, axis: 1, ranges });

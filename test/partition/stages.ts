@@ -8,7 +8,9 @@ import { type Cut, cut } from '#tandem/partition/plan/cut.js';
 import { ratesOf } from '#tandem/partition/plan/rates.js';
 import { type Placements, place } from '#tandem/partition/plan/states.js';
 import { readModel } from '#tandem/partition/read/index.js';
-import { type EmitOptions, type EmittedSegment, emitRank } from '#tandem/partition/segments/emit.js';
+import { type EmitOptions, emitRank } from '#tandem/partition/segments/emit.js';
+import { fuseAttention as fuse } from '#tandem/partition/segments/fuse-attention.js';
+import { type Program, withGraphs } from '#tandem/partition/segments/rank-program.js';
 import { graphOnly } from '../fixtures/materialise.js';
 import { withDirectory as inDirectory } from '../support/directory.js';
 
@@ -27,7 +29,7 @@ export interface Planned {
   readonly plan: Plan;
   readonly cut: Cut;
   /** Index is the rank. */
-  readonly programs: readonly (readonly EmittedSegment[])[];
+  readonly programs: readonly Program[];
 }
 
 /** Plans a graph for CPU devices of these speeds. */
@@ -43,12 +45,9 @@ export const planGraph = (
     wireDtype,
   });
   const sections = cut(graph, plan);
-  return {
-    placements,
-    plan,
-    cut: sections,
-    programs: emitAll(graph, plan, sections, { worldSize: speeds.length, wireDtype, fuseAttention }),
-  };
+  const emitted = emitAll(graph, plan, sections, { worldSize: speeds.length, wireDtype });
+  const programs = fuseAttention ? emitted.map((program) => withGraphs(program, fuse)) : emitted;
+  return { placements, plan, cut: sections, programs };
 };
 
 /** The programs of all ranks. */

@@ -1,9 +1,10 @@
 /** A small tensor-parallel program to write: `y = x * w1 * w2`, `w1` split by columns and `w2` by rows. */
 
-import { sliceShape } from '#tandem/partition/graph/slice.js';
-import { createModel, createTensor, createValueInfo, DataType, type ModelProto } from '#tandem/partition/onnx/index.js';
+import type { Graph, Node, Value } from '#tandem/partition/graph/graph.js';
+import { sliceShape, type WeightSlice } from '#tandem/partition/graph/slice.js';
+import { makeNode } from '#tandem/partition/graph/tape.js';
 import { readModel } from '#tandem/partition/read/index.js';
-import type { ShardContent, WeightSlice } from '#tandem/partition/write/index.js';
+import type { RankContent, ShardContent } from '#tandem/partition/write/index.js';
 import type { Manifest } from '#tandem/partition/write/manifest.js';
 import { rawTensor, saveModel, smallModel } from './read-models.js';
 
@@ -35,41 +36,56 @@ export const saveWeights = async (folder: string) => {
   return { w1, w2 };
 };
 
-/** The slices of one rank; `w1 again` is the same slice under another name, `scale` small and in memory. */
-export const rankSlices = async (folder: string, rank: number): Promise<readonly WeightSlice[]> => {
+/** The constants of one rank; `w1 again` is the same slice under another name, `scale` small and in memory. */
+const rankConstants = async (folder: string, rank: number) => {
   const { w1, w2 } = await saveWeights(folder);
   const half = FEATURES.hidden / WORLD_SIZE;
   const ranges = [[rank * half, (rank + 1) * half]] as const;
   const scale = { dtype: 'float32', shape: [FEATURES.hidden], data: asBytes(SCALE) } as const;
-  return [
-    { name: 'w1', source: w1, axis: 1, ranges },
-    { name: 'w1 again', source: w1, axis: 1, ranges },
-    { name: 'w2', source: w2, axis: 0, ranges },
-    { name: 'scale', source: scale, axis: 0, ranges },
-  ];
+  const part = (name: string, slice: Omit<WeightSlice, 'name' | 'ranges'>): Value => {
+    const whole = { ...slice, name, ranges };
+    return { name, dtype: 'float32', shape: sliceShape(whole), constant: { kind: 'part', slice: whole } };
+  };
+  return {
+    w1: part('w1', { source: w1, axis: 1 }),
+    w1Again: part('w1 again', { source: w1, axis: 1 }),
+    w2: part('w2', { source: w2, axis: 0 }),
+    scale: part('scale', { source: scale, axis: 0 }),
+  };
 };
 
-/** `partial = ((x * w1) * scale) * w2`, with `w1 again` in place of `w1` where asked. */
-export const segmentModel = (slices: readonly WeightSlice[], first: 'w1' | 'w1 again'): ModelProto =>
-  createModel({
-    irVersion: 8n,
-    opsetImport: [{ domain: '', version: 17n }],
-    graph: {
-      name: 'segment',
-      node: [
-        { opType: 'MatMul', input: ['x', first], output: ['hidden'] },
-        { opType: 'Mul', input: ['hidden', 'scale'], output: ['scaled'] },
-        { opType: 'MatMul', input: ['scaled', 'w2'], output: ['partial'] },
-      ],
-      initializer: slices
-        .filter(({ name }) => !name.startsWith('w1') || name === first)
-        .map((slice) =>
-          createTensor({ name: slice.name, dims: sliceShape(slice).map(BigInt), dataType: DataType.FLOAT }),
-        ),
-      input: [createValueInfo('x', DataType.FLOAT, [3, FEATURES.input])],
-      output: [createValueInfo('partial', DataType.FLOAT, [3, FEATURES.output])],
-    },
-  });
+const float = (name: string, ...shape: readonly number[]): Value => ({ name, dtype: 'float32', shape });
+
+/** `partial = ((x * first) * scale) * w2`. */
+export const segmentGraph = (first: Value, scale: Value, w2: Value): Graph => {
+  const half = FEATURES.hidden / WORLD_SIZE;
+  const [x, partial] = [float('x', 3, FEATURES.input), float('partial', 3, FEATURES.output)];
+  const [hidden, scaled] = [float('hidden', 3, half), float('scaled', 3, half)];
+  return {
+    irVersion: 8,
+    opsets: [{ domain: '', version: 17 }],
+    inputs: [x],
+    outputs: [partial],
+    nodes: [
+      makeNode('MatMul', 'hidden', [x, first], hidden),
+      makeNode('Mul', 'scaled', [hidden, scale], scaled),
+      makeNode('MatMul', 'partial', [scaled, w2], partial),
+    ],
+  };
+};
+
+/** The graph with other nodes where `change` gives some. */
+export const withNodes = (content: RankContent, change: (node: Node) => Node): RankContent => ({
+  ...content,
+  segments: content.segments.map(({ file, graph }) => ({ file, graph: { ...graph, nodes: graph.nodes.map(change) } })),
+});
+
+/** The same with another value in a constant's place. */
+export const withConstant = (content: RankContent, name: string, change: (value: Value) => Value): RankContent =>
+  withNodes(content, (node) => ({
+    ...node,
+    inputs: node.inputs.map((value) => (value?.name === name ? change(value) : value)),
+  }));
 
 const segmentEntry = (file: string): Manifest['profiles'][number]['ranks'][number]['segments'][number] => ({
   file,
@@ -104,13 +120,12 @@ export const twoRankContent = async (folder: string): Promise<ShardContent> => (
   },
   ranks: await Promise.all(
     Array.from({ length: WORLD_SIZE }, async (_, rank) => {
-      const slices = await rankSlices(folder, rank);
+      const { w1, w1Again, w2, scale } = await rankConstants(folder, rank);
       return {
         folder: `rank-${rank}`,
-        slices,
         segments: [
-          { file: `rank-${rank}/0.onnx`, model: segmentModel(slices, 'w1') },
-          { file: `rank-${rank}/1.onnx`, model: segmentModel(slices, 'w1 again') },
+          { file: `rank-${rank}/0.onnx`, graph: segmentGraph(w1, scale, w2) },
+          { file: `rank-${rank}/1.onnx`, graph: segmentGraph(w1Again, scale, w2) },
         ],
       };
     }),

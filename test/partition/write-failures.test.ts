@@ -13,10 +13,11 @@ import {
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
-import { createModel, createTensor, DataType } from '#tandem/partition/onnx/index.js';
+import type { Value } from '#tandem/partition/graph/graph.js';
+import { makeNode } from '#tandem/partition/graph/tape.js';
 import { type ShardContent, writeShardDirectory } from '#tandem/partition/write/index.js';
 import { readManifest } from '#tandem/partition/write/read-manifest.js';
-import { temporaryFolder } from './read-models.js';
+import { testDirectory } from '../support/directory.js';
 import { twoRankContent } from './write-content.js';
 
 const MIB = 1024 ** 2;
@@ -28,7 +29,15 @@ const largeContent = (folder: string, bytes: number): ShardContent => {
   truncateSync(file, bytes);
   const shape = [bytes];
   const source = { name: 'w', dtype: 'uint8', shape, file, offset: 0, bytes } as const;
-  const tensor = createTensor({ name: 'w', dims: shape.map(BigInt), dataType: DataType.UINT8 });
+  const weight: Value = { name: 'w', dtype: 'uint8', shape, constant: { kind: 'weight', source } };
+  const copy: Value = { name: 'y', dtype: 'uint8', shape };
+  const graph = {
+    opsets: [],
+    irVersion: 8,
+    inputs: [],
+    outputs: [copy],
+    nodes: [makeNode('Identity', 'copy', [weight], copy)],
+  };
   return {
     manifest: {
       format_version: 1,
@@ -43,15 +52,14 @@ const largeContent = (folder: string, bytes: number): ShardContent => {
     ranks: [
       {
         folder: 'rank-0',
-        slices: [{ name: 'w', source, axis: 0, ranges: [[0, bytes]] }],
-        segments: [{ file: 'rank-0/0.onnx', model: createModel({ graph: { initializer: [tensor] } }) }],
+        segments: [{ file: 'rank-0/0.onnx', graph }],
       },
     ],
   };
 };
 
 test('an aborted write ends soon, with the reason, and leaves nothing behind', async () => {
-  const folder = temporaryFolder();
+  const folder = testDirectory();
   const controller = new AbortController();
   const writing = writeShardDirectory(join(folder, 'shards'), largeContent(folder, 4096 * MIB), {
     signal: controller.signal,
@@ -64,7 +72,7 @@ test('an aborted write ends soon, with the reason, and leaves nothing behind', a
 });
 
 test('an aborted write keeps the shard directory that was there', async () => {
-  const folder = temporaryFolder();
+  const folder = testDirectory();
   const out = join(folder, 'shards');
   const before = await writeShardDirectory(out, await twoRankContent(folder));
   const signal = AbortSignal.timeout(300);
@@ -74,7 +82,7 @@ test('an aborted write keeps the shard directory that was there', async () => {
 });
 
 test('a disk without enough room is told before anything is written', async () => {
-  const folder = temporaryFolder();
+  const folder = testDirectory();
   const content = largeContent(folder, 8 * 1024 ** 2 * MIB);
   await expect(writeShardDirectory(join(folder, 'shards'), content)).rejects.toMatchObject({
     code: 'WRITE_DISK_FULL',
@@ -84,7 +92,7 @@ test('a disk without enough room is told before anything is written', async () =
 });
 
 test('a place below a file is refused', async () => {
-  const folder = temporaryFolder();
+  const folder = testDirectory();
   const content = await twoRankContent(folder);
   for (const out of ['model.onnx', 'model.onnx/shards']) {
     await expect(writeShardDirectory(join(folder, out), content)).rejects.toMatchObject({
@@ -96,14 +104,15 @@ test('a place below a file is refused', async () => {
 
 /** A process that writes one weight of `bytes` from a hole in `folder/large.bin` to `folder/shards`. */
 const WRITER = `
-  const { createModel, createTensor } = await import('#tandem/partition/onnx/index.js');
+  const { makeNode } = await import('#tandem/partition/graph/tape.js');
   const { writeShardDirectory } = await import('#tandem/partition/write/index.js');
   const [folder, size] = process.argv.slice(1);
   const bytes = Number(size);
   const source = { name: 'w', dtype: 'uint8', shape: [bytes], file: folder + '/large.bin', offset: 0, bytes };
-  const initializer = [createTensor({ name: 'w', dims: [BigInt(bytes)], dataType: 2 })];
-  const ranks = [{ folder: 'rank-0', slices: [{ name: 'w', source, axis: 0, ranges: [[0, bytes]] }],
-    segments: [{ file: 'rank-0/0.onnx', model: createModel({ graph: { initializer } }) }] }];
+  const weight = { name: 'w', dtype: 'uint8', shape: [bytes], constant: { kind: 'weight', source } };
+  const copy = { name: 'y', dtype: 'uint8', shape: [bytes] };
+  const graph = { opsets: [], irVersion: 8, inputs: [], outputs: [copy], nodes: [makeNode('Identity', 'copy', [weight], copy)] };
+  const ranks = [{ folder: 'rank-0', segments: [{ file: 'rank-0/0.onnx', graph }] }];
   const manifest = { format_version: 1, tool_version: '0', model: { name: 'm', sha256: '0'.repeat(64) }, world_size: 1,
     wire_dtype: 'fp32', profiles: [{ name: 'static', dims: {}, inputs: [], outputs: [], wire_bytes_per_step: 0, ranks: [{ segments: [] }] }] };
   await writeShardDirectory(folder + '/shards', { manifest, ranks }).catch((error) => {
@@ -144,7 +153,7 @@ const waitForEntry = async (folder: string, prefix: string): Promise<string> => 
 };
 
 test('what a killed run left is swept by the next one, and what a running one writes is not', async () => {
-  const folder = temporaryFolder();
+  const folder = testDirectory();
   const child = spawnWriter(folder, 4096 * MIB);
   const partial = await waitForEntry(folder, '.shards.partial-');
   const content = await twoRankContent(folder);
@@ -159,7 +168,7 @@ test('what a killed run left is swept by the next one, and what a running one wr
 });
 
 test("containers that share a cache, all with the same process id, leave each other's directories alone", async () => {
-  const folder = temporaryFolder();
+  const folder = testDirectory();
   const out = join(folder, 'shards');
   // Another writer of the same place that has just shown itself, named as one of this process's own would have been.
   const other = join(folder, `.shards.partial-${process.pid}`);
@@ -173,7 +182,7 @@ test("containers that share a cache, all with the same process id, leave each ot
 });
 
 test('a shard directory whose manifest is damaged or gone is made anew, and anything else is left alone', async () => {
-  const folder = temporaryFolder();
+  const folder = testDirectory();
   const out = join(folder, 'shards');
   const content = await twoRankContent(folder);
   for (const damage of [
@@ -191,7 +200,7 @@ test('a shard directory whose manifest is damaged or gone is made anew, and anyt
 });
 
 test('a shard directory that had made way for one that never came is put back', async () => {
-  const folder = temporaryFolder();
+  const folder = testDirectory();
   const out = join(folder, 'shards');
   const content = await twoRankContent(folder);
   const before = await writeShardDirectory(out, content);
@@ -210,7 +219,7 @@ const deadPid = async (): Promise<number> => {
 };
 
 test('a write that the system cuts short says so and leaves nothing behind', async () => {
-  const folder = temporaryFolder();
+  const folder = testDirectory();
   // A limit of 8 MiB on any file (in blocks of 512 bytes) stands for a full disk: the error comes in the middle of a write.
   const child = spawnWriter(folder, 64 * MIB, ['sh', '-c', 'ulimit -f 16384; exec "$0" "$@"']);
   const [said, [exit]] = await Promise.all([child.stdout?.setEncoding('utf8').toArray(), once(child, 'exit')]);

@@ -4,14 +4,14 @@ import { expect, test } from 'vitest';
 import { writeShardDirectory } from '#tandem/partition/write/index.js';
 import { MANIFEST_FILE, type Manifest } from '#tandem/partition/write/manifest.js';
 import { readManifest } from '#tandem/partition/write/read-manifest.js';
-import { temporaryFolder } from './read-models.js';
+import { testDirectory } from '../support/directory.js';
 import { twoRankContent } from './write-content.js';
 
 type Json = Record<string, unknown>;
 
 /** Writes a good shard directory, changes its manifest, and reads that. */
 const readChanged = async (change: (manifest: Json) => unknown): Promise<Manifest> => {
-  const folder = temporaryFolder();
+  const folder = testDirectory();
   const out = join(folder, 'shards');
   await writeShardDirectory(out, await twoRankContent(folder));
   const manifest: Json = JSON.parse(readFileSync(join(out, MANIFEST_FILE), 'utf8'));
@@ -24,7 +24,7 @@ test('a manifest that nobody changed is read', async () => {
 });
 
 test('a directory that is missing is told from one that has no manifest', async () => {
-  const folder = temporaryFolder();
+  const folder = testDirectory();
   mkdirSync(join(folder, 'empty'));
   for (const [name, code] of [
     ['absent', 'SHARD_DIRECTORY_MISSING'],
@@ -45,7 +45,7 @@ test('another format version is told before anything else', async () => {
 });
 
 test('a manifest that is no JSON is refused', async () => {
-  const folder = temporaryFolder();
+  const folder = testDirectory();
   writeFileSync(join(folder, MANIFEST_FILE), '{"format_version": 1,');
   await expect(readManifest(folder)).rejects.toMatchObject({ code: 'SHARD_MANIFEST_INVALID' });
 });

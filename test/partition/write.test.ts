@@ -7,8 +7,8 @@ import type { HostTensor } from '#tandem/common/tensor.js';
 import { decodeModel, type ModelProto } from '#tandem/partition/onnx/index.js';
 import { type ShardContent, writeShardDirectory } from '#tandem/partition/write/index.js';
 import { readManifest } from '#tandem/partition/write/read-manifest.js';
-import { temporaryFolder } from './read-models.js';
-import { FEATURES, SCALE, segmentModel, twoRankContent, W1, W2, wholeNumbers } from './write-content.js';
+import { testDirectory } from '../support/directory.js';
+import { FEATURES, SCALE, twoRankContent, W1, W2, wholeNumbers, withConstant, withNodes } from './write-content.js';
 
 const X = wholeNumbers(3 * FEATURES.input, 374761393);
 
@@ -51,7 +51,7 @@ const write = async (folder: string, name = 'shards') => {
 
 describe('a written shard directory', () => {
   test('runs: the partial sums of both ranks add up to the whole product', async () => {
-    const { out } = await write(temporaryFolder());
+    const { out } = await write(testDirectory());
     for (const segment of ['0.onnx', '1.onnx']) {
       const partials = await Promise.all([0, 1].map((rank) => runSegment(join(out, `rank-${rank}`, segment))));
       const [first, second] = partials;
@@ -60,7 +60,7 @@ describe('a written shard directory', () => {
   });
 
   test('has a manifest that lists every file with its size and digest', async () => {
-    const { out, manifest } = await write(temporaryFolder());
+    const { out, manifest } = await write(testDirectory());
     expect(await readManifest(out)).toEqual(manifest);
     const found = readdirSync(out, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
     expect(found).toHaveLength(manifest.files.length + 1);
@@ -72,7 +72,7 @@ describe('a written shard directory', () => {
   });
 
   test('stores equal slices once, on 4096-byte boundaries, and small ones in the graph', async () => {
-    const { out, manifest } = await write(temporaryFolder());
+    const { out, manifest } = await write(testDirectory());
     const [first, second] = ['0.onnx', '1.onnx'].map((file) => join(out, 'rank-1', file));
     if (!first || !second) throw new Error('There are no segments.');
     const w1 = entriesOf(first, 'w1');
@@ -86,25 +86,24 @@ describe('a written shard directory', () => {
   });
 
   test('has the same bytes however often it is written', async () => {
-    const folder = temporaryFolder();
+    const folder = testDirectory();
     const { manifest } = await write(folder, 'a');
     expect((await write(folder, 'b')).manifest).toEqual(manifest);
   });
 
-  test('leaves out slices that no segment uses', async () => {
-    const folder = temporaryFolder();
+  test('leaves out constants that no segment reads', async () => {
+    const folder = testDirectory();
     const content = await twoRankContent(folder);
-    const ranks = content.ranks.map((rank) => ({
-      ...rank,
-      segments: [{ file: `${rank.folder}/0.onnx`, model: segmentModel([], 'w1') }],
-    }));
+    const ranks = content.ranks.map((rank) =>
+      withNodes(rank, (node) => ({ ...node, op: 'Identity', inputs: node.inputs.slice(0, 1) })),
+    );
     const written = await writeShardDirectory(join(folder, 'shards'), { ...content, ranks });
     const weights = written.files.filter(({ path }) => path.endsWith('weights.bin'));
     expect(weights.map(({ bytes }) => bytes)).toEqual([0, 0]);
   });
 
   test('reports its progress in bytes, up to the end', async () => {
-    const folder = temporaryFolder();
+    const folder = testDirectory();
     const seen: number[][] = [];
     await writeShardDirectory(join(folder, 'shards'), await twoRankContent(folder), {
       onProgress: (...step) => seen.push(step),
@@ -116,7 +115,7 @@ describe('a written shard directory', () => {
 
 describe('writing where something is already', () => {
   test('replaces an earlier shard directory and leaves nothing beside it', async () => {
-    const folder = temporaryFolder();
+    const folder = testDirectory();
     const { out } = await write(folder);
     writeFileSync(join(out, 'rank-0', 'stale.onnx'), 'old');
     await write(folder);
@@ -125,7 +124,7 @@ describe('writing where something is already', () => {
   });
 
   test('replaces an empty directory, and makes missing parents', async () => {
-    const folder = temporaryFolder();
+    const folder = testDirectory();
     mkdirSync(join(folder, 'empty'));
     await write(folder, 'empty');
     await write(folder, 'a/b/c');
@@ -133,7 +132,7 @@ describe('writing where something is already', () => {
   });
 
   test('writes through a link to the directory that it names', async () => {
-    const folder = temporaryFolder();
+    const folder = testDirectory();
     const { out } = await write(folder);
     symlinkSync(out, join(folder, 'link'));
     await write(folder, 'link');
@@ -141,7 +140,7 @@ describe('writing where something is already', () => {
   });
 
   test('refuses to replace anything else, and touches nothing', async () => {
-    const folder = temporaryFolder();
+    const folder = testDirectory();
     const { out } = await write(folder);
     writeFileSync(join(out, 'notes.txt'), 'mine');
     mkdirSync(join(folder, 'photos'));
@@ -154,7 +153,7 @@ describe('writing where something is already', () => {
   });
 
   test('refuses a second write to the same place at the same time', async () => {
-    const folder = temporaryFolder();
+    const folder = testDirectory();
     const outcomes = await Promise.allSettled([write(folder), write(folder)]);
     expect(outcomes.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
     expect(outcomes.find((outcome) => outcome.status === 'rejected')?.reason).toMatchObject({ code: 'WRITE_BUSY' });
@@ -164,7 +163,7 @@ describe('writing where something is already', () => {
 
 describe('content that does not fit together', () => {
   const attempt = async (change: (content: ShardContent) => ShardContent): Promise<unknown> => {
-    const folder = temporaryFolder();
+    const folder = testDirectory();
     const error: unknown = await writeShardDirectory(
       join(folder, 'shards'),
       change(await twoRankContent(folder)),
@@ -175,27 +174,24 @@ describe('content that does not fit together', () => {
   const withRanks = (change: (rank: ShardContent['ranks'][number]) => ShardContent['ranks'][number]) =>
     attempt((content) => ({ ...content, ranks: content.ranks.map(change) }));
 
-  test('is refused: an initializer without data or slice', async () => {
-    const error = await withRanks((rank) => ({ ...rank, slices: rank.slices.filter(({ name }) => name !== 'w2') }));
+  test('is refused: a value that is neither made nor constant', async () => {
+    const error = await withRanks((rank) => withConstant(rank, 'w2', ({ constant: _, ...value }) => value));
     expect(error).toMatchObject({
       code: 'WRITE_CONTENT',
-      message: expect.stringMatching(/rank-0\/0\.onnx.*"w2".*neither/),
+      message: expect.stringMatching(/rank-0\/0\.onnx.* reads "w2" before it is made/),
     });
   });
 
-  test('is refused: a slice of another shape than its initializer', async () => {
-    const error = await withRanks((rank) => ({
-      ...rank,
-      slices: rank.slices.map((slice) => (slice.name === 'w2' ? { ...slice, ranges: [[0, 8]] as const } : slice)),
-    }));
+  test('is refused: a constant of another shape than its slice', async () => {
+    const error = await withRanks((rank) => withConstant(rank, 'w2', (value) => ({ ...value, shape: [8, 24] })));
     expect(error).toMatchObject({
       code: 'WRITE_CONTENT',
-      message: expect.stringContaining('is float32 [24,24], but its slice is float32 [8,24]'),
+      message: expect.stringContaining('is float32 [8,24], but its slice is float32 [24,24]'),
     });
   });
 
-  test('is refused: two slices of one name', async () => {
-    const error = await withRanks((rank) => ({ ...rank, slices: [...rank.slices, ...rank.slices.slice(0, 1)] }));
+  test('is refused: two constants of one name', async () => {
+    const error = await withRanks((rank) => withConstant(rank, 'scale', (value) => ({ ...value, name: 'w2' })));
     expect(error).toMatchObject({ code: 'WRITE_CONTENT', message: expect.stringContaining('share a name') });
   });
 
@@ -213,7 +209,7 @@ describe('content that does not fit together', () => {
   });
 
   test('is refused: a source that was cut since it was read', async () => {
-    const folder = temporaryFolder();
+    const folder = testDirectory();
     const content = await twoRankContent(folder);
     truncateSync(join(folder, 'model.onnx'), 5000);
     await expect(writeShardDirectory(join(folder, 'shards'), content)).rejects.toMatchObject({

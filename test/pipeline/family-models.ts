@@ -1,11 +1,11 @@
 /** The tiny pipelines of `test/fixtures/pipelines`, unpacked, and what diffusers paints with them. */
 import { readFileSync } from 'node:fs';
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { cp, readFile, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { decode } from 'fast-png';
 import { z } from 'zod';
+import { makeDirectory } from '../support/directory.js';
 
 const FIXTURES = resolve('test/fixtures/pipelines');
 
@@ -91,7 +91,7 @@ export interface FamilyModel {
 
 /** A model directory of its own that a test may change; `remove` deletes it. */
 export const familyModel = async (family: FamilyName): Promise<FamilyModel> => {
-  const directory = await mkdtemp(join(tmpdir(), `tandem-${family}-`));
+  const { path: directory } = makeDirectory();
   await cp(join(FIXTURES, family), directory, {
     recursive: true,
     filter: (path) => !/\.(bin|png)$/.test(path) && !(PARTS.includes(basename(dirname(path))) && path.endsWith('.gz')),

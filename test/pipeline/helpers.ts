@@ -1,11 +1,11 @@
 /** The sample model with other schedulers, and the pictures that PyTorch's diffusers makes of it. */
 import { readFileSync } from 'node:fs';
-import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { cp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { decode } from 'fast-png';
 import { z } from 'zod';
 import { parsePythonJson } from '#tandem/coordinator/pipeline/python-json.js';
+import { makeDirectory } from '../support/directory.js';
 
 export const MODEL = resolve('models/emoji-sd');
 export const GOLDENS = resolve('test/fixtures/goldens');
@@ -66,7 +66,7 @@ const toPythonJson = (value: unknown): string =>
 
 /** The sample model's folders, with the configs copied and the large parts linked. */
 export const temporaryModel = async (): Promise<TemporaryModel> => {
-  const directory = await mkdtemp(join(tmpdir(), 'tandem-model-'));
+  const { path: directory } = makeDirectory();
   await cp(MODEL, directory, { recursive: true, filter: (path) => !path.endsWith('.onnx') });
   for (const part of ['text_encoder', 'unet', 'vae_decoder'])
     await symlink(join(MODEL, part, 'model.onnx'), join(directory, part, 'model.onnx'));

@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { decode } from 'fast-png';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { generate } from '#tandem/coordinator/generate/generate.js';
 import { ImageStore } from '#tandem/coordinator/server/image-store.js';
+import { testDirectory } from '../support/directory.js';
 import {
   type ApiError,
   CONFIG,
@@ -47,25 +47,20 @@ const errorOf = async (response: Response): Promise<ApiError['error']> => (await
 describe('POST /v1/images/generations', () => {
   it('gives the very file that `tandem generate` writes for the same request', async () => {
     const answer = await json<ImageAnswer>(await post(served.url, { ...request, response_format: 'b64_json' }));
-    const directory = await mkdtemp(join(tmpdir(), 'tandem-server-'));
-    try {
-      const out = join(directory, 'picture.png');
-      const { prompt, seed } = request;
-      await generate({
-        config: await testConfig(),
-        prompt,
-        negativePrompt: request.negative_prompt,
-        numInferenceSteps: request.num_inference_steps,
-        guidanceScale: request.guidance_scale,
-        seed,
-        out,
-      });
-      expect(answer.data).toHaveLength(1);
-      expect(answer.data[0]?.seed).toBe(seed);
-      expect(Buffer.from(answer.data[0]?.b64_json ?? '', 'base64').equals(await readFile(out))).toBe(true);
-    } finally {
-      await rm(directory, { recursive: true, force: true });
-    }
+    const out = join(testDirectory(), 'picture.png');
+    const { prompt, seed } = request;
+    await generate({
+      config: await testConfig(),
+      prompt,
+      negativePrompt: request.negative_prompt,
+      numInferenceSteps: request.num_inference_steps,
+      guidanceScale: request.guidance_scale,
+      seed,
+      out,
+    });
+    expect(answer.data).toHaveLength(1);
+    expect(answer.data[0]?.seed).toBe(seed);
+    expect(Buffer.from(answer.data[0]?.b64_json ?? '', 'base64').equals(await readFile(out))).toBe(true);
   });
 
   it('gives the picture itself by default, and an address where one is asked for', async () => {

@@ -4,25 +4,23 @@
  * of `npm test`.
  */
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { fileDirectory } from '../support/directory.js';
 import { type Served, startReady } from './helpers.js';
 
 const run = promisify(execFile);
 const KEY = 'a-key-for-this-test-only';
 
 let served: Served;
-let directory: string;
+const directory = fileDirectory();
 beforeAll(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'tandem-contracts-'));
   served = await startReady({ apiKey: KEY });
 });
 afterAll(async () => {
   await served.stop();
-  await rm(directory, { recursive: true, force: true });
 });
 
 const saved = async (path: string, name: string): Promise<string> => {

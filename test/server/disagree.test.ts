@@ -1,23 +1,23 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { rm, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { type Directory, makeDirectory } from '../support/directory.js';
 import { type ApiError, type Health, health, type ImageAnswer, json, post, startReady, until } from './helpers.js';
 
 const BODY = { prompt: 'a red apple', num_inference_steps: 2, seed: 3 };
 
-let directory: string;
+let directory: Directory;
 let drift: string;
-beforeEach(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'tandem-disagree-'));
-  drift = join(directory, 'drift');
+beforeEach(() => {
+  directory = makeDirectory();
+  drift = join(directory.path, 'drift');
   vi.stubEnv('TANDEM_TEST_DRIFT', drift);
   vi.stubEnv('NODE_OPTIONS', `--import ${pathToFileURL(resolve('test/server/drift.mjs')).href}`);
 });
-afterEach(async () => {
+afterEach(() => {
   vi.unstubAllEnvs();
-  await rm(directory, { recursive: true, force: true });
+  directory.remove();
 });
 
 it('ranks that disagree make no picture: 503, not ready, and ready again by itself once they agree', async () => {

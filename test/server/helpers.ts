@@ -1,9 +1,8 @@
 /** A real server with real workers, inside this process or in one of its own, and a client for it. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
@@ -11,6 +10,7 @@ import { TandemError } from '#tandem/common/errors.js';
 import { type ClusterConfig, readClusterConfig } from '#tandem/coordinator/config/index.js';
 import { cancelled } from '#tandem/coordinator/hooks.js';
 import { type Ready, serve } from '#tandem/coordinator/server/index.js';
+import { withDirectory } from '../support/directory.js';
 
 export { isAlive } from '../support/processes.js';
 
@@ -194,21 +194,17 @@ export const withConfigFile = async <T>(
   server: string,
   work: (file: string) => Promise<T>,
   defaults = '{ num_inference_steps: 8 }',
-): Promise<T> => {
-  const directory = await mkdtemp(join(tmpdir(), 'tandem-server-'));
-  const { model, shards } = await readClusterConfig(CONFIG);
-  const file = join(directory, 'cluster.yaml');
-  const devices = 'devices: [{ provider: cpu, threads: 1 }, { provider: cpu, threads: 1 }]';
-  await writeFile(
-    file,
-    [`model: ${model}`, `shards: ${shards}`, devices, `defaults: ${defaults}`, `server: ${server}`, ''].join('\n'),
-  );
-  try {
-    return await work(file);
-  } finally {
-    await rm(directory, { recursive: true, force: true });
-  }
-};
+): Promise<T> =>
+  withDirectory(async (directory) => {
+    const { model, shards } = await readClusterConfig(CONFIG);
+    const file = join(directory, 'cluster.yaml');
+    const devices = 'devices: [{ provider: cpu, threads: 1 }, { provider: cpu, threads: 1 }]';
+    await writeFile(
+      file,
+      [`model: ${model}`, `shards: ${shards}`, devices, `defaults: ${defaults}`, `server: ${server}`, ''].join('\n'),
+    );
+    return work(file);
+  });
 
 /** `tandem launch` in a process of its own, as far as it was told to get. */
 export const spawnLaunch = (file: string, environment: NodeJS.ProcessEnv = {}): ChildProcess =>

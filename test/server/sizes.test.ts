@@ -1,9 +1,9 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { decode } from 'fast-png';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { generate } from '#tandem/coordinator/generate/generate.js';
+import { testDirectory } from '../support/directory.js';
 import {
   type ApiError,
   events,
@@ -71,17 +71,12 @@ describe('a request for another size', () => {
 
   it('gives the picture that `tandem generate` makes of that size', async () => {
     const answer = await json<ImageAnswer>(await post(served.url, { ...BODY, size: '64x80' }));
-    const directory = await mkdtemp(join(tmpdir(), 'tandem-sizes-'));
-    try {
-      const out = join(directory, 'picture.png');
-      const picture = { prompt: BODY.prompt, numInferenceSteps: 2, guidanceScale: 3, seed: 5, width: 64, height: 80 };
-      await generate({ config: await testConfig(), ...picture, out });
-      const own = decode(await readFile(out));
-      const sent = decode(Buffer.from(answer.data[0]?.b64_json ?? '', 'base64'));
-      expect(Buffer.from(sent.data.buffer).equals(Buffer.from(own.data.buffer))).toBe(true);
-    } finally {
-      await rm(directory, { recursive: true, force: true });
-    }
+    const out = join(testDirectory(), 'picture.png');
+    const picture = { prompt: BODY.prompt, numInferenceSteps: 2, guidanceScale: 3, seed: 5, width: 64, height: 80 };
+    await generate({ config: await testConfig(), ...picture, out });
+    const own = decode(await readFile(out));
+    const sent = decode(Buffer.from(answer.data[0]?.b64_json ?? '', 'base64'));
+    expect(Buffer.from(sent.data.buffer).equals(Buffer.from(own.data.buffer))).toBe(true);
   });
 
   it('holds nobody up who wants a size that is there', async () => {

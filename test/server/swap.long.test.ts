@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto';
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { cp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { type ClusterConfig, readClusterConfig } from '#tandem/coordinator/config/index.js';
 import type { Ready } from '#tandem/coordinator/server/index.js';
 import { plan } from '#tandem/partition/index.js';
 import { decodeModel, encodeModel } from '#tandem/partition/onnx/index.js';
 import { isAlive } from '../cluster/helpers.js';
+import { fileDirectory } from '../support/directory.js';
 import {
   CONFIG,
   type Health,
@@ -30,7 +30,7 @@ const BODY = { prompt: 'a red apple', num_inference_steps: 3, seed: 1, response_
 /** Another version's shards are made first, beside whatever else the machine does. */
 const SWAP_LIMIT_MS = 60_000;
 
-let scratch = '';
+const scratch = fileDirectory();
 let other = '';
 
 /** The shipped model with other weights in its denoiser. */
@@ -49,10 +49,8 @@ const makeOtherVersion = async (directory: string): Promise<string> => {
 };
 
 beforeAll(async () => {
-  scratch = await mkdtemp(join(tmpdir(), 'tandem-swap-'));
   other = await makeOtherVersion(join(scratch, 'other'));
 });
-afterAll(() => rm(scratch, { recursive: true, force: true }));
 
 const health = async (url: string) =>
   json<Health & { version: string; swap: { state: string; reason: string | null } }>(await fetch(`${url}/health`));

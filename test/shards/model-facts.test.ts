@@ -1,20 +1,15 @@
-import { cp, mkdir, mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { cp, mkdir, readdir, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { modelFacts } from '#tandem/coordinator/shards/model-facts.js';
 import { inspect } from '#tandem/partition/index.js';
 import { errorOf } from '../cluster/helpers.js';
 import { materialise } from '../fixtures/materialise.js';
-
-let scratch = '';
-beforeEach(async () => {
-  scratch = await mkdtemp(join(tmpdir(), 'tandem-facts-'));
-});
-afterEach(() => rm(scratch, { recursive: true, force: true }));
+import { testDirectory } from '../support/directory.js';
 
 it('are what the graph says, also when they are remembered', async () => {
+  const scratch = testDirectory();
   const model = await materialise('tiny-ts17', scratch);
   const read = await modelFacts(model, scratch);
   const { inputs, files } = await inspect(model);
@@ -29,6 +24,7 @@ it('are what the graph says, also when they are remembered', async () => {
 });
 
 it('are read again when a file of the model has changed, and miss what is gone', async () => {
+  const scratch = testDirectory();
   const model = await materialise('tiny-ts17', scratch);
   const before = await modelFacts(model, scratch);
   const weights = join(scratch, 'weights.bin');
@@ -41,6 +37,7 @@ it('are read again when a file of the model has changed, and miss what is gone',
 });
 
 it('are those of the model that is there, not of the one that was', async () => {
+  const scratch = testDirectory();
   const model = join(scratch, 'model.onnx');
   await cp('models/emoji-sd/unet/model.onnx', model);
   const unet = await modelFacts(model, scratch);
@@ -51,6 +48,7 @@ it('are those of the model that is there, not of the one that was', async () => 
 });
 
 it('are found out every time where they cannot be remembered', async () => {
+  const scratch = testDirectory();
   const root = join(scratch, 'root');
   await mkdir(root);
   await writeFile(join(root, 'models'), 'in the way');

@@ -1,7 +1,6 @@
-import { cp, mkdtemp, readFile, rename, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { cp, readFile, rename, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { uniformDevices } from '#tandem/coordinator/cli/options.js';
 import type { Hooks } from '#tandem/coordinator/hooks.js';
 import { findDenoiserModel } from '#tandem/coordinator/shards/model.js';
@@ -9,18 +8,16 @@ import { prepareShards } from '#tandem/coordinator/shards/prepare.js';
 import type { ShardRequest } from '#tandem/coordinator/shards/request.js';
 import { MANIFEST_FILE } from '#tandem/partition/write/manifest.js';
 import { readManifest } from '#tandem/partition/write/read-manifest.js';
+import { fileDirectory } from '../support/directory.js';
 
 const DIMS = { batch_size: 1, height: 16, width: 16, sequence_length: 77 };
-let scratch = '';
+const scratch = fileDirectory();
 let model = '';
 
 beforeAll(async () => {
-  scratch = await mkdtemp(join(tmpdir(), 'tandem-shards-'));
   model = join(scratch, 'model.onnx');
   await cp('models/emoji-sd/unet/model.onnx', model);
 });
-
-afterAll(() => rm(scratch, { recursive: true }));
 
 const prepare = async (changes: Partial<ShardRequest> = {}, hooks: Hooks = {}) => {
   const notices: string[] = [];

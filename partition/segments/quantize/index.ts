@@ -13,86 +13,57 @@
 
 import { TandemError } from '../../../common/errors.js';
 import { elementCount } from '../../../common/tensor.js';
-import { createGraph, createModel, type ModelProto, type NodeProto } from '../../onnx/index.js';
-import { nodeReads } from '../../onnx/reads.js';
-import type { EmittedSegment } from '../emit.js';
-import { Constants } from './constants.js';
-import { QuantizedDraft, RUNTIME_DOMAIN } from './draft.js';
-import { type Product, ProductFinder } from './products.js';
+import { type Graph, opsetOf, type Value } from '../../graph/graph.js';
+import { Tape } from '../../graph/tape.js';
+import type { Program, Segment } from '../rank-program.js';
+import { Int8Products } from './int8-products.js';
+import { findKnown, isFolded, type Known } from './known.js';
+import { findProducts, type Product } from './products.js';
 
 /**
  * The same programs with int8 products.
  * @param programs index is the rank
  * @throws TandemError QUANTIZE_NOTHING where there is none to be made
  */
-export const quantizePrograms = (
-  programs: readonly (readonly EmittedSegment[])[],
-): readonly (readonly EmittedSegment[])[] => {
-  const quantized = programs.map((program) => program.map(quantizeSegment));
-  if (quantized.flat().some((segment) => segment.quantized.size > 0)) return quantized;
+export const quantizePrograms = (programs: readonly Program[]): readonly Program[] => {
+  const quantized = programs.map((program) => ({ ...program, segments: program.segments.map(quantizeSegment) }));
+  if (quantized.some(({ segments }) => segments.some(({ folded }) => folded.size > 0))) return quantized;
   throw new TandemError(
     'QUANTIZE_NOTHING',
     'Expected linear layers or convolutions with float32 weights to make int8; found none. Export the model as float32, or leave int8 out.',
   );
 };
 
-const quantizeSegment = (segment: EmittedSegment): EmittedSegment => {
-  const constants = new Constants(segment);
-  const finder = new ProductFinder(segment, constants);
-  const nodes = segment.model.graph?.node ?? [];
-  const products = nodes.flatMap((node) => finder.find(node) ?? []);
-  const draft = new QuantizedDraft(opsetOf(segment.model));
+/** Requires that the graph's outputs are all that leaves it; ensures that they are the same values. */
+const quantizeSegment = (segment: Segment): Segment => {
+  const { graph } = segment;
+  const known = findKnown(graph);
+  const products = findProducts(graph, known);
+  const tape = new Tape();
+  const int8 = new Int8Products(tape, opsetOf(graph.opsets));
   const last = new Map(products.map((product) => [product.bias?.add ?? product.node, product]));
   const replaced = new Set(products.map(({ node }) => node));
-  for (const node of nodes) {
+  for (const node of graph.nodes) {
     const product = last.get(node);
-    if (product) draft.addProduct(product);
-    else if (!replaced.has(node)) draft.keep(node);
+    if (product) int8.add(product);
+    else if (!replaced.has(node)) tape.keep(node);
   }
-  return {
-    ...segment,
-    model: rewrite(segment.model, draft),
-    quantized: quantizedBytes(products, nodes, constants),
-    peakBytes: segment.peakBytes + draft.workBytes,
-  };
+  const folded = new Map([...segment.folded, ...int8.folded, ...quantizedBytes(products, graph, known)]);
+  return { ...segment, graph: { ...graph, nodes: tape.take() }, folded };
 };
 
-const opsetOf = ({ opsetImport }: ModelProto): number =>
-  Number(opsetImport.find(({ domain }) => domain === '' || domain === 'ai.onnx')?.version ?? 1);
-
-const rewrite = (model: ModelProto, { nodes, initializers }: QuantizedDraft): ModelProto => {
-  const { irVersion, opsetImport, graph } = model;
-  const others = opsetImport.filter(({ domain }) => domain !== RUNTIME_DOMAIN);
-  return createModel({
-    irVersion,
-    opsetImport: [...others, { domain: RUNTIME_DOMAIN, version: 1n }],
-    graph: createGraph({
-      name: graph?.name ?? 'segment',
-      node: nodes,
-      initializer: [...(graph?.initializer ?? []), ...initializers],
-      input: graph?.input ?? [],
-      output: graph?.output ?? [],
-    }),
-  });
-};
-
-/** Bytes that slices have as int8, scales included, by name; a slice that is also read as it is keeps its size. */
-const quantizedBytes = (
-  products: readonly Product[],
-  nodes: readonly NodeProto[],
-  constants: Constants,
-): ReadonlyMap<string, number> => {
-  const bytes = new Map<string, number>();
+/** Bytes that constants have as int8, scales included; one that is also read as it is keeps its size. */
+const quantizedBytes = (products: readonly Product[], graph: Graph, known: Known): ReadonlyMap<Value, number> => {
+  const bytes = new Map<Value, number>();
   for (const { weight, outputAxis } of products) {
-    const [slice, ...others] = constants.slices(weight.name);
+    const [constant, ...others] = known.get(weight) ?? [];
     for (const other of others) bytes.set(other, 0);
-    if (slice !== undefined) bytes.set(slice, elementCount(weight.shape) + 4 * (weight.shape[outputAxis] ?? 0));
+    if (constant) bytes.set(constant, elementCount(weight.shape) + 4 * (weight.shape[outputAxis] ?? 0));
   }
-  const isReplaced = new Set(products.map(({ node }) => node));
-  for (const node of nodes) {
-    if (constants.isConstant(node)) continue;
-    const reads = isReplaced.has(node) ? [] : [...nodeReads(node)];
-    for (const slice of reads.flatMap((name) => constants.slices(name))) bytes.delete(slice);
+  const replaced = new Set(products.map(({ node }) => node));
+  for (const node of graph.nodes) {
+    if (isFolded(node, known) || replaced.has(node)) continue;
+    for (const value of node.inputs) for (const constant of (value && known.get(value)) ?? []) bytes.delete(constant);
   }
   return bytes;
 };

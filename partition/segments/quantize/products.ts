@@ -1,9 +1,17 @@
 /** Finds a segment's products with constant weights: what each multiplies, and how its weight's axes lie. */
 
-import { elementCount, isKnownSpec, type TensorSpec } from '../../../common/tensor.js';
-import type { AttributeProto, NodeProto } from '../../onnx/index.js';
-import type { EmittedSegment } from '../emit.js';
-import type { Constants } from './constants.js';
+import { elementCount } from '../../../common/tensor.js';
+import {
+  findUses,
+  floatAttribute,
+  type Graph,
+  intAttribute,
+  intsAttribute,
+  type Node,
+  stringAttribute,
+  type Value,
+} from '../../graph/graph.js';
+import type { Known } from './known.js';
 
 /** How a convolution walks over its input; one entry per spatial axis. */
 export interface Window {
@@ -14,45 +22,44 @@ export interface Window {
   readonly pads: readonly number[];
 }
 
+/** A value whose size is known. */
+export type Sized = Value & { readonly shape: readonly number[] };
+
 /** A node that multiplies an activation by a weight that is known beforehand. */
 export interface Product {
-  readonly node: NodeProto;
-  readonly activation: TensorSpec;
-  readonly weight: TensorSpec;
+  readonly node: Node;
+  readonly activation: Sized;
+  readonly weight: Sized;
   /** Of the weight; the others are summed over. */
   readonly outputAxis: number;
   /** Of a convolution; absent for a linear layer, whose inputs are the activation's last axis. */
   readonly window?: Window;
   /** A constant that is added to each output, and the node that does it: nothing else reads the bare product. */
-  readonly bias?: { readonly add: NodeProto; readonly name: string };
+  readonly bias?: { readonly add: Node; readonly value: Value };
 }
 
 /** Products over fewer inputs or with fewer outputs are hardly faster in int8, and often a model's first or last. */
 const MIN_INPUTS = 64;
 const MIN_OUTPUTS = 8;
 
-const find = ({ attribute }: NodeProto, name: string): AttributeProto | undefined =>
-  attribute.find((candidate) => candidate.name === name);
-
-const int = (node: NodeProto, name: string, otherwise: number): number => Number(find(node, name)?.i ?? otherwise);
-
-const ints = (node: NodeProto, name: string, otherwise: readonly number[]): readonly number[] =>
-  find(node, name)?.ints.map(Number) ?? otherwise;
-
 /** Others leave the padding to the operator. */
 const NO_AUTO_PAD: ReadonlySet<string> = new Set(['', 'NOTSET']);
 
+const isSized = (value: Value | undefined): value is Sized => value?.shape !== undefined;
+
 /** Axis of the weight that has the outputs; undefined where the node is no product that is known here. */
-const findOutputAxis = (node: NodeProto, weight: TensorSpec, activation: TensorSpec): number | undefined => {
-  if (node.domain !== '' || node.input.length !== 2) return undefined;
-  const [matrix, transposed] = [weight.shape.length === 2, int(node, 'transB', 0) === 1];
-  switch (node.opType) {
+const findOutputAxis = (node: Node, weight: Sized, activation: Sized): number | undefined => {
+  if (node.domain !== '' || node.inputs.length !== 2) return undefined;
+  const [matrix, transposed] = [weight.shape.length === 2, intAttribute(node, 'transB', 0) === 1];
+  switch (node.op) {
     case 'MatMul':
       return matrix && activation.shape.length >= 2 ? 1 : undefined;
     case 'Gemm':
-      return int(node, 'transA', 0) === 0 && (find(node, 'alpha')?.f ?? 1) === 1 ? Number(!transposed) : undefined;
+      return intAttribute(node, 'transA', 0) === 0 && floatAttribute(node, 'alpha', 1) === 1
+        ? Number(!transposed)
+        : undefined;
     case 'Conv':
-      return int(node, 'group', 1) === 1 && NO_AUTO_PAD.has(new TextDecoder().decode(find(node, 'auto_pad')?.s))
+      return intAttribute(node, 'group', 1) === 1 && NO_AUTO_PAD.has(stringAttribute(node, 'auto_pad', ''))
         ? 0
         : undefined;
     default:
@@ -60,18 +67,18 @@ const findOutputAxis = (node: NodeProto, weight: TensorSpec, activation: TensorS
   }
 };
 
-const windowOf = (node: NodeProto, { shape }: TensorSpec): Window => {
+const windowOf = (node: Node, { shape }: Sized): Window => {
   const kernel = shape.slice(2);
   const ones = kernel.map(() => 1);
   return {
     kernel,
-    strides: ints(node, 'strides', ones),
-    dilations: ints(node, 'dilations', ones),
-    pads: ints(node, 'pads', [...ones, ...ones].fill(0)),
+    strides: intsAttribute(node, 'strides') ?? ones,
+    dilations: intsAttribute(node, 'dilations') ?? ones,
+    pads: intsAttribute(node, 'pads') ?? [...ones, ...ones].fill(0),
   };
 };
 
-const isWorthwhile = ({ shape }: TensorSpec, outputAxis: number): boolean => {
+const isWorthwhile = ({ shape }: Sized, outputAxis: number): boolean => {
   const outputs = shape[outputAxis] ?? 0;
   return outputs >= MIN_OUTPUTS && elementCount(shape) / outputs >= MIN_INPUTS;
 };
@@ -82,32 +89,26 @@ const isBias = (shape: readonly number[], product: readonly number[], axis: numb
   return shape.length <= product.length && aligned.every((size, i) => size === (i === axis ? product[axis] : 1));
 };
 
-export class ProductFinder {
-  readonly #constants: Constants;
-  readonly #specs: ReadonlyMap<string, TensorSpec>;
-  readonly #readers = new Map<string, NodeProto[]>();
-  readonly #leaves: ReadonlySet<string>;
-
-  constructor(segment: EmittedSegment, constants: Constants) {
-    this.#constants = constants;
-    const known = [...segment.inputs, ...segment.made.values()].filter(isKnownSpec);
-    this.#specs = new Map(known.map((spec) => [spec.name, spec]));
-    this.#leaves = new Set(segment.outputs.map(({ name }) => name));
-    for (const node of segment.model.graph?.node ?? []) {
-      for (const name of new Set(node.input)) this.#readers.set(name, [...(this.#readers.get(name) ?? []), node]);
-    }
-  }
-
-  /** The node as a product with a float32 weight that is worth quantising; undefined where it is none. */
-  find(node: NodeProto): Product | undefined {
-    const [input = '', factor = ''] = node.input;
-    const weight = this.#constants.spec(factor);
-    const activation = this.#constants.has(input) ? undefined : this.#specs.get(input);
-    if (weight?.dtype !== 'float32' || activation?.dtype !== 'float32') return undefined;
+/** The graph's products with a float32 weight that is worth quantising. */
+export const findProducts = (graph: Graph, known: Known): readonly Product[] => {
+  const { consumers } = findUses(graph);
+  const leaves = new Set(graph.outputs);
+  /** @param axis of the outputs; the last where undefined */
+  const findBias = (output: Value | undefined, axis: number | undefined): Product['bias'] => {
+    const [add, ...others] = output ? (consumers.get(output) ?? []) : [];
+    if (!output?.shape || add?.op !== 'Add' || others.length > 0 || leaves.has(output)) return undefined;
+    const value = add.inputs.find((input) => input !== output);
+    if (!value?.shape || !known.has(value)) return undefined;
+    return isBias(value.shape, output.shape, axis ?? output.shape.length - 1) ? { add, value } : undefined;
+  };
+  const toProduct = (node: Node): Product | undefined => {
+    const [activation, weight] = node.inputs;
+    if (!isSized(weight) || !known.has(weight) || !isSized(activation) || known.has(activation)) return undefined;
+    if (weight.dtype !== 'float32' || activation.dtype !== 'float32') return undefined;
     const outputAxis = findOutputAxis(node, weight, activation);
     if (outputAxis === undefined || !isWorthwhile(weight, outputAxis)) return undefined;
-    const isConv = node.opType === 'Conv';
-    const bias = this.#findBias(node.output[0] ?? '', isConv ? 1 : undefined);
+    const isConv = node.op === 'Conv';
+    const bias = findBias(node.outputs[0], isConv ? 1 : undefined);
     return {
       node,
       activation,
@@ -116,16 +117,6 @@ export class ProductFinder {
       ...(isConv ? { window: windowOf(node, weight) } : {}),
       ...(bias ? { bias } : {}),
     };
-  }
-
-  /** @param axis of the outputs; the last where absent */
-  #findBias(output: string, axis: number | undefined): Product['bias'] {
-    const [add, ...others] = this.#readers.get(output) ?? [];
-    if (add?.opType !== 'Add' || others.length > 0 || this.#leaves.has(output)) return undefined;
-    const name = add.input.find((input) => input !== output) ?? '';
-    const shape = this.#constants.spec(name)?.shape;
-    const product = this.#specs.get(output)?.shape;
-    if (!shape || !product || !isBias(shape, product, axis ?? product.length - 1)) return undefined;
-    return { add, name };
-  }
-}
+  };
+  return graph.nodes.flatMap((node) => toProduct(node) ?? []);
+};

@@ -55,7 +55,7 @@ export const inMemory: RunSplit = (model, ranks) =>
     const expected = await runWhole(path, inputs);
     const outputs = await runInMemory(programs, inputs);
     const errors = outputs.map((one) => compareOutputs(one, expected).max_rel_error);
-    return { error: Math.max(...errors), segments: programs[0]?.length ?? 0 };
+    return { error: Math.max(...errors), segments: programs[0]?.segments.length ?? 0 };
   });
 
 export const compareSplit = async (

@@ -5,9 +5,11 @@ import { openSession, type Session } from '#tandem/common/onnxruntime.js';
 import { DTYPES, type HostTensor } from '#tandem/common/tensor.js';
 import type { Node, Value } from '#tandem/partition/graph/graph.js';
 import { REPLICATE } from '#tandem/partition/graph/placement.js';
+import { Tape } from '#tandem/partition/graph/tape.js';
 import {
   createGraph,
   createModel,
+  createNode,
   createTensor,
   createValueInfo,
   encodeModel,
@@ -98,8 +100,20 @@ const makeNode = (sample: Sample, outputs: Tensors): Node => {
   };
 };
 
-const namesOf = (prefix: string, present: readonly boolean[]): string[] =>
-  present.map((isPresent, i) => (isPresent ? `${prefix}${i}` : ''));
+const toProto = ({ op, domain, attributes, inputs, outputs }: Node): NodeProto => {
+  const names = (values: Node['inputs']) => values.map((value) => value?.name ?? '');
+  const attribute = [...attributes.values()];
+  return createNode({ opType: op, domain, input: names(inputs), output: names(outputs), attribute });
+};
+
+/** What nobody has run yet has no type. */
+const outputsOf = ({ outputs }: Node, present: readonly boolean[]): Node['outputs'] =>
+  present.map((isPresent, i) =>
+    isPresent ? (outputs[i] ?? { name: `y${i}`, dtype: 'float32', shape: undefined }) : undefined,
+  );
+
+const isLocalised = (value: Value | undefined, given: Node['inputs']): value is Value =>
+  value?.constant?.kind === 'inline' && !given.includes(value);
 
 /**
  * Runs a sample's node on one rank, with the constants that the rank needs.
@@ -112,24 +126,23 @@ export const runLocal = async (
   rank: number,
   inputs: Tensors,
 ): Promise<Tensors> => {
-  const names = {
-    inputs: namesOf('x', inputs.map(Boolean)),
-    outputs: namesOf('y', sample.outputs),
-  };
-  const { nodes, constants: edits } = localise(node, row, rank, names);
-  const protos = nodes.map(({ node: proto }) => proto);
+  const outputs = outputsOf(node, sample.outputs);
+  const tape = new Tape();
+  localise(tape, node, row, rank, { inputs: node.inputs, outputs });
+  const nodes = tape.take();
+  const protos = nodes.map(toProto);
   const feeds = new Map<string, HostTensor>();
   const constants = new Map<string, HostTensor>();
   inputs.forEach((tensor, i) => {
     if (!tensor || !protos.some(({ input }) => input.includes(`x${i}`))) return;
     (sample.inputs[i]?.isConstant ? constants : feeds).set(`x${i}`, tensor);
   });
-  for (const [name, { dtype, values }] of edits) {
-    const array = dtype === 'int64' ? BigInt64Array.from(values, BigInt) : Int32Array.from(values);
-    constants.set(name, { dtype, shape: [values.length], data: new Uint8Array(array.buffer) });
+  for (const value of nodes.flatMap((local) => local.inputs)) {
+    if (!isLocalised(value, node.inputs) || value.constant?.kind !== 'inline') continue;
+    constants.set(value.name, { dtype: value.dtype, shape: value.shape ?? [], data: value.constant.data });
   }
   const results = await runner.run({ protos, opset: sample.opset, feeds, constants });
-  return names.outputs.map((name) => results[name]);
+  return outputs.map((value) => value && results[value.name]);
 };
 
 export const replicateRow = (node: Pick<Node, 'inputs' | 'outputs'>): Row => ({

@@ -2,15 +2,16 @@ import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openSession } from '#tandem/common/onnxruntime.js';
+import type { Node } from '#tandem/partition/graph/graph.js';
 import { decodeModel, type ModelProto } from '#tandem/partition/onnx/index.js';
 import { writeShardDirectory } from '#tandem/partition/write/index.js';
 import type { Manifest, OptimisedFor } from '#tandem/partition/write/manifest.js';
 import { openOptimised } from '#tandem/partition/write/optimise/open.js';
 import { checkOptimised, findOptimisedMismatch, findTarget } from '#tandem/partition/write/optimise/target.js';
 import { errorOf, flipByte } from '../cluster/helpers.js';
+import { testDirectory } from '../support/directory.js';
 import { cpus, launch, predict, relativeError, shard, withUnet } from './optimise-models.js';
-import { temporaryFolder } from './read-models.js';
-import { twoRankContent } from './write-content.js';
+import { twoRankContent, withNodes } from './write-content.js';
 
 const MEBIBYTE = 2 ** 20;
 const CPU = { provider: 'cpu' } as const;
@@ -167,7 +168,7 @@ describe('a prepared shard directory of a real UNet', () => {
 });
 
 test('a weight under two names, in two segments, is stored once', async () => {
-  const folder = temporaryFolder();
+  const folder = testDirectory();
   const content = await twoRankContent(folder);
   const prepared = await target();
   const out = join(folder, 'shards');
@@ -187,17 +188,11 @@ test('a weight under two names, in two segments, is stored once', async () => {
 });
 
 test('a segment that ONNX Runtime cannot optimise fails by name, and leaves nothing behind', async () => {
-  const folder = temporaryFolder();
+  const folder = testDirectory();
   const content = await twoRankContent(folder);
   const prepared = await target();
-  const broken = content.ranks.map((rank) => ({
-    ...rank,
-    prepared,
-    segments: rank.segments.map((segment) => {
-      for (const node of segment.model.graph?.node ?? []) if (node.opType === 'Mul') node.opType = 'NoSuchOperator';
-      return segment;
-    }),
-  }));
+  const breakProducts = (node: Node) => (node.op === 'Mul' ? { ...node, op: 'NoSuchOperator' } : node);
+  const broken = content.ranks.map((rank) => withNodes({ ...rank, prepared }, breakProducts));
   const error = await errorOf(writeShardDirectory(join(folder, 'shards'), { ...content, ranks: broken }));
   expect(error.code).toBe('PREPARE_FAILED');
   expect(error.message).toMatch(/cannot optimise "rank-\d\/0\.onnx" for provider "cpu": .*NoSuchOperator/s);
