@@ -11,13 +11,13 @@ import { materialise } from '../fixtures/materialise.js';
 import { node, type Outcome, runPartition, type SmallModel, writeSmallModel } from './small-model.js';
 import { countGathers, inDirectory } from './stages.js';
 
-/** CPUs whose ranks wait this long for each other, in every exchange. */
+/** CPUs whose ranks wait this long for each other, in every exchange, on a link whose bytes count. */
 const cpus = (speeds: readonly number[], waitMs: number): readonly DeviceSpec[] =>
   speeds.map((speed) => ({
     provider: 'cpu',
     deviceId: 0,
     speed,
-    rates: { ...RATES.cpu, latencyMs: waitMs, segmentMs: 0 },
+    rates: { ...RATES.cpu, latencyMs: waitMs, wireBytesPerMs: 0.4e6, segmentMs: 0 },
   }));
 
 interface Run extends Outcome {
