@@ -46,7 +46,10 @@ describe('tandem', () => {
       says: /'magic' is invalid. Allowed choices are ddim, ddpm, pndm, euler, euler-ancestral, heun, lms, kdpm2, kdpm2-ancestral, dpmpp-2m, dpmpp-singlestep, dpmpp-sde, deis, unipc, lcm, tcd, flow-match-euler, flow-match-heun, flow-match-lcm\./,
     },
     { args: ['bench'], says: /Expected --config FILE/ },
-    { args: ['bench', 'models/emoji-sd', '--config', 'configs/dual-cpu.yaml'], says: /Expected one of a MODEL, --config files and --showcase/ },
+    {
+      args: ['bench', 'models/emoji-sd', '--config', 'configs/dual-cpu.yaml'],
+      says: /Expected one of a MODEL, --config files and --showcase/,
+    },
     { args: ['bench', 'models/emoji-sd', '--cold', '--micro-batches', '2'], says: /--micro-batches and --cold/ },
   ])('does not understand $args, says why and ends with status 2', async ({ args, says }) => {
     const { status, stdout, stderr } = await run(...args);

@@ -20,7 +20,7 @@ const KEY = 'a-key-for-this-test-only';
 
 describe('tandem launch', () => {
   it('finishes what it was asked on SIGTERM, is not ready at once, refuses what is new, and leaves no process', () =>
-    withLaunched('{ port: 0, drain_s: 45 }', async (launched) => {
+    withLaunched('{ port: 0, drain_s: 45, max_running: 1 }', async (launched) => {
       const { url } = launched;
       const body = { prompt: 'x', num_inference_steps: 100, response_format: 'b64_json' };
       const running = post(url, body);
