@@ -88,7 +88,8 @@ describe('the tokenizer', () => {
       message: expect.stringMatching(/read a prompt within 5 s/),
     });
     clearInterval(timer);
-    expect(performance.now() - start).toBeLessThan(15_000);
+    // Five seconds are of the processor, which others may have meanwhile.
+    expect(performance.now() - start).toBeLessThan(60_000);
     expect(ticks).toBeGreaterThan(10);
     expect((await (await openTokenizer(join(MODEL, 'tokenizer'))).tokenize('a red cat')).ids).toHaveLength(32);
   });
