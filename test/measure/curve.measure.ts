@@ -55,7 +55,10 @@ const rateOf = async (network: TestNetwork, isSealed: boolean): Promise<number> 
 
 const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1] ?? 0;
 
-it.skipIf(whyNoNetwork() !== undefined).each([
+const why = whyNoNetwork();
+if (why !== undefined) process.stderr.write(`CURVE is not measured here: ${why}.\n`);
+
+it.skipIf(why !== undefined).each([
   ['1 Gbit/s', '1gbit'],
   ['unlimited', undefined],
 ])('CURVE over a link: %s', async (name, rate) => {
