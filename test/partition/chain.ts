@@ -1,5 +1,12 @@
 /** A graph that is nothing but long: each node reads what the one before made. */
-import { createGraph, createModel, createNode, createValueInfo, DataType, encodeModel } from '#tandem/partition/onnx/index.js';
+import {
+  createGraph,
+  createModel,
+  createNode,
+  createValueInfo,
+  DataType,
+  encodeModel,
+} from '#tandem/partition/onnx/index.js';
 
 const SHAPE = [4, 64];
 
