@@ -1,7 +1,7 @@
 /** From what was decided to what is written: the manifest's profile, and each rank's graphs, with names that files can hold. */
 import { posix } from 'node:path';
 import type { OpenSpec, TensorSpec } from '../common/tensor.js';
-import { requireSpec } from './clean/check.js';
+import { requireSpec } from './clean/refuse.js';
 import type { Decided } from './decide/report.js';
 import { knownShape, type Value } from './graph/graph.js';
 import type { Dims } from './request.js';

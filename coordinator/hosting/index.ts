@@ -13,7 +13,7 @@ import type { Network } from '../denoiser.js';
 import type { Hooks } from '../hooks.js';
 import {
   type NetworkName,
-  type RemoteNetwork,
+  type OutsideNetwork,
   readModelDirectory,
   type SchedulerName,
   sequenceOf,
@@ -145,7 +145,7 @@ export const rankNeeds = async (
 export const remotesOf = (
   hosted: readonly HostedNetwork[],
   networkOf: (name: NetworkName) => Network | Promise<Network>,
-): ReadonlyMap<NetworkName, RemoteNetwork> =>
+): ReadonlyMap<NetworkName, OutsideNetwork> =>
   new Map(
     hosted.flatMap(({ name, run }) =>
       run === undefined ? [] : [[name, { declared: run.declared, network: networkOf(name) }] as const],

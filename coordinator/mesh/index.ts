@@ -2,7 +2,7 @@
  * One model on several groups of workers, each a cluster with its own recovery:
  *
  *     side-by-side   groups with all of the model: every run goes to the one that has least to do
- *     pipeline       groups with a part each, that pass the work on
+ *     stages         groups with a part each, that pass the work on
  *     mesh           any of these as one, as a cluster is
  *
  *     settings -> shards/mesh-plan (which groups, what each runs) -> prepareMesh (shards) -> startMesh
@@ -24,8 +24,8 @@ import {
   type WorkerSettings,
 } from '../start-cluster.js';
 import { Mesh, type Way } from './mesh.js';
-import { pipeline, type Visit } from './pipeline.js';
 import { sideBySide } from './side-by-side.js';
+import { inStages, type Visit } from './stages.js';
 
 /** A cluster to be started. */
 interface ReadyGroup extends Pick<ReadyModel, 'shards' | 'networks'> {
@@ -119,7 +119,7 @@ const pipelineOf = (groups: readonly ReadyGroup[], { route, outputs }: ReadyMesh
     return [{ part: stage, network, inputs: profile.inputs.map(({ name }) => name) }];
   });
   const results = outputs.flatMap((name) => made.get(name) ?? []);
-  return pipeline(visits, [...given.values()], results);
+  return inStages(visits, [...given.values()], results);
 };
 
 /** What the workers read, absolute. */

@@ -8,8 +8,8 @@ import type { Pipeline } from '../pipeline/index.js';
 import { prepareShards } from '../shards/prepare.js';
 import { denoiserRequest } from '../shards/request.js';
 import { Engine, type EngineState, type StepListener } from './engine.js';
+import { checkSizeFits } from './memory-check.js';
 import { planServing, type ServingPlan } from './serving-plan.js';
-import { checkSizeFits } from './side-by-side.js';
 import { type LoadHooks, Sizes, sizeName } from './sizes.js';
 
 export type StartHooks = Hooks & { readonly signal: AbortSignal };

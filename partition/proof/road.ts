@@ -12,7 +12,7 @@ import { type LocalSession, openSession, type Provider } from '../../common/onnx
 import type { HostTensor } from '../../common/tensor.js';
 import { createGraph, createModel, createValueInfo, decodeModel, encodeModel, type ModelProto } from '../onnx/index.js';
 import type { Manifest, Profile, SegmentEntry } from '../write/manifest.js';
-import { openOptimised } from '../write/optimise/open.js';
+import { openOptimised } from '../write/optimise/open-optimised.js';
 import { type FirstWrong, findFirstWrong } from './first-wrong.js';
 
 type Tensors = Readonly<Record<string, HostTensor>>;
