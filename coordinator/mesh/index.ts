@@ -12,7 +12,7 @@ import type { TensorSpec } from '../../common/tensor.js';
 import { DENOISER, type SideNetwork, type Workers } from '../cluster/index.js';
 import type { ClusterSettings, DeviceConfig } from '../config/index.js';
 import type { Hooks } from '../hooks.js';
-import type { PlannedModel } from '../hosting/index.js';
+import { type PlannedModel, sideNetwork } from '../hosting/index.js';
 import { isOneGroup, type MeshGroup, type MeshPlan, planGroups } from '../shards/mesh-plan.js';
 import { type PreparedShards, prepareShards } from '../shards/prepare.js';
 import {
@@ -52,17 +52,9 @@ const prepareGroup = async (
   const networks: SideNetwork[] = [];
   let ms = shards.partitionMs;
   for (const { name, request } of others) {
-    const { directory, manifest, profile, remake, partitionMs } = await prepareShards(request, hooks);
-    const members = devices.map((_, rank) => rank);
-    networks.push({
-      name,
-      shardDirectory: directory,
-      manifest,
-      profile: profile.name,
-      members,
-      ...(remake && { remake }),
-    });
-    ms += partitionMs;
+    const own = await prepareShards(request, hooks);
+    networks.push(sideNetwork({ name, members: devices.map((_, rank) => rank) }, own));
+    ms += own.partitionMs;
   }
   return { group: { devices, shards, networks }, ms };
 };
