@@ -17,7 +17,7 @@ import { MemoryWatch } from './memory.js';
 import { assign } from './part.js';
 import { type FromWorker, PROTOCOL_VERSION, type ToWorker, WORKER_ID_VARIABLE } from './protocol.js';
 import { type ExchangeWays, type LoadOrder, type LoadResult, Rank, type ResetOrder, type StepOrder } from './rank.js';
-import { readToken } from './registry.js';
+import { readToken } from './runtime-files.js';
 import { scrub } from './scrub.js';
 import { SealBreaker } from './seal.js';
 import { ownMemory } from './shared-memory/address.js';

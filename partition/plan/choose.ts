@@ -74,7 +74,7 @@ interface Prices {
   readonly discount: number;
 }
 
-class Problem {
+class PlanProblem {
   readonly #graph: Graph;
   readonly #placements: Placements;
   readonly #options: ChooseOptions;
@@ -299,7 +299,7 @@ const priceList = (graph: Graph, { rates }: ChooseOptions, discount: number): Pr
 
 /** The problem whose solution is the cheapest plan, before any discount: for those who want to solve it themselves. */
 export const costGraphOf = (graph: Graph, placements: Placements, options: ChooseOptions): CostGraph =>
-  new Problem(graph, placements, options, priceList(graph, options, 1)).costs;
+  new PlanProblem(graph, placements, options, priceList(graph, options, 1)).costs;
 
 /**
  * The cheapest plan. Where it would leave more than a twentieth of the weights or of the work whole, exchanges are made just
@@ -307,9 +307,9 @@ export const costGraphOf = (graph: Graph, placements: Placements, options: Choos
  * @throws TandemError PLAN_TOO_WIDE when the graph is too entangled for the exact solver
  */
 export const choose = (graph: Graph, placements: Placements, options: ChooseOptions): Plan => {
-  if (options.goal === 'time') return new Problem(graph, placements, options, timePrices(options.rates)).solve();
+  if (options.goal === 'time') return new PlanProblem(graph, placements, options, timePrices(options.rates)).solve();
   const attempt = (step: number) => {
-    const plan = new Problem(graph, placements, options, priceList(graph, options, DISCOUNT ** step)).solve();
+    const plan = new PlanProblem(graph, placements, options, priceList(graph, options, DISCOUNT ** step)).solve();
     const { weights, flops } = shardedShares(graph, plan);
     return { plan, share: Math.min(weights, flops) };
   };
