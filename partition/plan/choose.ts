@@ -7,7 +7,15 @@
 import { DTYPES, type DType } from '../../common/tensor.js';
 import { findConversions, findForm, formsOf, sentElements, type TensorState } from '../graph/collective.js';
 import { findUses, type Graph, type Node, type Value } from '../graph/graph.js';
-import { type Placement, placementKey, REPLICATE, type Shard, samePlacement } from '../graph/placement.js';
+import {
+  isDivided,
+  isOverlapping,
+  type Placement,
+  placementKey,
+  REPLICATE,
+  type Shard,
+  samePlacement,
+} from '../graph/placement.js';
 import type { Row } from '../rules/rule.js';
 import { type CostGraph, minimise, type PairCost } from '../solve/eliminate.js';
 import type { WireDtype } from '../write/manifest.js';
@@ -163,7 +171,8 @@ class PlanProblem {
     for (const node of consumers) {
       for (const { inputs } of this.#rows(node)) {
         for (const [i, wanted] of inputs.entries())
-          if (node.inputs[i] === value && wanted.kind === 'shard') shards.set(placementKey(wanted), wanted);
+          if (node.inputs[i] === value && wanted.kind === 'shard' && !isOverlapping(wanted))
+            shards.set(placementKey(wanted), wanted);
       }
     }
     return [...shards.values()];
@@ -260,14 +269,14 @@ export const shardedShares = (graph: Graph, plan: Plan): Shares => {
   const weights = new Map<Value, boolean>();
   for (const node of graph.nodes) {
     const row = plan.rows.get(node);
-    const split = row !== undefined && [...row.inputs, ...row.outputs].some(({ kind }) => kind === 'shard');
+    const split = row !== undefined && [...row.inputs, ...row.outputs].some(isDivided);
     if (!node.outputs.every((output) => !output || constants.has(output))) {
       flops += nodeFlops(node);
       splitFlops += split ? nodeFlops(node) : 0;
     }
     node.inputs.forEach((value, i) => {
       if (value?.constant?.kind === 'weight')
-        weights.set(value, (weights.get(value) ?? true) && row?.inputs[i]?.kind === 'shard');
+        weights.set(value, (weights.get(value) ?? true) && isDivided(row?.inputs[i] ?? REPLICATE));
     });
   }
   const bytes = (values: readonly Value[]) => values.reduce((sum, value) => sum + valueBytes(value), 0);
