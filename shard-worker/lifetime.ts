@@ -9,7 +9,7 @@
 import { existsSync, rmdirSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { socketFiles, socketPath } from './endpoints.js';
-import { hasToken, isCommanded, removeRuntimeDirectory, runningWorkers } from './registry.js';
+import { hasToken, isCommanded, removeRuntimeDirectory, runningWorkers } from './runtime-files.js';
 
 const PARENT_CHECK_MS = 1000;
 /** A worker without weights is worth nothing to the next coordinator. */

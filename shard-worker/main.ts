@@ -23,7 +23,7 @@ import {
   WORKER_TOKEN_VARIABLE,
 } from './protocol.js';
 import { type ExchangeWays, type LoadOrder, type LoadResult, Rank, type ResetOrder, type StepOrder } from './rank.js';
-import { hasToken } from './registry.js';
+import { hasToken } from './runtime-files.js';
 import { scrub } from './scrub.js';
 import { SealBreaker } from './seal.js';
 import { ownMemory } from './shared-memory/address.js';

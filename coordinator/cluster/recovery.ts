@@ -124,7 +124,7 @@ export class Recovery {
   async #restorePlace(): Promise<boolean> {
     if (!(await this.#options.endpoints.restore(this.#of.group.listening))) return false;
     this.#options.onNotice("The directory of the workers' sockets was removed. Making it again, and all workers.");
-    await this.#options.server.relisten();
+    this.#options.server.relisten();
     return true;
   }
 }

@@ -7,7 +7,15 @@
 import { DTYPES, type DType } from '../../common/tensor.js';
 import { findConversions, findForm, formsOf, sentElements, type TensorState } from '../graph/collective.js';
 import { findUses, type Graph, type Node, type Value } from '../graph/graph.js';
-import { type Placement, placementKey, REPLICATE, type Shard, samePlacement } from '../graph/placement.js';
+import {
+  isDivided,
+  isOverlapping,
+  type Placement,
+  placementKey,
+  REPLICATE,
+  type Shard,
+  samePlacement,
+} from '../graph/placement.js';
 import type { Row } from '../rules/rule.js';
 import { type CostGraph, minimise, type PairCost } from '../solve/eliminate.js';
 import type { WireDtype } from '../write/manifest.js';
@@ -72,7 +80,7 @@ interface Prices {
   readonly perExchange: number;
 }
 
-class Problem {
+class PlanProblem {
   readonly #graph: Graph;
   readonly #placements: Placements;
   readonly #options: ChooseOptions;
@@ -163,7 +171,8 @@ class Problem {
     for (const node of consumers) {
       for (const { inputs } of this.#rows(node)) {
         for (const [i, wanted] of inputs.entries())
-          if (node.inputs[i] === value && wanted.kind === 'shard') shards.set(placementKey(wanted), wanted);
+          if (node.inputs[i] === value && wanted.kind === 'shard' && !isOverlapping(wanted))
+            shards.set(placementKey(wanted), wanted);
       }
     }
     return [...shards.values()];
@@ -260,14 +269,14 @@ export const shardedShares = (graph: Graph, plan: Plan): Shares => {
   const weights = new Map<Value, boolean>();
   for (const node of graph.nodes) {
     const row = plan.rows.get(node);
-    const split = row !== undefined && [...row.inputs, ...row.outputs].some(({ kind }) => kind === 'shard');
+    const split = row !== undefined && [...row.inputs, ...row.outputs].some(isDivided);
     if (!node.outputs.every((output) => !output || constants.has(output))) {
       flops += nodeFlops(node);
       splitFlops += split ? nodeFlops(node) : 0;
     }
     node.inputs.forEach((value, i) => {
       if (value?.constant?.kind === 'weight')
-        weights.set(value, (weights.get(value) ?? true) && row?.inputs[i]?.kind === 'shard');
+        weights.set(value, (weights.get(value) ?? true) && isDivided(row?.inputs[i] ?? REPLICATE));
     });
   }
   const bytes = (values: readonly Value[]) => values.reduce((sum, value) => sum + valueBytes(value), 0);
@@ -300,7 +309,7 @@ const priceList = (graph: Graph, { rates }: ChooseOptions): Prices => {
 
 /** The problem whose solution is the cheapest plan, before any discount: for those who want to solve it themselves. */
 export const costGraphOf = (graph: Graph, placements: Placements, options: ChooseOptions): CostGraph =>
-  new Problem(graph, placements, options, priceList(graph, options)).costs(1);
+  new PlanProblem(graph, placements, options, priceList(graph, options)).costs(1);
 
 /**
  * The cheapest plan. Where it would leave more than a twentieth of the weights or of the work whole, exchanges are made just
@@ -308,8 +317,8 @@ export const costGraphOf = (graph: Graph, placements: Placements, options: Choos
  * @throws TandemError PLAN_TOO_WIDE when the graph is too entangled for the exact solver
  */
 export const choose = (graph: Graph, placements: Placements, options: ChooseOptions): Plan => {
-  if (options.goal === 'time') return new Problem(graph, placements, options, timePrices(options.rates)).solve(1);
-  const problem = new Problem(graph, placements, options, priceList(graph, options));
+  if (options.goal === 'time') return new PlanProblem(graph, placements, options, timePrices(options.rates)).solve(1);
+  const problem = new PlanProblem(graph, placements, options, priceList(graph, options));
   const attempt = (step: number) => {
     const plan = problem.solve(DISCOUNT ** step);
     const { weights, flops } = shardedShares(graph, plan);

@@ -1,7 +1,7 @@
 /**
  * The private place of workers that may outlive their coordinator: one directory per cluster config, and in it one per set of
  * shards, devices and versions, so that a coordinator only ever finds workers that are just what it needs.
- * `shard-worker/registry.ts` says what is in it.
+ * `shard-worker/runtime-files.ts` says what is in it.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, lstatSync, readdirSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -21,7 +21,7 @@ import {
   readToken,
   removeRuntimeDirectory,
   runningWorkers,
-} from '../../shard-worker/registry.js';
+} from '../../shard-worker/runtime-files.js';
 import { type Endpoints, hasSockets, removeSockets, socketsIn } from './endpoints.js';
 import { clusterInUse } from './errors.js';
 import { type Lock, takeLock } from './lock.js';
