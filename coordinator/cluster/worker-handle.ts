@@ -11,7 +11,7 @@ const SHUTDOWN_MS = 3000;
 const TERMINATE_MS = 1000;
 const KILL_MS = 10_000;
 /** How often to look whether a process is gone that is no child of this one; ms. */
-const LOOK_MS = 50;
+const LOOK_MS = 20;
 
 export interface WorkerHandle {
   /** 0 if the process could not be started. */
