@@ -8,7 +8,6 @@ import { DTYPES, type DType } from '../../common/tensor.js';
 import { findConversions, findForm, formsOf, sentElements, type TensorState } from '../graph/collective.js';
 import { findUses, type Graph, type Node, type Value } from '../graph/graph.js';
 import {
-  isDivided,
   isOverlapping,
   type Placement,
   placementKey,
@@ -56,10 +55,14 @@ const WHOLE_WEIGHTS_PRICE = 1;
 const EXCHANGE_PRICE = 0.002;
 /** A tensor that a device does not take costs more than anything else, so that it is split wherever a rule allows it. */
 const OVERSIZED_PRICE = 1e9;
-/** The share of weights and of operations that is to be split; exchanges are made cheaper by this factor until it is. */
+/**
+ * The share of weights and of operations that is to be split. What is left whole is given a price, all of it together as many steps,
+ * which grows by a factor until so much is split: the splits that are found so are those that cost least.
+ */
 const WANTED_SHARE = 0.95;
-const DISCOUNT = 1.5;
-const DISCOUNT_STEPS = 20;
+const LEAST_WHOLE_PRICE = 0.05;
+const WHOLE_PRICE_FACTOR = 1.5;
+const WHOLE_PRICE_STEPS = 20;
 
 /**
  * Element type on the wire, as segments are emitted: `fp16` makes single precision travel as half precision, and leaves the others as
@@ -74,12 +77,16 @@ const INT8_BYTES = 1 + 4 / 64;
 export const wireElementBytes = (dtype: DType, wireDtype: WireDtype): number =>
   wireDtype === 'int8' && dtype.startsWith('float') ? INT8_BYTES : DTYPES[wireType(dtype, wireDtype)].bytes;
 
+/** Whether a rank does only its part of a node. */
+const isInParts = ({ inputs, outputs }: Row): boolean => [...inputs, ...outputs].some(({ kind }) => kind === 'shard');
+
 interface Prices {
   readonly perWeightByte: number;
   /** Of a tensor that is exchanged, beside the time that its bytes take. */
   readonly perExchange: number;
-  /** Exchanges, bytes included, are made cheaper by this factor. */
-  readonly discount: number;
+  /** Of a byte of weights, and of an operation, that is left whole. */
+  readonly perWholeByte: number;
+  readonly perWholeFlop: number;
 }
 
 class Problem {
@@ -184,11 +191,11 @@ class Problem {
   #addNode(node: Node): void {
     const isConstant = node.outputs.every((output) => !output || this.#placements.constants.has(output));
     const slowest = (row: Row) => Math.max(...this.#options.rates.map((rates, rank) => rankMs(node, row, rank, rates)));
+    const whole = nodeFlops(node) * this.#prices.perWholeFlop;
+    const run = (row: Row) => slowest(row) + this.#oversizedCost(node, row) + (isInParts(row) ? 0 : whole);
     this.#add(
       node,
-      this.#rows(node).map(
-        (row) => (isConstant ? 0 : slowest(row) + this.#oversizedCost(node, row)) + this.#weightCost(node, row),
-      ),
+      this.#rows(node).map((row) => (isConstant ? 0 : run(row)) + this.#weightCost(node, row)),
     );
   }
 
@@ -201,7 +208,11 @@ class Problem {
   #weightCost(node: Node, row: Row): number {
     return node.inputs.reduce((sum, value, i) => {
       if (!value?.constant) return sum;
-      return sum + heldBytes(value, row.inputs[i] ?? REPLICATE, this.#worldSize) * this.#prices.perWeightByte;
+      const placement = row.inputs[i] ?? REPLICATE;
+      const whole = placement.kind === 'shard' || value.constant.kind !== 'weight' ? 0 : this.#prices.perWholeByte;
+      return (
+        sum + heldBytes(value, placement, this.#worldSize) * this.#prices.perWeightByte + valueBytes(value) * whole
+      );
     }, 0);
   }
 
@@ -220,7 +231,7 @@ class Problem {
       }, 0),
     );
     const again = (conversions.length - 1) * roundMs(this.#options.rates);
-    return (this.#prices.perExchange + again + Math.max(...times)) / this.#prices.discount;
+    return this.#prices.perExchange + again + Math.max(...times);
   }
 
   #addPairs(node: Node): void {
@@ -259,21 +270,21 @@ export interface Shares {
   readonly flops: number;
 }
 
-/** Shares of weight bytes and of floating-point operations of which no rank has all. */
+/** Shares of weight bytes and of floating-point operations that are in parts, which may overlap. */
 export const shardedShares = (graph: Graph, plan: Plan): Shares => {
   const constants = plan.placements.constants;
   let [flops, splitFlops] = [0, 0];
   const weights = new Map<Value, boolean>();
   for (const node of graph.nodes) {
     const row = plan.rows.get(node);
-    const split = row !== undefined && [...row.inputs, ...row.outputs].some(isDivided);
+    const split = row !== undefined && isInParts(row);
     if (!node.outputs.every((output) => !output || constants.has(output))) {
       flops += nodeFlops(node);
       splitFlops += split ? nodeFlops(node) : 0;
     }
     node.inputs.forEach((value, i) => {
       if (value?.constant?.kind === 'weight')
-        weights.set(value, (weights.get(value) ?? true) && isDivided(row?.inputs[i] ?? REPLICATE));
+        weights.set(value, (weights.get(value) ?? true) && row?.inputs[i]?.kind === 'shard');
     });
   }
   const bytes = (values: readonly Value[]) => values.reduce((sum, value) => sum + valueBytes(value), 0);
@@ -289,45 +300,50 @@ const roundMs = (rates: readonly Rates[]): number =>
 const timePrices = (rates: readonly Rates[]): Prices => ({
   perWeightByte: 0,
   perExchange: roundMs(rates),
-  discount: 1,
+  perWholeByte: 0,
+  perWholeFlop: 0,
 });
 
-const priceList = (graph: Graph, { rates }: ChooseOptions, discount: number): Prices => {
+/** @param whole what leaving all weights whole and all work costs, in steps, beside what it takes */
+const priceList = (graph: Graph, { rates }: ChooseOptions, whole: number): Prices => {
   const constants = findConstants(graph);
   const isRun = (node: Node) => !node.outputs.every((output) => !output || constants.has(output));
   const stepOf = (one: Rates) => graph.nodes.filter(isRun).reduce((sum, node) => sum + nodeMs(node, one), 0);
   const stepMs = Math.max(...rates.map(stepOf));
   const weights = new Set(graph.nodes.flatMap((node) => node.inputs.filter((value) => value?.constant !== undefined)));
   const bytes = [...weights].reduce((sum, value) => sum + (value ? valueBytes(value) : 0), 0);
+  const flops = graph.nodes.filter(isRun).reduce((sum, node) => sum + nodeFlops(node), 0);
   return {
     perWeightByte: (WHOLE_WEIGHTS_PRICE * stepMs) / Math.max(1, bytes),
     perExchange: EXCHANGE_PRICE * stepMs + roundMs(rates),
-    discount,
+    perWholeByte: (whole * stepMs) / Math.max(1, bytes),
+    perWholeFlop: (whole * stepMs) / Math.max(1, flops),
   };
 };
 
-/** The problem whose solution is the cheapest plan, before any discount: for those who want to solve it themselves. */
+/** The problem whose solution is the cheapest plan, before what is whole has a price: for those who want to solve it themselves. */
 export const costGraphOf = (graph: Graph, placements: Placements, options: ChooseOptions): CostGraph =>
-  new Problem(graph, placements, options, priceList(graph, options, 1)).costs;
+  new Problem(graph, placements, options, priceList(graph, options, 0)).costs;
 
 /**
- * The cheapest plan. Where it would leave more than a twentieth of the weights or of the work whole, exchanges are made just
- * so much cheaper that it does not, as far as that helps.
+ * The cheapest plan. Where it would leave more than a twentieth of the weights or of the work whole, the cheapest one that does not,
+ * as far as there is one.
  * @throws TandemError PLAN_TOO_WIDE when the graph is too entangled for the exact solver
  */
 export const choose = (graph: Graph, placements: Placements, options: ChooseOptions): Plan => {
   if (options.goal === 'time') return new Problem(graph, placements, options, timePrices(options.rates)).solve();
   const attempt = (step: number) => {
-    const plan = new Problem(graph, placements, options, priceList(graph, options, DISCOUNT ** step)).solve();
+    const whole = step === 0 ? 0 : LEAST_WHOLE_PRICE * WHOLE_PRICE_FACTOR ** (step - 1);
+    const plan = new Problem(graph, placements, options, priceList(graph, options, whole)).solve();
     const { weights, flops } = shardedShares(graph, plan);
     return { plan, share: Math.min(weights, flops) };
   };
   const isEnough = ({ share }: { readonly share: number }) => share >= WANTED_SHARE || options.rates.length === 1;
-  // Most need no discount or little, so it is doubled until it is enough, and then the least one is looked for.
+  // Most need no price or a low one, so its exponent is doubled until it is enough, and then the least one is looked for.
   let [low, high] = [-1, 0];
   let best = attempt(high);
-  while (!isEnough(best) && high < DISCOUNT_STEPS) {
-    [low, high] = [high, Math.min(DISCOUNT_STEPS, Math.max(1, 2 * high))];
+  while (!isEnough(best) && high < WHOLE_PRICE_STEPS) {
+    [low, high] = [high, Math.min(WHOLE_PRICE_STEPS, Math.max(1, 2 * high))];
     best = attempt(high);
   }
   while (isEnough(best) && high - low > 1) {
