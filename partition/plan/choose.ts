@@ -77,19 +77,19 @@ const INT8_BYTES = 1 + 4 / 64;
 export const wireElementBytes = (dtype: DType, wireDtype: WireDtype): number =>
   wireDtype === 'int8' && dtype.startsWith('float') ? INT8_BYTES : DTYPES[wireType(dtype, wireDtype)].bytes;
 
-/** Whether a rank does only its part of a node. */
-const isInParts = ({ inputs, outputs }: Row): boolean => [...inputs, ...outputs].some(({ kind }) => kind === 'shard');
-
 interface Prices {
   readonly perWeightByte: number;
   /** Of a tensor that is exchanged, beside the time that its bytes take. */
   readonly perExchange: number;
-  /** Of a byte of weights, and of an operation, that is left whole. */
+  /** Of a byte of weights, and of an operation, that is left whole, where leaving all of it whole costs one step. */
   readonly perWholeByte: number;
   readonly perWholeFlop: number;
 }
 
-class Problem {
+/** Whether a rank does only its part of a node. */
+const isInParts = ({ inputs, outputs }: Row): boolean => [...inputs, ...outputs].some(({ kind }) => kind === 'shard');
+
+class PlanProblem {
   readonly #graph: Graph;
   readonly #placements: Placements;
   readonly #options: ChooseOptions;
@@ -98,6 +98,8 @@ class Problem {
   readonly #index = new Map<Node | Value, number>();
   readonly #domains: number[] = [];
   readonly #unary: Float64Array[] = [];
+  /** Of nodes: what each row leaves whole, which costs more or less by what is wanted. */
+  readonly #whole: Float64Array[] = [];
   readonly #pairs: PairCost[] = [];
 
   constructor(graph: Graph, placements: Placements, options: ChooseOptions, prices: Prices) {
@@ -115,12 +117,19 @@ class Problem {
     for (const node of graph.nodes) this.#addPairs(node);
   }
 
-  get costs(): CostGraph {
-    return { domains: this.#domains, unary: this.#unary, pairs: this.#pairs };
+  /** @param wholePrice what leaving all weights and all work whole costs, in steps, beside what it takes */
+  costs(wholePrice: number): CostGraph {
+    // Nodes come before tensors.
+    const unary = this.#unary.map((costs, i) => {
+      const whole = this.#whole[i];
+      return whole && wholePrice > 0 ? costs.map((cost, row) => cost + wholePrice * (whole[row] ?? 0)) : costs;
+    });
+    return { domains: this.#domains, unary, pairs: this.#pairs };
   }
 
-  solve(): Plan {
-    const { choice } = minimise(this.costs);
+  /** @param wholePrice as `costs` has it */
+  solve(wholePrice: number): Plan {
+    const { choice } = minimise(this.costs(wholePrice));
     const chosen = <T>(key: Node | Value, options: readonly T[]): T => {
       const option = options[choice[this.#index.get(key) ?? 0] ?? 0];
       if (option === undefined) throw new RangeError('The solver chose a state that does not exist.');
@@ -191,12 +200,22 @@ class Problem {
   #addNode(node: Node): void {
     const isConstant = node.outputs.every((output) => !output || this.#placements.constants.has(output));
     const slowest = (row: Row) => Math.max(...this.#options.rates.map((rates, rank) => rankMs(node, row, rank, rates)));
-    const whole = nodeFlops(node) * this.#prices.perWholeFlop;
-    const run = (row: Row) => slowest(row) + this.#oversizedCost(node, row) + (isInParts(row) ? 0 : whole);
     this.#add(
       node,
-      this.#rows(node).map((row) => (isConstant ? 0 : run(row)) + this.#weightCost(node, row)),
+      this.#rows(node).map(
+        (row) => (isConstant ? 0 : slowest(row) + this.#oversizedCost(node, row)) + this.#weightCost(node, row),
+      ),
     );
+    const work = isConstant ? 0 : nodeFlops(node) * this.#prices.perWholeFlop;
+    const whole = this.#rows(node).map((row) => (isInParts(row) ? 0 : work) + this.#wholeWeightCost(node, row));
+    this.#whole.push(Float64Array.from(whole));
+  }
+
+  #wholeWeightCost(node: Node, row: Row): number {
+    return node.inputs.reduce((sum, value, i) => {
+      if (value?.constant?.kind !== 'weight' || row.inputs[i]?.kind === 'shard') return sum;
+      return sum + valueBytes(value) * this.#prices.perWholeByte;
+    }, 0);
   }
 
   #oversizedCost(node: Node, row: Row): number {
@@ -208,11 +227,7 @@ class Problem {
   #weightCost(node: Node, row: Row): number {
     return node.inputs.reduce((sum, value, i) => {
       if (!value?.constant) return sum;
-      const placement = row.inputs[i] ?? REPLICATE;
-      const whole = placement.kind === 'shard' || value.constant.kind !== 'weight' ? 0 : this.#prices.perWholeByte;
-      return (
-        sum + heldBytes(value, placement, this.#worldSize) * this.#prices.perWeightByte + valueBytes(value) * whole
-      );
+      return sum + heldBytes(value, row.inputs[i] ?? REPLICATE, this.#worldSize) * this.#prices.perWeightByte;
     }, 0);
   }
 
@@ -304,8 +319,7 @@ const timePrices = (rates: readonly Rates[]): Prices => ({
   perWholeFlop: 0,
 });
 
-/** @param whole what leaving all weights whole and all work costs, in steps, beside what it takes */
-const priceList = (graph: Graph, { rates }: ChooseOptions, whole: number): Prices => {
+const priceList = (graph: Graph, { rates }: ChooseOptions): Prices => {
   const constants = findConstants(graph);
   const isRun = (node: Node) => !node.outputs.every((output) => !output || constants.has(output));
   const stepOf = (one: Rates) => graph.nodes.filter(isRun).reduce((sum, node) => sum + nodeMs(node, one), 0);
@@ -316,14 +330,14 @@ const priceList = (graph: Graph, { rates }: ChooseOptions, whole: number): Price
   return {
     perWeightByte: (WHOLE_WEIGHTS_PRICE * stepMs) / Math.max(1, bytes),
     perExchange: EXCHANGE_PRICE * stepMs + roundMs(rates),
-    perWholeByte: (whole * stepMs) / Math.max(1, bytes),
-    perWholeFlop: (whole * stepMs) / Math.max(1, flops),
+    perWholeByte: stepMs / Math.max(1, bytes),
+    perWholeFlop: stepMs / Math.max(1, flops),
   };
 };
 
 /** The problem whose solution is the cheapest plan, before what is whole has a price: for those who want to solve it themselves. */
 export const costGraphOf = (graph: Graph, placements: Placements, options: ChooseOptions): CostGraph =>
-  new Problem(graph, placements, options, priceList(graph, options, 0)).costs;
+  new PlanProblem(graph, placements, options, priceList(graph, options)).costs(0);
 
 /**
  * The cheapest plan. Where it would leave more than a twentieth of the weights or of the work whole, the cheapest one that does not,
@@ -331,10 +345,10 @@ export const costGraphOf = (graph: Graph, placements: Placements, options: Choos
  * @throws TandemError PLAN_TOO_WIDE when the graph is too entangled for the exact solver
  */
 export const choose = (graph: Graph, placements: Placements, options: ChooseOptions): Plan => {
-  if (options.goal === 'time') return new Problem(graph, placements, options, timePrices(options.rates)).solve();
+  if (options.goal === 'time') return new PlanProblem(graph, placements, options, timePrices(options.rates)).solve(0);
+  const problem = new PlanProblem(graph, placements, options, priceList(graph, options));
   const attempt = (step: number) => {
-    const whole = step === 0 ? 0 : LEAST_WHOLE_PRICE * WHOLE_PRICE_FACTOR ** (step - 1);
-    const plan = new Problem(graph, placements, options, priceList(graph, options, whole)).solve();
+    const plan = problem.solve(step === 0 ? 0 : LEAST_WHOLE_PRICE * WHOLE_PRICE_FACTOR ** (step - 1));
     const { weights, flops } = shardedShares(graph, plan);
     return { plan, share: Math.min(weights, flops) };
   };

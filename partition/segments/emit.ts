@@ -72,6 +72,7 @@ class RankEmitter {
   /** The rank's own of each value, by how it lies. */
   readonly #forms = new Made();
   readonly #passing = new Map<Collective, Passing>();
+  readonly #whole = new Map<Value, string>();
   /** Nodes that are computed from weights alone, where this segment has them already. */
   #computed = new Set<Node>();
   /** What this segment made of what it was given. */
@@ -102,7 +103,7 @@ class RankEmitter {
       receives: (passing[index] ?? []).flatMap((one) => one.receives),
       folded: new Map<Value, number>(),
     }));
-    return { inputs: this.#graph.inputs, outputs, segments };
+    return { inputs: this.#graph.inputs, outputs, segments, whole: this.#whole };
   }
 
   /** The collectives between a segment and the next. */
@@ -131,10 +132,11 @@ class RankEmitter {
     const shape = localShape(requireShape(value), to, this.#rank);
     const name = this.#nameOfForm(value, to);
     const result = this.#forms.set(value, placementKey(to), { name, dtype: value.dtype, shape });
+    if (to.kind === 'replicate') this.#whole.set(result, value.name);
     emitReceive(this.#tape, this.#transfer(collective), passing, result);
   }
 
-  /** The model's outputs keep their names; of any other tensor, the name says that a rank has it whole (`proof/road.ts` reads that). */
+  /** The model's outputs keep their names. */
   #nameOfForm(value: Value, form: Placement): string {
     if (form.kind === 'shard') return `${value.name}@scattered`;
     return this.#graph.outputs.includes(value) ? value.name : `${value.name}@whole`;
