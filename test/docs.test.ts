@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { clusterJsonSchema } from '#tandem/coordinator/index.js';
-import { makeScratch, tandem } from './cli/tandem.js';
+import { runHere } from './cli/in-process.js';
 
 const PAGES = [
   'README.md',
@@ -60,9 +60,8 @@ describe('commands', () => {
       commands.set(command, options);
     }
     expect(commands.size).toBeGreaterThan(5);
-    const scratch = makeScratch();
     for (const [command, options] of commands) {
-      const { status, stdout } = await tandem([command, '--help'], scratch.path);
+      const { status, stdout } = await runHere(command, '--help');
       expect(status, command).toBe(0);
       expect(
         [...options].filter((option) => !stdout.includes(`${option} `) && !stdout.includes(`${option}\n`)),
