@@ -3,9 +3,9 @@ import { join, resolve } from 'node:path';
 import { decode } from 'fast-png';
 import { afterAll, describe, expect, it } from 'vitest';
 import { testDirectory } from '../support/directory.js';
-import { isAlive, makeScratch, start, tandem } from './tandem.js';
+import { isAlive, makePreparedScratch, start, tandem } from './tandem.js';
 
-const scratch = makeScratch();
+const scratch = makePreparedScratch();
 afterAll(scratch.remove);
 
 const generateIn = (cache: string, config: string, out: string, ...more: string[]) =>

@@ -3,9 +3,9 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { testDirectory } from '../support/directory.js';
-import { makeScratch, start, tandem } from './tandem.js';
+import { makePreparedScratch, start, tandem } from './tandem.js';
 
-const scratch = makeScratch();
+const scratch = makePreparedScratch();
 afterAll(scratch.remove);
 
 const MODEL = resolve('models/emoji-sd');

@@ -9,11 +9,13 @@ import { copyPrepared } from '../support/prepared.js';
 export { isAlive } from '../support/processes.js';
 
 /** For a test's files and its cache, which has the shipped model's shards as after a first picture. */
-export const makeScratch = (): Directory => {
+export const makePreparedScratch = (): Directory => {
   const directory = makeDirectory();
   copyPrepared(directory.path);
   return directory;
 };
+
+export { makeDirectory as makeScratch };
 
 export interface Ended {
   readonly status: number | null;
