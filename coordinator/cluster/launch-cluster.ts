@@ -141,9 +141,9 @@ const waysBetween = (options: LaunchOptions, onNotice: (message: string) => void
 };
 
 /** Workers of this host that have peers on another listen where those can reach them; they end with their coordinator. */
-const sharedSite = async (pool: HostPool, worldSize: number, { sockets }: Ways): Promise<Site> => {
-  const endpoints = await makeEndpoints(sockets, worldSize);
-  const exchange = Array.from({ length: worldSize }, () => portOn(pool.address));
+const sharedSite = async (pool: HostPool, { sockets }: Ways): Promise<Site> => {
+  const endpoints = await makeEndpoints(sockets);
+  const exchange = (): string => portOn(pool.address);
   return { endpoints: { ...endpoints, exchange }, privateSockets: true, leave: endpoints.remove };
 };
 
@@ -153,15 +153,16 @@ const siteOf = async (
   workerEntry: string,
   ways: Ways,
 ): Promise<Site> => {
-  const { pool, devices } = options;
-  if (pool !== undefined && hostsOf(options).some((host) => host !== undefined))
-    return sharedSite(pool, devices.length, ways);
+  const { pool } = options;
+  if (pool !== undefined && hostsOf(options).some((host) => host !== undefined)) return sharedSite(pool, ways);
   if (options.detached) return detachedSite(options, options.detached, networks, workerEntry, ways);
   if (options.endpoints) {
-    const endpoints = { ...options.endpoints, restore: async () => false, remove: async () => undefined };
+    const { control, exchange } = options.endpoints;
+    const place = { control, exchange: (rank: number) => exchange[rank] ?? '' };
+    const endpoints = { ...place, restore: async () => false, remove: async () => undefined };
     return { endpoints, privateSockets: false, leave: endpoints.remove };
   }
-  const endpoints = await makeEndpoints(ways.sockets, options.devices.length);
+  const endpoints = await makeEndpoints(ways.sockets);
   return { endpoints, privateSockets: true, leave: endpoints.remove };
 };
 
@@ -219,7 +220,7 @@ export const launchCluster = async (options: LaunchOptions): Promise<Cluster> =>
     privateSockets,
     sharesMemory: ways.sharesMemory,
     control: server.endpoint,
-    exchange: endpoints.exchange,
+    exchange: (rank) => endpoints.exchange(rank),
     server,
     workerEntry,
     onProgress: options.onProgress ?? (() => undefined),

@@ -10,6 +10,7 @@ import { checkRankFiles } from '../../shard-worker/check.js';
 import type { DeviceConfig } from '../config/index.js';
 import { checkDevices } from '../devices/index.js';
 import { checkCancelled, type Hooks } from '../hooks.js';
+import { plan } from '../planner/index.js';
 import type { Dims } from './dims.js';
 import { shardNames } from './fingerprint.js';
 import type { ShardRequest } from './request.js';
@@ -82,16 +83,14 @@ interface NamedDirectory {
   readonly prefix: string;
 }
 
-/** The partitioner is loaded only where there is something to partition. */
 const makeShards = async (
   request: ShardRequest,
   { directory, prefix }: NamedDirectory,
   hooks: Hooks,
 ): Promise<Manifest> => {
-  const { partition } = await import('../../partition/index.js');
   await mkdir(request.root, { recursive: true });
   const alongside = await findKin(request.root, prefix, basename(directory));
-  return partition(request, directory, { ...hooks, ...(alongside === undefined ? {} : { alongside }) });
+  return plan('partition', { request, out: directory, alongside }, hooks);
 };
 
 const isWhole = async (directory: string): Promise<boolean> => {

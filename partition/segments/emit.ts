@@ -7,7 +7,16 @@ import { TandemError } from '../../common/errors.js';
 import type { Provider } from '../../common/onnxruntime.js';
 import { formsOf, requireForm, type TensorState } from '../graph/collective.js';
 import { findUses, type Graph, type Node, sliceOf, type Value } from '../graph/graph.js';
-import { localShape, type Placement, placementKey, REPLICATE, rankRanges, type Shard } from '../graph/placement.js';
+import {
+  localShape,
+  type Placement,
+  placementKey,
+  REPLICATE,
+  rangesWithin,
+  rankRanges,
+  type Shard,
+  samePlacement,
+} from '../graph/placement.js';
 import { sections } from '../graph/sections.js';
 import { Tape } from '../graph/tape.js';
 import { type Plan, type WireDtype, wireType } from '../plan/choose.js';
@@ -208,11 +217,11 @@ class RankEmitter {
     const state = this.#state(value);
     const form = formsOf(state)[requireForm(state, wanted)] ?? state.made;
     const held = this.#form(value, form);
-    if (form.kind !== 'replicate' || wanted.kind !== 'shard') return held;
-    // The rank's part of a whole tensor, cut out in the segment that needs it.
-    return this.#made.once(held, placementKey(wanted), () =>
-      cutOut(this.#tape, held, wanted.axis, rankRanges(wanted, this.#rank)),
-    );
+    if (wanted.kind !== 'shard' || samePlacement(form, wanted)) return held;
+    // The rank's part of what it has more of, cut out in the segment that needs it.
+    const ranges = rangesWithin(form, wanted, this.#rank);
+    if (!ranges) throw new RangeError(`Tensor ${value.name} lies as ${placementKey(form)}, not as wide as it is read.`);
+    return this.#made.once(held, placementKey(wanted), () => cutOut(this.#tape, held, wanted.axis, ranges));
   }
 
   #compute(producer: Node): void {
