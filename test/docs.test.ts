@@ -20,7 +20,9 @@ const read = (page: string): string => readFileSync(page, 'utf8');
 
 /** What stands in code, in line or by the line. */
 const codeOf = (page: string): readonly string[] =>
-  [...read(page).matchAll(/`([^`\n]+)`|^(npm .*|npx .*|node .*)$/gm)].map(([, inline, line]) => inline ?? line ?? '');
+  [...read(page).matchAll(/`([^`\n]+)`|^(?:\$ )?(npm .*|npx .*|node .*)$/gm)].map(
+    ([, inline, line]) => inline ?? line ?? '',
+  );
 
 const CODE = PAGES.flatMap(codeOf);
 

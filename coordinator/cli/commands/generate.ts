@@ -9,11 +9,12 @@ import type { Dims } from '../../shards/dims.js';
 import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
 import {
   dimOption,
+  guidanceScale,
   jsonOption,
   nonNegativeInteger,
-  nonNegativeNumber,
   positiveInteger,
   requireOptions,
+  stepCount,
   traceOption,
   verboseOption,
 } from '../options.js';
@@ -96,8 +97,8 @@ export const addGenerate = (program: Command, outer: ProcessContext): void => {
     .option('--prompt <text>', 'what the picture should show')
     .option('--negative-prompt <text>', 'what it should not show; needs a guidance scale above 1')
     .option('--seed <n>', 'seed of the initial noise', nonNegativeInteger, 0)
-    .option('--num-inference-steps <n>', 'denoising steps', positiveInteger)
-    .option('--guidance-scale <x>', 'weight of the prompt; 1 or less runs no negative prompt', nonNegativeNumber)
+    .option('--num-inference-steps <n>', 'denoising steps', stepCount)
+    .option('--guidance-scale <x>', 'weight of the prompt; 1 or less runs no negative prompt', guidanceScale)
     .option('--width <pixels>', "width of the picture (default: the config's, else the model's own)", positiveInteger)
     .option('--height <pixels>', "height of the picture (default: the config's, else the model's own)", positiveInteger)
     .addOption(new Option('--scheduler <name>', "instead of the model's own scheduler").choices([...SCHEDULER_NAMES]))
