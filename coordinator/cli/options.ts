@@ -76,7 +76,9 @@ export const addDim = (text: string, dims: Dims = {}): Dims => {
 export const addText = (text: string, all: readonly string[] = []): readonly string[] => [...all, text];
 
 export const dimOption = (): Option =>
-  new Option('--dim <NAME=SIZE>', 'size of a symbolic dim; repeat it for each').argParser(addDim).default({}, 'none');
+  new Option('--dim <NAME=SIZE>', 'size that the model leaves open, such as height=64; repeat it for each')
+    .argParser(addDim)
+    .default({}, 'none');
 
 export const providerOption = (): Option =>
   new Option('--provider <name>', 'ONNX Runtime execution provider of every rank')

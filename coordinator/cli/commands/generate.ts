@@ -50,7 +50,7 @@ const given = <T extends object>(values: T): Partial<T> =>
 
 const stepsText = ({ num_inference_steps, timings }: GenerateReport): string => {
   const calls = timings.step_ms.length;
-  return `denoise, ${num_inference_steps} steps${calls === num_inference_steps ? '' : ` (${calls} calls)`}`;
+  return `denoise, ${num_inference_steps} ${num_inference_steps === 1 ? 'step' : 'steps'}${calls === num_inference_steps ? '' : ` (${calls} calls)`}`;
 };
 
 const generateText = (report: GenerateReport): string => {
@@ -93,7 +93,7 @@ export const addGenerate = (program: Command, outer: ProcessContext): void => {
   program
     .command('generate')
     .description("Make a picture with all of the config's workers together.")
-    .option('--config <file>', 'cluster config')
+    .option('--config <file>', 'cluster config: a model and its devices; "tandem init" writes one')
     .option('--prompt <text>', 'what the picture should show')
     .option('--negative-prompt <text>', 'what it should not show; needs a guidance scale above 1')
     .option('--seed <n>', 'seed of the initial noise', nonNegativeInteger, 0)
