@@ -31,9 +31,9 @@ export {
   type NetworkName,
   type NetworkSizes,
   networkFiles,
+  type OutsideNetwork,
   openingOf,
   pictureSize,
-  type RemoteNetwork,
   sequenceOf,
 } from './networks.js';
 export {

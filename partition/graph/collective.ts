@@ -3,13 +3,16 @@
 import { elementCount } from '../../common/tensor.js';
 import {
   apportion,
+  isOverlapping,
   localElements,
   PARTIAL,
   type Placement,
   placementKey,
   REPLICATE,
+  rangesWithin,
   type Shard,
   samePlacement,
+  shardWorldSize,
 } from './placement.js';
 
 /** One collective. All ranks' parts lie as `from` says before it, and as `to` says after it. */
@@ -62,7 +65,7 @@ export const findConversions = (
     case 'replicate':
       return [[]];
     case 'shard':
-      return [[], [allGather(made)]];
+      return isOverlapping(made) ? [[]] : [[], [allGather(made)]];
     case 'partial': {
       const even = evenShard(shape, worldSize);
       const shards = new Map([...wanted, ...(even ? [even] : [])].map((shard) => [placementKey(shard), shard]));
@@ -93,9 +96,19 @@ export const sentElements = (
   }
 };
 
-/** Whether a consumer that needs `wanted` can be served by a tensor that lies as `held`: a whole one can be sliced. */
-const serves = (held: Placement, wanted: Placement): boolean =>
-  samePlacement(held, wanted) || (held.kind === 'replicate' && wanted.kind === 'shard');
+/** Whether every rank has what it needs of a shard in its part of another one, which overlaps. */
+const covers = (held: Shard, wanted: Shard): boolean =>
+  isOverlapping(held) &&
+  Array.from({ length: shardWorldSize(held) }, (_, rank) => rangesWithin(held, wanted, rank)).every(
+    (ranges) => ranges !== undefined,
+  );
+
+/** Whether a consumer that needs `wanted` can be served by a tensor that lies as `held`: a whole one can be sliced, and a wider part. */
+const serves = (held: Placement, wanted: Placement): boolean => {
+  if (samePlacement(held, wanted)) return true;
+  if (wanted.kind !== 'shard') return false;
+  return held.kind === 'replicate' || (held.kind === 'shard' && covers(held, wanted));
+};
 
 /**
  * The first form of a tensor that serves a consumer: its index among `formsOf`, hence the number of collectives that the
