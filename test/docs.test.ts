@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { clusterJsonSchema } from '#tandem/coordinator/index.js';
 import { makeScratch, tandem } from './cli/tandem.js';
+import { OPTIMUM_MODELS, schedulerOf } from './end-to-end/optimum-models.js';
 
 const PAGES = [
   'README.md',
@@ -99,6 +100,17 @@ const tableKeys = (page: string): readonly string[] =>
 
 it('the table of keys has every key of the schema and no other', () => {
   expect([...tableKeys('docs/config.md')].sort()).toEqual([...leavesOf(clusterJsonSchema() as Schema, '')].sort());
+});
+
+it('the table of exports has a row for each that is painted in the tests, with its scheduler, above the limit', () => {
+  const rows = [...read('docs/exports.md').matchAll(/^\| ([a-z][\w-]*) .*\|$/gm)]
+    .map(([row]) => row.split('|').map((cell) => cell.trim()))
+    .filter(([, name]) => name !== 'model');
+  const named = OPTIMUM_MODELS.map((model) => [model, schedulerOf(model).replace('Scheduler', '')]);
+  expect(rows.map(([, name, scheduler]) => [name, scheduler])).toEqual(named);
+  const measured = rows.flatMap((row) => row.slice(4, 8));
+  expect(measured).toHaveLength(4 * OPTIMUM_MODELS.length);
+  expect(measured.filter((cell) => cell !== 'equal' && !(Number.parseFloat(cell) >= 50))).toEqual([]);
 });
 
 it('the README is short', () => {
