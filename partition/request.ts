@@ -9,9 +9,10 @@ export type { Dims, Stretch };
 
 /**
  * What is divided: `tensor`, the weights and the work on them; `batch`, the pictures and prompts of a batch, such as the two halves
- * of classifier-free guidance, with all weights on every rank.
+ * of classifier-free guidance, with all weights on every rank; `tokens`, the tokens or rows of each picture, with all weights on
+ * every rank.
  */
-export type Split = 'tensor' | 'batch';
+export type Split = 'tensor' | 'batch' | 'tokens';
 
 export interface SplitRequest {
   /** An `.onnx` file. */

@@ -12,10 +12,18 @@ export interface Piece {
   readonly bounds: readonly number[];
 }
 
+/** Rows beyond a rank's part, of its neighbours': as many as a window reaches over its edges. */
+export interface Halo {
+  readonly before: number;
+  readonly after: number;
+}
+
 export interface Shard {
   readonly kind: 'shard';
   readonly axis: number;
   readonly pieces: readonly Piece[];
+  /** Of a shard in one piece: each rank's part is this much longer, as far as the axis goes. */
+  readonly halo?: Halo;
 }
 
 export type Placement = { readonly kind: 'replicate' } | { readonly kind: 'partial' } | Shard;
@@ -30,8 +38,11 @@ export const placementKey = (placement: Placement): string => {
       return 'R';
     case 'partial':
       return 'P';
-    case 'shard':
-      return `S${placement.axis}:${placement.pieces.map((piece) => piece.bounds.join(',')).join('|')}`;
+    case 'shard': {
+      const { axis, pieces, halo } = placement;
+      const rows = halo ? `~${halo.before},${halo.after}` : '';
+      return `S${axis}:${pieces.map((piece) => piece.bounds.join(',')).join('|')}${rows}`;
+    }
   }
 };
 
@@ -40,16 +51,20 @@ export const samePlacement = (a: Placement, b: Placement): boolean => placementK
 /** The same pieces along another axis. */
 export const onAxis = (shard: Shard, axis: number): Shard => ({ ...shard, axis });
 
+/** The shard by itself, as a node makes it. */
+export const withoutHalo = ({ halo: _, ...shard }: Shard): Shard => shard;
+
 /** Extent of the axis that a shard splits. */
 export const shardExtent = (shard: Shard): number => shard.pieces.reduce((sum, piece) => sum + piece.extent, 0);
 
 /** A rank's ranges `[start, end)` of the split axis, in order; empty ones are left out. */
 export const rankRanges = (shard: Shard, rank: number): (readonly [number, number])[] => {
   const ranges: (readonly [number, number])[] = [];
+  const { before, after } = shard.halo ?? { before: 0, after: 0 };
   let base = 0;
   for (const { extent, bounds } of shard.pieces) {
-    const start = base + (bounds[rank] ?? 0);
-    const end = base + (bounds[rank + 1] ?? 0);
+    const start = base + Math.max(0, (bounds[rank] ?? 0) - before);
+    const end = base + Math.min(extent, (bounds[rank + 1] ?? 0) + after);
     if (end > start) ranges.push([start, end]);
     base += extent;
   }

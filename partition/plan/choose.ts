@@ -30,10 +30,10 @@ export interface ChooseOptions {
   /** Bytes of the largest tensor that each rank's device takes; none where absent. */
   readonly bufferLimits?: readonly number[];
   /**
-   * `memory`: each rank is to hold a part of the weights, at the price of exchanges. `time`: the shortest step, whoever holds
-   * what. `memory` where absent.
+   * `memory`: each rank is to hold a part of the weights, at the price of exchanges. `work`: each is to do a part of the work, whoever
+   * holds what. `time`: the shortest step. `memory` where absent.
    */
-  readonly goal?: 'memory' | 'time';
+  readonly goal?: 'memory' | 'work' | 'time';
 }
 
 /**
@@ -152,7 +152,8 @@ class Problem {
 
   #waysFrom(value: Value, made: Placement, wanted: readonly Shard[]): readonly TensorState[] {
     if (!value.shape || this.#placements.constants.has(value)) return [{ made, conversions: [] }];
-    return findConversions(made, value.shape, wanted, this.#worldSize).map((conversions) => ({ made, conversions }));
+    const ways = findConversions(made, value.shape, wanted, this.#worldSize, this.#options.goal === 'work');
+    return ways.map((conversions) => ({ made, conversions }));
   }
 
   #wantedShards(value: Value, consumers: readonly Node[]): readonly Shard[] {
@@ -277,10 +278,10 @@ export const shardedShares = (graph: Graph, plan: Plan): Shares => {
 const roundMs = (rates: readonly Rates[]): number =>
   Math.max(...rates.map(({ latencyMs, segmentMs }) => latencyMs + segmentMs));
 
-const timePrices = (rates: readonly Rates[]): Prices => ({
+const timePrices = (rates: readonly Rates[], discount = 1): Prices => ({
   perWeightByte: 0,
   perExchange: roundMs(rates),
-  discount: 1,
+  discount,
 });
 
 const priceList = (graph: Graph, { rates }: ChooseOptions, discount: number): Prices => {
@@ -302,16 +303,19 @@ export const costGraphOf = (graph: Graph, placements: Placements, options: Choos
   new Problem(graph, placements, options, priceList(graph, options, 1)).costs;
 
 /**
- * The cheapest plan. Where it would leave more than a twentieth of the weights or of the work whole, exchanges are made just
- * so much cheaper that it does not, as far as that helps.
+ * The cheapest plan. Where it would leave more than a twentieth of what is to be split whole, the weights or the work, exchanges are
+ * made just so much cheaper that it does not, as far as that helps.
  * @throws TandemError PLAN_TOO_WIDE when the graph is too entangled for the exact solver
  */
 export const choose = (graph: Graph, placements: Placements, options: ChooseOptions): Plan => {
   if (options.goal === 'time') return new Problem(graph, placements, options, timePrices(options.rates)).solve();
+  const isWork = options.goal === 'work';
   const attempt = (step: number) => {
-    const plan = new Problem(graph, placements, options, priceList(graph, options, DISCOUNT ** step)).solve();
+    const discount = DISCOUNT ** step;
+    const prices = isWork ? timePrices(options.rates, discount) : priceList(graph, options, discount);
+    const plan = new Problem(graph, placements, options, prices).solve();
     const { weights, flops } = shardedShares(graph, plan);
-    return { plan, share: Math.min(weights, flops) };
+    return { plan, share: isWork ? flops : Math.min(weights, flops) };
   };
   const isEnough = ({ share }: { readonly share: number }) => share >= WANTED_SHARE || options.rates.length === 1;
   // Most need no discount or little, so it is doubled until it is enough, and then the least one is looked for.

@@ -38,6 +38,8 @@ export interface PlaceContext {
   readonly speeds: readonly number[];
   /** How a value may be split as far as the search has come. */
   readonly known?: (value: Value) => readonly Shard[];
+  /** Whether rows may be split where a window goes over them (`window.ts`). */
+  readonly rows?: boolean;
   /** Per rank, for what each gets wrong (`quirks.ts`); nothing where absent. */
   readonly providers?: readonly Provider[];
 }
