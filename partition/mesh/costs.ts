@@ -5,6 +5,7 @@
 import { TandemError } from '../../common/errors.js';
 import type { Opened } from '../open.js';
 import type { DeviceSpec } from '../plan/device.js';
+import type { Split } from '../request.js';
 import { type GroupCost, groupCost } from './groups.js';
 import { type MeshShape, PASSES, runsPassesApart, shapesOf, sides, splitOf } from './shape.js';
 
@@ -65,18 +66,21 @@ const remembering = (openings: Openings) => {
     const asked = JSON.stringify([apart && openings.apart !== undefined, devices.map(key), shape.pipeline, split]);
     if (known.has(asked)) return known.get(asked);
     const { graph, how } = (apart ? openings.apart : undefined) ?? openings.together;
-    const cost = wherePossible(() => groupCost(graph, devices, shape.pipeline, { ...how, split }));
+    const cost = wherePossible(split, () => groupCost(graph, devices, shape.pipeline, { ...how, split }));
     known.set(asked, cost);
     return cost;
   };
 };
 
-/** Undefined where the model, or a stage of it, has fewer tokens than there are ranks. */
-const wherePossible = (cost: () => GroupCost | undefined): GroupCost | undefined => {
+/** A model, or a stage of it, that has fewer tokens than there are ranks, or whose tokens go too many ways for the solver. */
+const NOT_BY_TOKENS: ReadonlySet<string> = new Set(['PLAN_TOKENS', 'PLAN_TOO_WIDE']);
+
+/** Undefined where tokens cannot be split; what goes wrong with tensors goes wrong with the whole plan. */
+const wherePossible = (split: Split, cost: () => GroupCost | undefined): GroupCost | undefined => {
   try {
     return cost();
   } catch (error) {
-    if (error instanceof TandemError && error.code === 'PLAN_TOKENS') return undefined;
+    if (split === 'tokens' && error instanceof TandemError && NOT_BY_TOKENS.has(error.code)) return undefined;
     throw error;
   }
 };
