@@ -101,7 +101,7 @@ const distinct = (devices: readonly DeviceSpec[]): readonly DeviceSpec[] => {
 
 /** The plan and what could be done instead, the plan first. */
 export const findAlternatives = (decided: Decided, options: DecideOptions): readonly Alternative[] => {
-  const { graph, devices } = decided;
+  const { model: graph, devices } = decided;
   const own = OWN_NAMES[options.split];
   if (devices.length === 1) return [describe('single-device', makeReport(decided), true)];
   const other =

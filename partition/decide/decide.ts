@@ -43,10 +43,10 @@ const GOALS: Readonly<Record<Split, NonNullable<ChooseOptions['goal']>>> = {
 };
 
 /** @param shares of the ranks; only their ratios count */
-const decideShares = (given: Graph, shares: readonly number[], options: DecideOptions): Decided => {
+const decideShares = (model: Graph, shares: readonly number[], options: DecideOptions): Decided => {
   const { devices, wire: wireDtype, split, scopes, finish, onStage } = options;
   onStage?.('place');
-  const graph = split === 'tokens' && devices.length > 1 ? withMoments(given) : given;
+  const graph = split === 'tokens' && devices.length > 1 ? withMoments(model) : model;
   const placements = place(graph, { speeds: shares, providers: devices.map(({ provider }) => provider) }, split);
   onStage?.('choose');
   const bufferLimits = devices.map(bufferLimitOf);
@@ -57,7 +57,7 @@ const decideShares = (given: Graph, shares: readonly number[], options: DecideOp
     const program = emitRank(graph, plan, sections, rank, { worldSize: devices.length, wireDtype, provider });
     return provider === 'cpu' ? withGraphs(program, fuseAttention) : program;
   });
-  return { graph, scopes, plan, cut: sections, programs: finish(emitted), devices, wireDtype };
+  return { model, graph, scopes, plan, cut: sections, programs: finish(emitted), devices, wireDtype };
 };
 
 /** What a rank needs, and how much of that goes with its share. */

@@ -50,6 +50,8 @@ const EXCHANGE_PRICE = 0.002;
 const OVERSIZED_PRICE = 1e9;
 /** The share of weights and of operations that is to be split; exchanges are made cheaper by this factor until it is. */
 const WANTED_SHARE = 0.95;
+/** The same where only the work is split: that is done for the time's sake, so the rest may stay whole where that is faster. */
+const WANTED_WORK = 0.5;
 const DISCOUNT = 1.5;
 const DISCOUNT_STEPS = 20;
 
@@ -303,8 +305,8 @@ export const costGraphOf = (graph: Graph, placements: Placements, options: Choos
   new Problem(graph, placements, options, priceList(graph, options, 1)).costs;
 
 /**
- * The cheapest plan. Where it would leave more than a twentieth of what is to be split whole, the weights or the work, exchanges are
- * made just so much cheaper that it does not, as far as that helps.
+ * The cheapest plan. Where it would leave more than a twentieth of the weights or of the work whole, or half of the work where it is
+ * only that which is to be split, exchanges are made just so much cheaper that it does not, as far as that helps.
  * @throws TandemError PLAN_TOO_WIDE when the graph is too entangled for the exact solver
  */
 export const choose = (graph: Graph, placements: Placements, options: ChooseOptions): Plan => {
@@ -317,7 +319,8 @@ export const choose = (graph: Graph, placements: Placements, options: ChooseOpti
     const { weights, flops } = shardedShares(graph, plan);
     return { plan, share: isWork ? flops : Math.min(weights, flops) };
   };
-  const isEnough = ({ share }: { readonly share: number }) => share >= WANTED_SHARE || options.rates.length === 1;
+  const wanted = isWork ? WANTED_WORK : WANTED_SHARE;
+  const isEnough = ({ share }: { readonly share: number }) => share >= wanted || options.rates.length === 1;
   // Most need no discount or little, so it is doubled until it is enough, and then the least one is looked for.
   let [low, high] = [-1, 0];
   let best = attempt(high);

@@ -47,6 +47,8 @@ const settingsOf = (mesh: typeof ONE) => ({
     provider: 'cpu' as const,
     deviceId: 0,
     threads: 1,
+    // So slow that the planner splits whatever can be.
+    ...(mesh.tokens > 1 ? { speed: 0.01 } : {}),
   })),
   wire: { dtype: 'fp32' as const, transport: 'auto' as const },
   quantize: 'none' as const,

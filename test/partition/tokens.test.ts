@@ -20,7 +20,8 @@ interface Outcome {
 
 /** Runs a model whole and by tokens; max |a - b| / max |b| over all outputs and ranks. */
 const runByTokens = async (path: string, ranks: number, dims = {}): Promise<Outcome> => {
-  const devices = Array.from({ length: ranks }, () => ({ provider: 'cpu', deviceId: 0 }) as const);
+  // So slow that every exchange is worth it.
+  const devices = Array.from({ length: ranks }, () => ({ provider: 'cpu', deviceId: 0, speed: 0.01 }) as const);
   const request = { model: { path }, dims, devices, wire: 'fp32', split: 'tokens' } as const;
   const { graph, how } = await open(await readModel(path, { requireWeights: true }), request, {});
   const decided = decide(graph, how);
