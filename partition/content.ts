@@ -1,14 +1,14 @@
 /** From what was decided to what is written: the manifest's profile, and each rank's graphs, with names that files can hold. */
 import { posix } from 'node:path';
 import type { OpenSpec, TensorSpec } from '../common/tensor.js';
-import { requireSpec } from './clean/check.js';
+import { requireSpec } from './clean/refuse.js';
 import type { Decided } from './decide/report.js';
 import { knownShape, type Value } from './graph/graph.js';
 import type { Dims } from './request.js';
 import { nameProgram } from './segments/name-values.js';
 import { findReleases, type Program, type Received, sentBytes } from './segments/rank-program.js';
 import type { RankContent } from './write/index.js';
-import type { OptimisedFor, Profile, Receive, SegmentEntry } from './write/manifest.js';
+import type { OptimisedFor, Profile, RankProgram, Receive, SegmentEntry } from './write/manifest.js';
 
 const segmentFile = (rank: number, segment: number): string =>
   posix.join(`rank-${rank}`, `profile-0-segment-${String(segment).padStart(3, '0')}.onnx`);
@@ -47,6 +47,9 @@ const toEntries = (programs: readonly Program[], rank: number): readonly Segment
   }));
 };
 
+const wholeOf = ({ whole }: Program): Pick<RankProgram, 'whole'> =>
+  whole.size === 0 ? {} : { whole: Object.fromEntries([...whole].map(([{ name }, of]) => [name, of])) };
+
 const toRank = ({ segments }: Program, rank: number, optimised: OptimisedFor | undefined): RankContent => ({
   folder: `rank-${rank}`,
   segments: segments.map(({ graph }, index) => ({ file: segmentFile(rank, index), graph })),
@@ -69,7 +72,7 @@ export const toShards = (
       inputs: specs(graph.inputs),
       outputs: specs(graph.outputs),
       wire_bytes_per_step: Math.max(...programs.map(sentBytes)),
-      ranks: named.map((_, rank) => ({ segments: toEntries(named, rank) })),
+      ranks: named.map((program, rank) => ({ segments: toEntries(named, rank), ...wholeOf(program) })),
     },
     ranks: named.map((program, rank) => toRank(program, rank, targets[rank])),
   };

@@ -1,8 +1,8 @@
 /** A model file becomes a checked graph, and what was asked of the partitioner a way to decide about it. */
 import { TandemError } from '../common/errors.js';
 import { canonicalise } from './clean/canonicalise.js';
-import { checkRepeatable, checkSized, checkStraight } from './clean/check.js';
 import { fold } from './clean/fold.js';
+import { checkRepeatable, checkSized, checkStraight } from './clean/refuse.js';
 import type { DecideOptions } from './decide/decide.js';
 import type { Graph } from './graph/graph.js';
 import { findScopes } from './graph/scopes.js';

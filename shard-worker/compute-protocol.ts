@@ -5,7 +5,7 @@ import type { Provider } from '../common/onnxruntime.js';
 import type { HostTensor, TensorSpec } from '../common/tensor.js';
 import type { OptimisedFor, SegmentEntry } from '../partition/write/manifest.js';
 import type { DirectSocketOptions } from './direct-sockets/link.js';
-import type { Place } from './exchange.js';
+import type { Place } from './frames.js';
 import type { TraceEvent } from './recorder.js';
 import type { SharedMemoryOptions } from './shared-memory/link.js';
 

@@ -7,7 +7,7 @@ import { type Answer, answer } from '../common/answer.js';
 import { TandemError } from '../common/errors.js';
 import { ONNXRUNTIME_VERSION, openSession, type Provider } from '../common/onnxruntime.js';
 import type { OptimisedFor } from '../partition/write/manifest.js';
-import { openOptimised } from '../partition/write/optimise/open.js';
+import { openOptimised } from '../partition/write/optimise/open-optimised.js';
 import { bindProgram, type LoadedSegment } from './bound-program.js';
 import { BufferPool, ownBuffer } from './buffers.js';
 import type { ConnectTask, OpenTask, RehearseTask, StepDone, StepTask } from './compute-protocol.js';

@@ -1,28 +1,21 @@
-/** Frames that a rank could not use: counted, and told of once in a while, so that whoever sends many fills no log. */
-
-/** Not more often than this, in ms. */
-const TELL_MS = 10_000;
+/** Frames that a rank could not use. */
+import { Rarely } from '../common/rarely.js';
 
 export class DroppedFrames {
-  #count = 0;
+  readonly #told = new Rarely((message) => process.stderr.write(`${message}\n`));
   #last = '';
-  #toldAt = Number.NEGATIVE_INFINITY;
 
   get count(): number {
-    return this.#count;
+    return this.#told.count;
   }
 
   /** For an error's message; empty where there were none. */
   get summary(): string {
-    return this.#count === 0 ? '' : ` ${this.#count} frames were dropped so far, the last because: ${this.#last}`;
+    return this.count === 0 ? '' : ` ${this.count} frames were dropped so far, the last because: ${this.#last}`;
   }
 
   add(error: unknown): void {
-    this.#count += 1;
     this.#last = error instanceof Error ? error.message : String(error);
-    const now = performance.now();
-    if (now - this.#toldAt < TELL_MS) return;
-    this.#toldAt = now;
-    process.stderr.write(`Dropped ${this.#count} frames so far. ${this.#last}\n`);
+    this.#told.add((count) => `Dropped ${count} frames so far. ${this.#last}`);
   }
 }

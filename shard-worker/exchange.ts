@@ -8,7 +8,7 @@ import type { Receive, Send } from '../partition/write/manifest.js';
 import { stepAbandoned } from './abandoned.js';
 import type { BufferPool } from './buffers.js';
 import { DroppedFrames } from './dropped-frames.js';
-import { decodeHeader, encodeHeader, type PieceHeader, pieceCount, pieceOf } from './frames.js';
+import { decodeHeader, encodeHeader, type PieceHeader, type Place, pieceCount, pieceOf, placeKey } from './frames.js';
 import { type Expected, expectedOf, Gathering, type Programs, tensorKey } from './gathering.js';
 import { type ExchangeInbox, ExchangeOutbox } from './transport.js';
 
@@ -27,9 +27,6 @@ export interface ExchangeOptions {
   /** What arrives for this step and earlier ones is dropped: leftovers of a step that was abandoned. */
   readonly afterStep: number;
 }
-
-/** Where in which step's program a rank is. Micro-batches of a step run through the program each by itself. */
-export type Place = Pick<PieceHeader, 'step' | 'microBatch' | 'segment'>;
 
 /** What was sent after a segment, until nobody can still be reading it. */
 interface Sending {
@@ -222,15 +219,15 @@ export class Exchange {
     );
   }
 
-  #gathering({ step, microBatch, segment }: Place): Gathering {
-    const name = `${step}.${microBatch}/${segment}`;
+  #gathering(place: Place): Gathering {
+    const name = placeKey(place);
     const existing = this.#gatherings.get(name);
     if (existing) return existing;
     if (this.#gatherings.size >= MAX_GATHERINGS)
       throw new TandemError('EXCHANGE_FRAME', `Expected frames of the steps under way, found one of ${name} too many.`);
     const gathering = new Gathering(
       name,
-      this.#expected[segment] ?? new Map(),
+      this.#expected[place.segment] ?? new Map(),
       this.#options.rank,
       this.#options.buffers,
       () => this.#dropped.summary,

@@ -26,6 +26,12 @@ export interface PieceHeader {
   readonly totalBytes: number;
 }
 
+/** Where in which step's program a rank is. Micro-batches of a step run through the program each by itself. */
+export type Place = Pick<PieceHeader, 'step' | 'microBatch' | 'segment'>;
+
+/** A place as text, for maps and for messages. */
+export const placeKey = ({ step, microBatch, segment }: Place): string => `${step}.${microBatch}/${segment}`;
+
 export const encodeHeader = (header: PieceHeader): Buffer => {
   const bytes = Buffer.allocUnsafe(HEADER_BYTES);
   bytes.writeUInt16LE(MAGIC, 0);

@@ -9,12 +9,15 @@
 import { existsSync, rmdirSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { socketFiles, socketPath } from './endpoints.js';
-import { isCommanded, removeRuntimeDirectory, runningWorkers } from './registry.js';
+import { hasToken, isCommanded, removeRuntimeDirectory, runningWorkers } from './runtime-files.js';
 
 const PARENT_CHECK_MS = 1000;
 /** A worker without weights is worth nothing to the next coordinator. */
 const KEEP_EMPTY_MS = 15_000;
-/** Nor is one whose socket was removed: no coordinator can find it. Long enough for a coordinator that is only busy. */
+/**
+ * Nor is one whose socket was removed, or its directory, be it that another coordinator has made that again: nobody can find it. Long
+ * enough for a coordinator that is only busy.
+ */
 const KEEP_LOST_MS = 5_000;
 const SILENCE_CHECK_MS = 200;
 
@@ -50,31 +53,35 @@ export const endWithCoordinator = (endpoints: readonly string[]): void => {
   setInterval(() => process.ppid !== parent && end(), PARENT_CHECK_MS).unref();
 };
 
-/** The last of several workers to leave takes the directory with it. */
-const leaveDirectory = (directory: string, exchange: string): void => {
+/** The last of several workers to leave takes the directory with it, where it still is theirs. */
+const leaveDirectory = ({ directory, token, exchange }: Whereabouts): void => {
   removeSockets([exchange]);
+  if (!hasToken(directory, token)) return;
   // A worker that leaves at the same time has removed its socket before it looks.
   const others = runningWorkers(directory).filter((worker) => worker.process.pid !== process.pid);
   if (!others.some(({ socket }) => existsSync(socket)) && !isCommanded(directory)) removeRuntimeDirectory(directory);
 };
 
+/** Where a detached worker is found. */
+export interface Whereabouts {
+  /** The workers' private directory. */
+  readonly directory: string;
+  readonly token: string;
+  /** This worker's exchange endpoint, which it has begun to listen on. */
+  readonly exchange: string;
+}
+
 /** Ends a detached worker when no coordinator has spoken to it for long enough. */
 export class Patience {
-  readonly #directory: string;
-  readonly #exchange: string;
+  readonly #place: Whereabouts;
   #keepWarmMs: number;
   #loaded = false;
   #silentMs = 0;
   #lastLook = performance.now();
 
-  /**
-   * @param directory the workers' private directory
-   * @param exchange this worker's exchange endpoint, for removing its socket
-   * @param keepWarmMs how long a loaded worker waits
-   */
-  constructor(directory: string, exchange: string, keepWarmMs: number) {
-    this.#directory = directory;
-    this.#exchange = exchange;
+  /** @param keepWarmMs how long a loaded worker waits */
+  constructor(place: Whereabouts, keepWarmMs: number) {
+    this.#place = place;
     this.#keepWarmMs = keepWarmMs;
     setInterval(() => this.#look(), SILENCE_CHECK_MS).unref();
   }
@@ -93,9 +100,13 @@ export class Patience {
   }
 
   #patienceMs(): number {
-    if (!this.#loaded) return KEEP_EMPTY_MS;
-    const socket = socketPath(this.#exchange);
-    return socket === undefined || existsSync(socket) ? this.#keepWarmMs : KEEP_LOST_MS;
+    if (!this.#canBeFound()) return KEEP_LOST_MS;
+    return this.#loaded ? this.#keepWarmMs : KEEP_EMPTY_MS;
+  }
+
+  #canBeFound(): boolean {
+    const { directory, token, exchange } = this.#place;
+    return hasToken(directory, token) && existsSync(socketPath(exchange) ?? directory);
   }
 
   #look(): void {
@@ -103,8 +114,8 @@ export class Patience {
     // A process that was itself stopped for an hour has not listened for an hour.
     this.#silentMs += Math.min(now - this.#lastLook, 2 * SILENCE_CHECK_MS);
     this.#lastLook = now;
-    if (this.#silentMs <= Math.min(this.#keepWarmMs, this.#patienceMs())) return;
-    leaveDirectory(this.#directory, this.#exchange);
+    if (this.#silentMs <= Math.min(this.#keepWarmMs, KEEP_LOST_MS) || this.#silentMs <= this.#patienceMs()) return;
+    leaveDirectory(this.#place);
     endNow();
   }
 }

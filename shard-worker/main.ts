@@ -2,7 +2,7 @@
  * The worker process: owns the sockets, answers the coordinator, and leaves all computing to the compute thread, so that a
  * ping is answered at once even while a segment runs. Started by the coordinator as
  *
- *     node main.js --rank 0 --control ipc:///dir/control.sock --exchange ipc:///dir/rank-0.sock
+ *     node main.js --rank 0 --control ipc:///dir/control.sock --exchange ipc:///dir/0-Xy3_a.sock
  *
  * with `--shared-memory` where it is to exchange through that, `--kept` where its starter gives it from one coordinator to the next and, for a worker that waits for the next coordinator when this one is
  * gone, with `--detached /dir --keep-warm-ms 600000`.
@@ -15,9 +15,15 @@ import { ownDirectEndpoint } from './direct-sockets/address.js';
 import { endNow, endWithCoordinator, Patience } from './lifetime.js';
 import { MemoryWatch } from './memory.js';
 import { assign } from './part.js';
-import { type FromWorker, PROTOCOL_VERSION, type ToWorker, WORKER_ID_VARIABLE } from './protocol.js';
+import {
+  type FromWorker,
+  PROTOCOL_VERSION,
+  type ToWorker,
+  WORKER_ID_VARIABLE,
+  WORKER_TOKEN_VARIABLE,
+} from './protocol.js';
 import { type ExchangeWays, type LoadOrder, type LoadResult, Rank, type ResetOrder, type StepOrder } from './rank.js';
-import { readToken } from './registry.js';
+import { hasToken } from './runtime-files.js';
 import { scrub } from './scrub.js';
 import { SealBreaker } from './seal.js';
 import { ownMemory } from './shared-memory/address.js';
@@ -36,7 +42,12 @@ interface Arguments {
   /** Whether it may be given from one coordinator to the next by whoever started it. */
   readonly isKept: boolean;
   /** Where there is one, the worker outlives its coordinator. */
-  readonly detached?: { readonly directory: string; readonly keepWarmMs: number };
+  readonly detached?: Detached;
+}
+
+interface Detached {
+  readonly directory: string;
+  readonly keepWarmMs: number;
 }
 
 const readArguments = (): Arguments => {
@@ -281,22 +292,34 @@ class Worker {
   }
 }
 
-/** Ties this process's life to its coordinator's, or to the patience of a detached worker. */
-const lifeline = ({ detached, exchange, control }: Arguments): Detachment | undefined => {
-  if (detached === undefined) {
-    endWithCoordinator([exchange, control]);
-    return undefined;
-  }
-  const { directory, keepWarmMs } = detached;
-  return { orders: new SealBreaker(readToken(directory)), patience: new Patience(directory, exchange, keepWarmMs) };
+/** Ties the life of a detached worker to its patience. */
+const detach = (exchange: string, token: string, { directory, keepWarmMs }: Detached): Detachment => ({
+  orders: new SealBreaker(token),
+  patience: new Patience({ directory, token, exchange }, keepWarmMs),
+});
+
+/**
+ * What a detached worker was started with, if its directory is still the one that it was started for.
+ * @throws TandemError `WORKER_TOKEN`
+ */
+const ownToken = ({ directory }: Detached): string => {
+  const token = process.env[WORKER_TOKEN_VARIABLE] ?? '';
+  if (hasToken(directory, token)) return token;
+  throw new TandemError(
+    'WORKER_TOKEN',
+    `Expected "${directory}" to have the token that this worker was started with; it was removed, or is another coordinator's by now.`,
+  );
 };
 
 const start = async (): Promise<void> => {
   // Ctrl-C reaches the whole process group; the coordinator decides when its workers end.
   process.on('SIGINT', () => undefined);
   const given = readArguments();
-  const detachment = lifeline(given);
-  const inbox = await ExchangeInbox.listen(given.exchange);
+  const { detached, exchange } = given;
+  const token = detached === undefined ? '' : ownToken(detached);
+  if (detached === undefined) endWithCoordinator([exchange, given.control]);
+  const inbox = await ExchangeInbox.listen(exchange);
+  const detachment = detached && detach(exchange, token, detached);
   const id = process.env[WORKER_ID_VARIABLE] ?? String(given.rank);
   const direct = given.sharesMemory ? undefined : ownDirectEndpoint(inbox.endpoint);
   const ways = { inbox, ...(given.sharesMemory ? { memory: ownMemory() } : {}), ...(direct && { direct }) };

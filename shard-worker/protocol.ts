@@ -36,6 +36,9 @@ export const PROTOCOL_VERSION = 5;
  */
 export const WORKER_ID_VARIABLE = 'TANDEM_WORKER_ID';
 
+/** Environment variable with the token of a detached worker's directory, by which it sees that the directory is still that one. */
+export const WORKER_TOKEN_VARIABLE = 'TANDEM_WORKER_TOKEN';
+
 /** In the directory of workers that may outlive their coordinator: what a coordinator must know to command them. */
 export const TOKEN_FILE = 'token';
 

@@ -27,7 +27,7 @@ export type ResetOrder = Extract<ToWorker, { kind: 'reset' }>;
 export type StepOrder = Extract<ToWorker, { kind: 'step' }>;
 export type OnProgress = (phase: 'check' | 'load', done: number, total: number) => void;
 
-export interface StepResult {
+export interface RankResult {
   /** Index is the micro-batch. */
   readonly outputs: readonly Tensors[];
   readonly outputs_sha256: string;
@@ -132,7 +132,7 @@ export class Rank {
    * Runs a network once for each micro-batch, together with the peers; one that is loaded on demand is opened first.
    * @throws TandemError `PROTOCOL_ORDER`, those of `load`, `STEP_INPUTS`, `SEGMENT_RUN`, `EXCHANGE_TIMEOUT`, `EXCHANGE_FRAME`, `STEP_ABANDONED`
    */
-  async step(order: StepOrder): Promise<StepResult> {
+  async step(order: StepOrder): Promise<RankResult> {
     const ready = this.#ready();
     const openable = this.#partOf(order.network);
     const problems = order.micro_batches.flatMap((inputs) => tensorProblems(openable.part.profile.inputs, inputs));
@@ -279,7 +279,7 @@ export class Rank {
     this.#onProgress(phase, done, total);
   }
 
-  async #run(order: StepOrder, { profile, segments, first }: Part, { carrier }: Connected): Promise<StepResult> {
+  async #run(order: StepOrder, { profile, segments, first }: Part, { carrier }: Connected): Promise<RankResult> {
     const start = performance.now();
     const { outputs, computeMs, exchangeMs, sentBytes, copiedBytes, trace } = await this.#compute.step({
       id: order.id,

@@ -10,63 +10,19 @@ import type { HostTensor } from '../common/tensor.js';
 import type { BoundSegment } from './bound-program.js';
 import { BufferPool, sharedBuffer } from './buffers.js';
 import type { Incoming, Outgoing, Tensors } from './compute-protocol.js';
-import type { Place } from './exchange.js';
-import { type Lane, type Link, sentBytes } from './link.js';
+import { type Place, placeKey } from './frames.js';
+import type { Lane, Link } from './link.js';
+import { type LaneSockets, SocketLane } from './socket-lane.js';
 import type { ThreadStatus } from './thread-status.js';
 
 /** A bell is never missed; this is for the step that is abandoned in a way nobody thought of. */
 const LOOK_MS = 500;
 
-const keyOf = ({ step, microBatch, segment }: Place): string => `${step}.${microBatch}/${segment}`;
-
 const copy = (from: HostTensor | undefined, to: HostTensor): void => {
   if (from !== undefined) to.data.set(from.data);
 };
 
-class SocketLane implements Lane {
-  readonly #link: SocketLink;
-  #step = 0;
-  #microBatch = 0;
-
-  constructor(link: SocketLink) {
-    this.#link = link;
-  }
-
-  sent(): undefined {}
-
-  received(): undefined {}
-
-  begin(step: number, microBatch: number): void {
-    this.#step = step;
-    this.#microBatch = microBatch;
-  }
-
-  mayRun(): boolean {
-    return true;
-  }
-
-  publish(segment: BoundSegment): number {
-    const { sends, receives } = segment.entry;
-    if (sends.length + receives.length > 0) this.#link.send(segment, this.#place(segment.number));
-    return sentBytes(segment);
-  }
-
-  hasArrived({ number, entry, receives }: BoundSegment): boolean {
-    if (receives.length === 0) return true;
-    const arrived = this.#link.take(this.#place(number));
-    if (arrived === undefined) return false;
-    for (const [index, tensor] of receives.entries()) copy(arrived[entry.receives[index]?.name ?? ''], tensor);
-    return true;
-  }
-
-  end(): void {}
-
-  #place(segment: number): Place {
-    return { step: this.#step, microBatch: this.#microBatch, segment };
-  }
-}
-
-export class SocketLink implements Link {
+export class SocketLink implements Link, LaneSockets {
   readonly #port: MessagePort;
   readonly #status: ThreadStatus;
   readonly #shared = new BufferPool(sharedBuffer);
@@ -78,12 +34,13 @@ export class SocketLink implements Link {
     this.#status = status;
   }
 
-  lane(): Lane {
-    return new SocketLane(this);
+  lane(index: number): Lane {
+    return new SocketLane(this, index);
   }
 
-  /** Hands a segment's sends over, as copies. */
+  /** Hands a segment's sends over, as copies; the main thread then waits for what comes after it, if anything does. */
   send({ entry, sends }: BoundSegment, place: Place): void {
+    if (entry.sends.length + entry.receives.length === 0) return;
     const copies = entry.sends.flatMap(({ tensor }, send) => {
       const made = sends[send];
       return made === undefined ? [] : [[tensor, this.#shared.copy(made)] as const];
@@ -92,12 +49,13 @@ export class SocketLink implements Link {
     this.#port.postMessage(outgoing);
   }
 
-  /** What has arrived after a segment, once all of it has. */
-  take(place: Place): Tensors | undefined {
-    const key = keyOf(place);
+  take(_: number, place: Place, { entry, receives }: BoundSegment): boolean {
+    const key = placeKey(place);
     const arrived = this.#arrived.get(key);
+    if (arrived === undefined) return false;
     this.#arrived.delete(key);
-    return arrived;
+    for (const [index, tensor] of receives.entries()) copy(arrived[entry.receives[index]?.name ?? ''], tensor);
+    return true;
   }
 
   wait(): void {
@@ -121,6 +79,6 @@ export class SocketLink implements Link {
     if (incoming.kind === 'failed') throw fromProblem(incoming.problem);
     this.#shared.give(incoming.delivered);
     const { place, tensors } = incoming;
-    if (Object.keys(tensors).length > 0) this.#arrived.set(keyOf(place), tensors);
+    if (Object.keys(tensors).length > 0) this.#arrived.set(placeKey(place), tensors);
   }
 }

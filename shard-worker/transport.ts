@@ -88,21 +88,39 @@ const inUse = (endpoint: string, cause?: unknown): TandemError =>
 const hasCode = (error: unknown, code: string): boolean =>
   error instanceof Error && 'code' in error && error.code === code;
 
-/** Binds and returns the endpoint with the port that was chosen. */
-const bind = async (socket: Socket, endpoint: string, guests: Guests, refusal: Refusal): Promise<string> => {
+const notInUse = (endpoint: string): void => {
   const path = socketPath(endpoint);
   // libzmq deletes an existing socket file before it binds, which would silently cut off its owner.
   if (path !== undefined && existsSync(path)) throw inUse(endpoint);
+};
+
+const notBound = (endpoint: string, cause: unknown): TandemError => {
+  if (hasCode(cause, 'EADDRINUSE')) return inUse(endpoint, cause);
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new TandemError('ENDPOINT_INVALID', `Cannot listen on "${endpoint}": ${reason}.`, { cause });
+};
+
+/** Binds and returns the endpoint with the port that was chosen. */
+const bind = async (socket: Socket, endpoint: string, guests: Guests, refusal: Refusal): Promise<string> => {
+  notInUse(endpoint);
   if (isOpen(endpoint)) await doorkeeper.open(guests.domain, { guests: (key) => guests.has(key), refusal });
   try {
     await socket.bind(endpoint);
   } catch (cause) {
     doorkeeper.close(guests.domain);
-    if (hasCode(cause, 'EADDRINUSE')) throw inUse(endpoint, cause);
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new TandemError('ENDPOINT_INVALID', `Cannot listen on "${endpoint}": ${reason}.`, { cause });
+    throw notBound(endpoint, cause);
   }
   return socket.lastEndpoint ?? endpoint;
+};
+
+/** Binds a socket that is in use to a file; at once, since one that is being bound can neither send nor receive (`EBUSY`). */
+const bindAgain = (socket: Socket, endpoint: string): void => {
+  notInUse(endpoint);
+  try {
+    socket.bindSync(endpoint);
+  } catch (cause) {
+    throw notBound(endpoint, cause);
+  }
 };
 
 /** A control frame with the routing id of the worker that sent it. */
@@ -168,8 +186,8 @@ export class ControlServer {
   }
 
   /** Listens at the same place again, where somebody has removed its socket; workers that are connected stay so. */
-  async relisten(): Promise<void> {
-    if (socketPath(this.#endpoint) !== undefined) await bind(this.#socket, this.#endpoint, this.#guests, this.#refusal);
+  relisten(): void {
+    if (socketPath(this.#endpoint) !== undefined) bindAgain(this.#socket, this.#endpoint);
   }
 
   /** Frames to a worker that is gone are dropped: its exit is seen elsewhere. */

@@ -5,6 +5,7 @@ import type { PlanReport } from '../../partition/index.js';
 import { readModel } from '../../partition/read/index.js';
 import { checkCancelled, type Hooks } from '../hooks.js';
 import { closing } from '../start-cluster.js';
+import { Alternation } from './alternation.js';
 import { checkComparable } from './comparable.js';
 import { type Conditions, conditionsNow } from './conditions.js';
 import {
@@ -17,8 +18,6 @@ import {
   prepareRuns,
   totalThreads,
 } from './contestant.js';
-
-import { Turns } from './turns.js';
 
 export type { BenchRun } from './contestant.js';
 
@@ -99,7 +98,7 @@ const WARMUP_STEPS = 1;
 
 /** Everything for a fair race in one tinybench run, whose tasks run at once and take turns. */
 const race = async (contestants: readonly Contestant[], request: BenchRequest): Promise<readonly Measured[]> => {
-  const turns = new Turns(contestants.length);
+  const alternation = new Alternation(contestants.length);
   const times = contestants.map((): RankTimes[] => []);
   const total = (request.steps + WARMUP_STEPS) * contestants.length;
   let done = 0;
@@ -125,7 +124,7 @@ const race = async (contestants: readonly Contestant[], request: BenchRequest): 
       return { overriddenDuration };
     };
     // Said to be async, or tinybench would call it once more, out of turn, to find out.
-    bench.add(`${index} ${contestant.name}`, () => turns.take(index, step), { async: true });
+    bench.add(`${index} ${contestant.name}`, () => alternation.take(index, step), { async: true });
   }
   await bench.run();
   return contestants.map((contestant, index): Measured => {

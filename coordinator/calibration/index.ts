@@ -14,7 +14,7 @@ import type { ClusterConfig, DeviceConfig } from '../config/index.js';
 import { checkCancelled, type Hooks } from '../hooks.js';
 import type { Dims } from '../shards/dims.js';
 import type { DenoiserModel } from '../shards/model.js';
-import { measureExchange } from './exchange.js';
+import { measureExchange } from './exchange-rates.js';
 import { measureOperators } from './operators.js';
 
 export { readCalibration } from '../config/calibration-file.js';

@@ -7,8 +7,8 @@ import { CommanderError } from 'commander';
 import { TandemError } from '../../common/errors.js';
 import { systemError } from '../../common/system-errors.js';
 import { cancelled, terminated } from '../hooks.js';
+import { createProgram } from './command-line.js';
 import type { ProcessContext } from './context.js';
-import { createProgram } from './program.js';
 
 export const EXIT_FAILED = 1;
 export const EXIT_USAGE = 2;

@@ -4,6 +4,7 @@
  * decision.
  */
 import { TandemError } from '../../common/errors.js';
+import { Rarely } from '../../common/rarely.js';
 import { systemError } from '../../common/system-errors.js';
 import type { HostTensor } from '../../common/tensor.js';
 import type { LoaderChoice } from '../../shard-worker/loader.js';
@@ -12,6 +13,7 @@ import { newSession, Seal } from '../../shard-worker/seal.js';
 import type { ControlServer } from '../../shard-worker/transport.js';
 import { decodeFromWorker, encodeMessage, toProblem } from '../../shard-worker/wire.js';
 import { workerFailed } from './errors.js';
+import { whatToLoad } from './load-order.js';
 import { LoadProgress } from './load-progress.js';
 import {
   adoptMember,
@@ -66,6 +68,7 @@ export class Group {
   readonly #restarts: number[];
   /** Ids of workers that were replaced: what is still on its way from them is no news. */
   readonly #retired = new Set<string>();
+  readonly #strangers: Rarely;
   readonly #session = newSession();
   readonly #loadProgress = new LoadProgress();
   readonly #pinger: NodeJS.Timeout;
@@ -82,6 +85,7 @@ export class Group {
   constructor(options: GroupOptions) {
     const { devices, timeouts, detached } = options;
     this.#options = options;
+    this.#strangers = new Rarely(options.onNotice);
     this.#restarts = devices.map(() => 0);
     this.#members = devices.map((_, rank) => this.#begin(rank));
     this.#register();
@@ -98,6 +102,13 @@ export class Group {
   /** Index is the rank. */
   get workers(): readonly WorkerInfo[] {
     return this.#members.map((member) => infoOf(member, this.#restarts[member.rank] ?? 0));
+  }
+
+  /** Where those that are well listen for their peers. */
+  get listening(): readonly string[] {
+    return this.#members.flatMap(({ life, endpoint, exchange }) =>
+      isOver(life) || endpoint === undefined ? [] : [exchange],
+    );
   }
 
   /** How many workers were started in place of lost ones. */
@@ -194,8 +205,8 @@ export class Group {
 
   /** Where that cannot be written, as on a full disk, workers are only not found again by the next coordinator. */
   #register(): void {
-    const { detached, exchange, onNotice } = this.#options;
-    const found = this.#members.flatMap((member) => registrationOf(member, exchange[member.rank] ?? '') ?? []);
+    const { detached, onNotice } = this.#options;
+    const found = this.#members.flatMap((member) => registrationOf(member) ?? []);
     try {
       detached?.runtime.register(found);
     } catch (error) {
@@ -210,7 +221,10 @@ export class Group {
       const member = this.#members.find((candidate) => candidate.id === from);
       if (member !== undefined) this.#receive(member, frame);
       else if (!this.#retired.has(from))
-        this.#options.onNotice(`Ignored ${frame.byteLength} bytes from a stranger on the control socket.`);
+        this.#strangers.add(
+          (count) =>
+            `Ignored ${frame.byteLength} bytes from a stranger on the control socket; ${count} messages of strangers so far.`,
+        );
     }
   }
 
@@ -314,21 +328,7 @@ export class Group {
     const { networks, devices, loader } = this.#options;
     const device = devices[member.rank];
     if (device === undefined) return;
-    this.#send(member, {
-      kind: 'load',
-      networks: networks.map(({ name, shardDirectory, profile, members, onDemand }) => ({
-        name,
-        shard_directory: member.process.link?.shardDirectory(name, shardDirectory) ?? shardDirectory,
-        profile: profile.name,
-        members: [...members],
-        on_demand: onDemand,
-      })),
-      provider: device.provider,
-      device_id: device.deviceId,
-      threads: device.threads,
-      loader,
-      ...group,
-    });
+    this.#send(member, { kind: 'load', ...whatToLoad(networks, device, loader, member.process.link), ...group });
   }
 
   #send(member: Member, message: ToWorker): void {

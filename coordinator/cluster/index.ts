@@ -43,7 +43,7 @@ export type { Exit } from './errors.js';
 export type { HostPool, RemoteNetwork, RemoteOrder } from './hosts.js';
 export { DEFAULT_TIMEOUTS, type LaunchOptions, launchCluster, type SideNetwork } from './launch-cluster.js';
 export { DEFAULT_RESTART, type RestartPolicy } from './restart.js';
-export { type Detached, runtimeDirectory } from './runtime.js';
+export { type Detached, runtimeDirectory } from './runtime-directory.js';
 export {
   type ClusterState,
   DENOISER,

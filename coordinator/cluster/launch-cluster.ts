@@ -12,7 +12,7 @@ import { type Endpoints, makeEndpoints, portOn } from './endpoints.js';
 import { detachedTransport } from './errors.js';
 import { type HostPool, startElsewhere } from './hosts.js';
 import type { RestartPolicy } from './restart.js';
-import { type Detached, openRuntime, type Runtime } from './runtime.js';
+import { type Detached, openRuntime, type Runtime } from './runtime-directory.js';
 import { socketsOf, type Transport, type Ways, waysOf } from './transport.js';
 import { type ClusterNetwork, DENOISER, type WorkerDevice } from './types.js';
 import type { Timeouts } from './watch.js';
@@ -101,21 +101,21 @@ const checkNetworks = async (options: LaunchOptions): Promise<readonly CheckedNe
 };
 
 /** Where this cluster's sockets are, and whose they may be. */
-interface Place {
+interface Site {
   readonly endpoints: Endpoints;
   readonly privateSockets: boolean;
   readonly runtime?: Runtime;
-  /** Undoes `placeOf` when there will be no cluster. */
+  /** Undoes `siteOf` when there will be no cluster. */
   leave(): Promise<void>;
 }
 
-const detachedPlace = async (
+const detachedSite = async (
   options: LaunchOptions,
   detached: Detached,
   networks: readonly ClusterNetwork[],
   workerEntry: string,
   { sockets, sharesMemory }: Ways,
-): Promise<Place> => {
+): Promise<Site> => {
   if (sockets !== 'ipc') throw detachedTransport();
   const { devices, onNotice } = options;
   const named = networks.map(({ profile, ...network }) => ({ ...network, profile: profile.name }));
@@ -141,35 +141,36 @@ const waysBetween = (options: LaunchOptions, onNotice: (message: string) => void
 };
 
 /** Workers of this host that have peers on another listen where those can reach them; they end with their coordinator. */
-const sharedPlace = async (pool: HostPool, worldSize: number, { sockets }: Ways): Promise<Place> => {
-  const endpoints = await makeEndpoints(sockets, worldSize);
-  const exchange = Array.from({ length: worldSize }, () => portOn(pool.address));
+const sharedSite = async (pool: HostPool, { sockets }: Ways): Promise<Site> => {
+  const endpoints = await makeEndpoints(sockets);
+  const exchange = (): string => portOn(pool.address);
   return { endpoints: { ...endpoints, exchange }, privateSockets: true, leave: endpoints.remove };
 };
 
-const placeOf = async (
+const siteOf = async (
   options: LaunchOptions,
   networks: readonly ClusterNetwork[],
   workerEntry: string,
   ways: Ways,
-): Promise<Place> => {
-  const { pool, devices } = options;
-  if (pool !== undefined && hostsOf(options).some((host) => host !== undefined))
-    return sharedPlace(pool, devices.length, ways);
-  if (options.detached) return detachedPlace(options, options.detached, networks, workerEntry, ways);
+): Promise<Site> => {
+  const { pool } = options;
+  if (pool !== undefined && hostsOf(options).some((host) => host !== undefined)) return sharedSite(pool, ways);
+  if (options.detached) return detachedSite(options, options.detached, networks, workerEntry, ways);
   if (options.endpoints) {
-    const endpoints = { ...options.endpoints, restore: async () => false, remove: async () => undefined };
+    const { control, exchange } = options.endpoints;
+    const place = { control, exchange: (rank: number) => exchange[rank] ?? '' };
+    const endpoints = { ...place, restore: async () => false, remove: async () => undefined };
     return { endpoints, privateSockets: false, leave: endpoints.remove };
   }
-  const endpoints = await makeEndpoints(ways.sockets, options.devices.length);
+  const endpoints = await makeEndpoints(ways.sockets);
   return { endpoints, privateSockets: true, leave: endpoints.remove };
 };
 
-const listen = async (place: Place): Promise<ControlServer> => {
+const listen = async (site: Site): Promise<ControlServer> => {
   try {
-    return await ControlServer.listen(place.endpoints.control);
+    return await ControlServer.listen(site.endpoints.control);
   } catch (error) {
-    await place.leave();
+    await site.leave();
     throw error;
   }
 };
@@ -207,9 +208,9 @@ export const launchCluster = async (options: LaunchOptions): Promise<Cluster> =>
   const networks = await checkNetworks(options);
   const onNotice = options.onNotice ?? (() => undefined);
   const ways = waysBetween(options, onNotice);
-  const place = await placeOf(options, networks, workerEntry, ways);
-  const server = await listen(place);
-  const { endpoints, privateSockets, runtime } = place;
+  const site = await siteOf(options, networks, workerEntry, ways);
+  const server = await listen(site);
+  const { endpoints, privateSockets, runtime } = site;
   const cluster = new Cluster({
     networks,
     devices,
@@ -219,7 +220,7 @@ export const launchCluster = async (options: LaunchOptions): Promise<Cluster> =>
     privateSockets,
     sharesMemory: ways.sharesMemory,
     control: server.endpoint,
-    exchange: endpoints.exchange,
+    exchange: (rank) => endpoints.exchange(rank),
     server,
     workerEntry,
     onProgress: options.onProgress ?? (() => undefined),

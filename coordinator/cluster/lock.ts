@@ -8,7 +8,7 @@ import { connect, createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { isRunning, ownIdentity, type ProcessIdentity, processIdentity } from '../../shard-worker/processes.js';
-import { LOCK_FILE, lockSocket, readLock } from '../../shard-worker/registry.js';
+import { LOCK_FILE, lockSocket, readLock } from '../../shard-worker/runtime-files.js';
 
 /** How long a holder may take to say who it is, in ms: it may be busy, or stopped. */
 const ANSWER_MS = 500;

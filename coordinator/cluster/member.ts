@@ -4,11 +4,11 @@ import { rmSync } from 'node:fs';
 import { socketFiles, socketPath } from '../../shard-worker/endpoints.js';
 import type { KeyPair } from '../../shard-worker/keys.js';
 import { processStart } from '../../shard-worker/processes.js';
-import type { RegisteredWorker } from '../../shard-worker/registry.js';
+import type { RegisteredWorker } from '../../shard-worker/runtime-files.js';
 import type { Seal } from '../../shard-worker/seal.js';
 import { type ControlServer, makeKeys } from '../../shard-worker/transport.js';
 import type { Standing } from './orders.js';
-import type { Runtime } from './runtime.js';
+import type { Runtime } from './runtime-directory.js';
 import type { WorkerInfo } from './types.js';
 import { adoptWorker, type WorkerHandle } from './worker-handle.js';
 import { born, found, type Health, isOver, loadedOf, newborn, type Wanted, type WorkerLife } from './worker-life.js';
@@ -22,7 +22,9 @@ export interface Member {
   readonly adopted: boolean;
   life: WorkerLife;
   health: Health;
-  /** Where its exchange socket listens, once it has said so. */
+  /** Where its exchange socket is to listen. */
+  readonly exchange: string;
+  /** Where its peers reach it, once it has said so. */
   endpoint: string | undefined;
   /** Its public key there, where that is a port and it has said so. */
   exchangeKey: string | undefined;
@@ -42,8 +44,8 @@ export interface Member {
 export interface MemberOptions {
   readonly workerEntry: string;
   readonly control: string;
-  /** Index is the rank. */
-  readonly exchange: readonly string[];
+  /** Where a worker of a rank, and no other one, listens for its peers. */
+  readonly exchange: (rank: number) => string;
   /** Whether workers exchange through shared memory. */
   readonly sharesMemory: boolean;
   /** Whether only this cluster's workers can have sockets there. */
@@ -55,56 +57,57 @@ export interface MemberOptions {
   readonly detached?: { readonly runtime: Runtime; readonly keepWarmMs: number };
 }
 
-const memberOf = (rank: number, id: string, process: WorkerHandle, life: WorkerLife, key?: string): Member => ({
-  rank,
-  id,
-  process,
-  adopted: life.kind === 'attaching',
-  life,
+type Beginning = Pick<Member, 'rank' | 'id' | 'process' | 'exchange' | 'life'> & { readonly key?: string };
+
+const memberOf = (beginning: Beginning): Member => ({
+  key: undefined,
+  ...beginning,
+  adopted: beginning.life.kind === 'attaching',
   health: newborn(performance.now()),
   endpoint: undefined,
   exchangeKey: undefined,
-  key,
   memory: undefined,
   generation: undefined,
   steps: 0,
   seal: undefined,
 });
 
-const startProcess = (rank: number, id: string, keys: KeyPair, options: MemberOptions): WorkerHandle => {
-  const { workerEntry: entry, control, exchange, sharesMemory, detached } = options;
-  const common = { entry, rank, id, keys, control, exchange: exchange[rank] ?? '', sharesMemory };
+type Started = Pick<Member, 'rank' | 'id' | 'exchange'> & { readonly keys: KeyPair };
+
+const startProcess = (started: Started, options: MemberOptions): WorkerHandle => {
+  const { workerEntry: entry, control, sharesMemory, detached } = options;
+  const common = { ...started, entry, control, sharesMemory };
   if (detached === undefined) return new WorkerProcess(common);
   const { runtime, keepWarmMs } = detached;
   return new WorkerProcess({
     ...common,
-    detached: { directory: runtime.directory, keepWarmMs, log: runtime.log(rank) },
+    detached: { directory: runtime.directory, token: runtime.token, keepWarmMs, log: runtime.log(started.rank) },
   });
 };
 
 /** Starts a worker for a rank whose last worker, if there was one, has ended. */
 export const startMember = (rank: number, options: MemberOptions): Member => {
   const id = `${rank}-${randomBytes(16).toString('hex')}`;
+  const started = { rank, id, exchange: options.exchange(rank) };
   const elsewhere = options.startElsewhere?.(rank, id);
-  if (elsewhere !== undefined) return memberOf(rank, id, elsewhere, born(performance.now()));
+  if (elsewhere !== undefined) return memberOf({ ...started, process: elsewhere, life: born(performance.now()) });
   const keys = makeKeys();
   options.server.admit(keys.publicKey);
-  return memberOf(rank, id, startProcess(rank, id, keys, options), born(performance.now()), keys.publicKey);
+  const process = startProcess({ ...started, keys }, options);
+  return memberOf({ ...started, process, life: born(performance.now()), key: keys.publicKey });
 };
 
 /** Takes over a worker that an earlier coordinator started. */
 export const adoptMember = (worker: RegisteredWorker, runtime: Runtime, session: string, wanted: Wanted): Member => {
-  const process = adoptWorker(worker.process, runtime.log(worker.rank));
-  return memberOf(worker.rank, worker.id, process, found(performance.now(), session, wanted));
+  const { rank, id, socket } = worker;
+  const process = adoptWorker(worker.process, runtime.log(rank));
+  return memberOf({ rank, id, process, exchange: `ipc://${socket}`, life: found(performance.now(), session, wanted) });
 };
 
-/** Removes the socket of a worker that was killed, so that the next one can listen there; never somebody else's. */
-export const removeSocket = (
-  { rank, endpoint, key }: Member,
-  { exchange, privateSockets, server }: MemberOptions,
-): void => {
+/** Removes the socket of a worker that was killed; never somebody else's. */
+export const removeSocket = ({ exchange, endpoint, key }: Member, { privateSockets, server }: MemberOptions): void => {
   if (key !== undefined) server.dismiss(key);
-  const known = endpoint ?? (privateSockets ? (exchange[rank] ?? '') : '');
+  const known = endpoint ?? (privateSockets ? exchange : '');
   for (const file of socketFiles(known)) rmSync(file, { force: true });
 };
 
@@ -126,8 +129,7 @@ export const infoOf = (member: Member, restarts: number): WorkerInfo => {
 };
 
 /** What the next coordinator must know of a worker; undefined where it has ended already. */
-export const registrationOf = (member: Member, exchange: string): RegisteredWorker | undefined => {
-  const { rank, id, process } = member;
+export const registrationOf = ({ rank, id, process, exchange }: Member): RegisteredWorker | undefined => {
   const started = processStart(process.pid);
   if (started === undefined) return undefined;
   return { rank, id, process: { pid: process.pid, started }, socket: socketPath(exchange) ?? '' };

@@ -122,9 +122,9 @@ export class Recovery {
 
   /** @returns whether sockets were gone with their directory: then no worker can be found by the others */
   async #restorePlace(): Promise<boolean> {
-    if (!(await this.#options.endpoints.restore())) return false;
+    if (!(await this.#options.endpoints.restore(this.#of.group.listening))) return false;
     this.#options.onNotice("The directory of the workers' sockets was removed. Making it again, and all workers.");
-    await this.#options.server.relisten();
+    this.#options.server.relisten();
     return true;
   }
 }

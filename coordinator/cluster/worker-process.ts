@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import type { KeyPair } from '../../shard-worker/keys.js';
 import { openPrivateLog } from '../../shard-worker/private-files.js';
 import { isStopped } from '../../shard-worker/processes.js';
-import { WORKER_ID_VARIABLE } from '../../shard-worker/protocol.js';
+import { WORKER_ID_VARIABLE, WORKER_TOKEN_VARIABLE } from '../../shard-worker/protocol.js';
 import { workerEnvironment } from '../../shard-worker/transport.js';
 import type { Exit } from './errors.js';
 import { lastLines, lastLogLines, STDERR_CHARACTERS, type WorkerHandle } from './worker-handle.js';
@@ -39,6 +39,8 @@ export const WORKER_ENTRY = fileURLToPath(new URL('../../shard-worker/main.js', 
 export interface DetachedProcess {
   /** Private directory of the group. */
   readonly directory: string;
+  /** Of that directory; whoever shows it is obeyed. */
+  readonly token: string;
   readonly keepWarmMs: number;
   /** File that takes its output: nobody may be there to read a pipe. */
   readonly log: string;
@@ -86,7 +88,13 @@ const spawnWorker = (options: WorkerProcessOptions): ChildProcess => {
   const settings: SpawnOptions = {
     // An ordinary worker ends when its standard input closes; nothing is ever written there.
     stdio: log === undefined ? ['pipe', 'ignore', 'pipe'] : ['ignore', log, log],
-    env: { ...KEEP_FREED_MEMORY, ...process.env, [WORKER_ID_VARIABLE]: options.id, ...workerEnvironment(options.keys) },
+    env: {
+      ...KEEP_FREED_MEMORY,
+      ...process.env,
+      [WORKER_ID_VARIABLE]: options.id,
+      ...(options.detached && { [WORKER_TOKEN_VARIABLE]: options.detached.token }),
+      ...workerEnvironment(options.keys),
+    },
     // A session of its own: a terminal's Ctrl-C reaches the coordinator only, which then ends its workers in order.
     detached: process.platform !== 'win32',
   };

@@ -1,5 +1,5 @@
 /** Rules about further hosts: nothing listens beyond this host without keys, and a host is named in one way. */
-import type { Problem } from './problems.js';
+import type { ConfigProblem } from './problems.js';
 
 const field = (value: unknown, key: string): unknown =>
   typeof value === 'object' && value !== null ? Reflect.get(value, key) : undefined;
@@ -16,7 +16,7 @@ const hasFurtherHosts = (root: unknown): boolean => {
 
 const LOOPBACK = /^tcp:\/\/(localhost|127(\.\d{1,3}){3}|\[::1\]):/;
 
-const hostsHaveKeys = (root: unknown): readonly Problem[] => {
+const hostsHaveKeys = (root: unknown): readonly ConfigProblem[] => {
   const join = field(root, 'join');
   const listen = field(join, 'listen');
   if (field(join, 'keys') !== undefined) return [];
@@ -29,7 +29,7 @@ const hostsHaveKeys = (root: unknown): readonly Problem[] => {
   return [{ path: ['join', 'listen'], message: `expected join.keys beside it; found none (${remedy})` }];
 };
 
-const hostsAreNamedOnce = (root: unknown): readonly Problem[] => {
+const hostsAreNamedOnce = (root: unknown): readonly ConfigProblem[] => {
   const hosts = field(root, 'hosts');
   if (typeof hosts === 'number' && namedDevices(root).length > 0) {
     const message = `expected a list of hosts, or none, where devices name theirs; found ${hosts}`;
@@ -42,21 +42,21 @@ const hostsAreNamedOnce = (root: unknown): readonly Problem[] => {
   return [{ path: ['hosts', again, 'name'], message }];
 };
 
-const oneDeviceIsHere = (root: unknown): readonly Problem[] => {
+const oneDeviceIsHere = (root: unknown): readonly ConfigProblem[] => {
   const devices = listed(field(root, 'devices'));
   if (devices.length === 0 || namedDevices(root).length < devices.length) return [];
   const message = 'expected a device of this host, which leads and makes pictures from what workers give; found none';
   return [{ path: ['devices'], message }];
 };
 
-const hostsCanReachEachOther = (root: unknown): readonly Problem[] => {
+const hostsCanReachEachOther = (root: unknown): readonly ConfigProblem[] => {
   const transport = field(field(root, 'wire'), 'transport');
   if (!hasFurtherHosts(root) || (transport !== 'ipc' && transport !== 'shared-memory')) return [];
   const message = `expected "auto" or "tcp" beside further hosts; found "${transport}", which ends at this one`;
   return [{ path: ['wire', 'transport'], message }];
 };
 
-export const checkHosts = (root: unknown): readonly Problem[] => [
+export const checkHosts = (root: unknown): readonly ConfigProblem[] => [
   ...hostsHaveKeys(root),
   ...hostsAreNamedOnce(root),
   ...oneDeviceIsHere(root),

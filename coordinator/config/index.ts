@@ -13,8 +13,8 @@ import { NETWORK_NAMES } from '../pipeline/index.js';
 import { parseBytes } from './bytes.js';
 import type { ClusterConfig, DeviceConfig, Hosting, PictureSize, ServerConfig } from './cluster-config.js';
 import { allDevices, hostsOf, type PlacedDevice } from './further-hosts.js';
+import { launcherGroupIn } from './launcher-group.js';
 import { withCalibration, withLink } from './measured-rates.js';
-import { placeIn } from './place.js';
 import { describeProblems, problemsOf, type Source } from './problems.js';
 import { checkRules } from './rules.js';
 import { type ClusterParsed, clusterSchema } from './schema.js';
@@ -31,7 +31,7 @@ export type {
   ServerConfig,
 } from './cluster-config.js';
 export { clusterJsonSchema, clusterJsonSchemaText } from './json-schema.js';
-export { type Place, placeIn } from './place.js';
+export { type LauncherGroup, launcherGroupIn } from './launcher-group.js';
 export type { ClusterInput } from './schema.js';
 
 /** @param text `512x512` */
@@ -119,7 +119,7 @@ const toWire = ({ dtype, transport, link }: ClusterParsed['wire']): ClusterConfi
 /** Whoever has keys for further hosts and says nothing of their number is started by something that knows it. */
 const asLaunched = (parsed: ClusterParsed): ClusterParsed => {
   const isOpen = parsed.hosts === undefined && parsed.devices.every(({ host }) => host === undefined);
-  const { size } = isOpen && parsed.join.keys !== undefined ? placeIn(process.env) : {};
+  const { size } = isOpen && parsed.join.keys !== undefined ? launcherGroupIn(process.env) : {};
   return size === undefined ? parsed : { ...parsed, hosts: size };
 };
 

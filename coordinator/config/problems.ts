@@ -8,7 +8,7 @@ import { nearest } from './nearest.js';
 import { clusterSchema } from './schema.js';
 
 /** One problem, at a path of the document; `[]` is the document as a whole. */
-export interface Problem {
+export interface ConfigProblem {
   readonly path: readonly PropertyKey[];
   readonly message: string;
   /** Point at the key instead of its value. */
@@ -115,7 +115,7 @@ const knownKeys = (path: readonly PropertyKey[]): readonly string[] => {
   return schema instanceof z.ZodObject ? Object.keys(schema.shape) : [];
 };
 
-const unknownKey = (path: readonly PropertyKey[], key: string): Problem => {
+const unknownKey = (path: readonly PropertyKey[], key: string): ConfigProblem => {
   const known = knownKeys(path);
   const meant = nearest(key, known);
   const hint = REMOTE_KEYS.has(key)
@@ -129,7 +129,7 @@ const unknownKey = (path: readonly PropertyKey[], key: string): Problem => {
 const isEndpoint = (value: unknown): boolean => typeof value === 'string' && /[:/]/.test(value);
 
 /** The problems of one zod issue: several where it names several keys. */
-export const problemsOf = (issue: Issue, root: unknown): readonly Problem[] => {
+export const problemsOf = (issue: Issue, root: unknown): readonly ConfigProblem[] => {
   if (issue.code === 'unrecognized_keys') return issue.keys.map((key) => unknownKey(issue.path, key));
   const found = valueAt(root, issue.path);
   if (found === undefined && issue.path.length > 0) {
@@ -146,7 +146,7 @@ const keyOffset = (node: unknown, key: string): number | undefined => {
 };
 
 /** Offset in the text of a path, or of its nearest parent where the path itself is missing. */
-const offsetOf = (source: Source, problem: Problem): number => {
+const offsetOf = (source: Source, problem: ConfigProblem): number => {
   const { document } = source;
   if (problem.atKey !== undefined) {
     const parent = problem.path.length === 1 ? document.contents : document.getIn(problem.path.slice(0, -1), true);
@@ -161,7 +161,7 @@ const offsetOf = (source: Source, problem: Problem): number => {
 };
 
 /** One line per problem, in the order of the text. */
-export const describeProblems = (source: Source, problems: readonly Problem[]): readonly string[] =>
+export const describeProblems = (source: Source, problems: readonly ConfigProblem[]): readonly string[] =>
   problems
     .map((problem) => ({ problem, offset: offsetOf(source, problem) }))
     .sort((a, b) => a.offset - b.offset)

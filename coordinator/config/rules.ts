@@ -9,7 +9,7 @@ import { PASSES, WAYS } from '../../partition/mesh/shape.js';
 import { exportAdvice } from '../export-advice.js';
 import { NETWORK_NAMES, type NetworkName } from '../pipeline/index.js';
 import { checkHosts } from './host-rules.js';
-import type { Problem } from './problems.js';
+import type { ConfigProblem } from './problems.js';
 
 const field = (value: unknown, key: string): unknown =>
   typeof value === 'object' && value !== null ? Reflect.get(value, key) : undefined;
@@ -23,7 +23,7 @@ const countDevices = (root: unknown): number | undefined => {
   return further.reduce<number>((sum, own) => sum + (Array.isArray(own) ? own.length : 0), devices.length);
 };
 
-const worldSizeMatches = (root: unknown): readonly Problem[] => {
+const worldSizeMatches = (root: unknown): readonly ConfigProblem[] => {
   const size = field(root, 'tensor_parallel_size');
   const count = countDevices(root);
   if (!Number.isInteger(size) || count === undefined || count === size) return [];
@@ -37,11 +37,11 @@ const worldSizeMatches = (root: unknown): readonly Problem[] => {
  */
 const NUMBERED: ReadonlySet<unknown> = new Set(['cuda', 'dml'] satisfies Provider[]);
 
-const devicesDiffer = (root: unknown): readonly Problem[] => {
+const devicesDiffer = (root: unknown): readonly ConfigProblem[] => {
   const devices = field(root, 'devices');
   if (!Array.isArray(devices)) return [];
   const seen = new Map<string, number>();
-  return devices.flatMap((device: unknown, index): readonly Problem[] => {
+  return devices.flatMap((device: unknown, index): readonly ConfigProblem[] => {
     const provider = field(device, 'provider');
     if (!NUMBERED.has(provider)) return [];
     const host = field(device, 'host');
@@ -57,7 +57,7 @@ const devicesDiffer = (root: unknown): readonly Problem[] => {
   });
 };
 
-const waysAgree = (root: unknown): readonly Problem[] => {
+const waysAgree = (root: unknown): readonly ConfigProblem[] => {
   const [parallel, split] = [field(root, 'parallel'), field(root, 'split')];
   if (parallel === undefined || parallel === 'auto' || split === undefined || parallel === split) return [];
   const found = typeof parallel === 'object' ? 'groups of devices' : `"${String(parallel)}"`;
@@ -65,12 +65,12 @@ const waysAgree = (root: unknown): readonly Problem[] => {
   return [{ path: ['parallel'], message }];
 };
 
-const meshFits = (root: unknown): readonly Problem[] => {
+const meshFits = (root: unknown): readonly ConfigProblem[] => {
   const [parallel, devices] = [field(root, 'parallel'), field(root, 'devices')];
   if (typeof parallel !== 'object' || parallel === null || !Array.isArray(devices)) return [];
   const sizes = WAYS.map((way) => field(parallel, way) ?? 1);
   const product = sizes.reduce((all: number, size) => all * Number(size), 1);
-  const problems: Problem[] = [];
+  const problems: ConfigProblem[] = [];
   if (Number.isInteger(product) && product !== devices.length) {
     const message = `expected numbers whose product is ${devices.length}, the number of devices listed; found ${WAYS.map((way, index) => `${way} ${sizes[index]}`).join(' x ')}, which is ${product}`;
     problems.push({ path: ['parallel'], message });
@@ -89,10 +89,10 @@ const meshFits = (root: unknown): readonly Problem[] => {
 };
 
 /** Text encoders and the VAE decoder run on one cluster's workers, or in the coordinator. */
-const placedInGroups = (root: unknown, parallel: object): readonly Problem[] => {
+const placedInGroups = (root: unknown, parallel: object): readonly ConfigProblem[] => {
   const groups = WAYS.filter((way) => way !== 'tensor' && way !== 'tokens');
   if (groups.every((way) => (field(parallel, way) ?? 1) === 1)) return [];
-  return NETWORK_NAMES.flatMap((name): readonly Problem[] => {
+  return NETWORK_NAMES.flatMap((name): readonly ConfigProblem[] => {
     const choice = field(field(root, 'placement'), name);
     if (choice === undefined || choice === 'auto' || choice === 'coordinator') return [];
     const message = `expected "coordinator" beside several groups of devices (parallel); found ${JSON.stringify(choice)}`;
@@ -100,7 +100,7 @@ const placedInGroups = (root: unknown, parallel: object): readonly Problem[] => 
   });
 };
 
-const int8RunsOnCpus = (root: unknown): readonly Problem[] => {
+const int8RunsOnCpus = (root: unknown): readonly ConfigProblem[] => {
   const devices = field(root, 'devices');
   if (field(root, 'quantize') !== 'int8' || !Array.isArray(devices)) return [];
   const rank = devices.findIndex((device) => field(device, 'provider') !== 'cpu');
@@ -113,7 +113,7 @@ const int8RunsOnCpus = (root: unknown): readonly Problem[] => {
 /** A coordinator that is merely busy must not look like one that is gone. */
 const MIN_KEEP_WARM_S = 10;
 
-const warmWorkersCanBeFound = (root: unknown): readonly Problem[] => {
+const warmWorkersCanBeFound = (root: unknown): readonly ConfigProblem[] => {
   const seconds = field(field(root, 'workers'), 'keep_warm_s');
   if (typeof seconds !== 'number' || seconds <= 0) return [];
   if (seconds < MIN_KEEP_WARM_S) {
@@ -125,7 +125,7 @@ const warmWorkersCanBeFound = (root: unknown): readonly Problem[] => {
   return [{ path: ['workers', 'keep_warm_s'], message }];
 };
 
-const modelExists = (root: unknown, directory: string): readonly Problem[] => {
+const modelExists = (root: unknown, directory: string): readonly ConfigProblem[] => {
   const model = field(root, 'model');
   if (typeof model !== 'string' || model === '') return [];
   const path = resolve(directory, model);
@@ -138,14 +138,14 @@ const modelExists = (root: unknown, directory: string): readonly Problem[] => {
   ];
 };
 
-const rankProblem = (name: NetworkName, choice: unknown, count: number | undefined): readonly Problem[] => {
+const rankProblem = (name: NetworkName, choice: unknown, count: number | undefined): readonly ConfigProblem[] => {
   const rank = field(choice, 'rank');
   if (count === undefined || typeof rank !== 'number' || rank < count) return [];
   const message = `expected a rank of the devices listed, 0 to ${count - 1}; found ${rank}`;
   return [{ path: ['placement', name, 'rank'], message }];
 };
 
-const missingNetwork = (name: NetworkName, model: unknown, directory: string): readonly Problem[] => {
+const missingNetwork = (name: NetworkName, model: unknown, directory: string): readonly ConfigProblem[] => {
   if (typeof model !== 'string' || !existsSync(resolve(directory, model))) return [];
   const path = join(resolve(directory, model), name, 'model.onnx');
   if (existsSync(path)) return [];
@@ -159,7 +159,7 @@ const missingNetwork = (name: NetworkName, model: unknown, directory: string): r
 };
 
 /** What is placed must be there, and so must the rank that it is placed on. */
-const placedNetworksExist = (root: unknown, directory: string): readonly Problem[] =>
+const placedNetworksExist = (root: unknown, directory: string): readonly ConfigProblem[] =>
   NETWORK_NAMES.flatMap((name) => {
     const choice = field(field(root, 'placement'), name);
     if (choice === undefined) return [];
@@ -171,12 +171,12 @@ const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
 const MIN_KEY_LENGTH = 16;
 
 /** A server that other machines can reach must know who asks. */
-const serverIsGuarded = (root: unknown): readonly Problem[] => {
+const serverIsGuarded = (root: unknown): readonly ConfigProblem[] => {
   const server = field(root, 'server');
   const host = field(server, 'host');
   const key = field(server, 'api_key');
   const variable = field(server, 'api_key_env');
-  const problems: Problem[] = [];
+  const problems: ConfigProblem[] = [];
   if (typeof host === 'string' && !LOOPBACK.test(host) && key === undefined && variable === undefined) {
     const message = `expected an API key (api_key_env or api_key) beside an address that other machines can reach; found none for "${host}" (127.0.0.1 needs no key)`;
     problems.push({ path: ['server', 'host'], message });
@@ -196,7 +196,7 @@ const serverIsGuarded = (root: unknown): readonly Problem[] => {
  * @param root the config as plain values
  * @param directory the config file's own directory, from which its paths start
  */
-export const checkRules = (root: unknown, directory: string): readonly Problem[] => [
+export const checkRules = (root: unknown, directory: string): readonly ConfigProblem[] => [
   ...worldSizeMatches(root),
   ...devicesDiffer(root),
   ...waysAgree(root),

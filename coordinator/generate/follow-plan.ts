@@ -6,10 +6,11 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { recall, remember } from '../../common/remembered.js';
-import type { MeshCost, MeshRequest } from '../../partition/index.js';
+import type { MeshRequest } from '../../partition/index.js';
 import { ONE_DEVICE, shapeText } from '../../partition/mesh/shape.js';
 import type { ClusterConfig } from '../config/index.js';
 import type { Hooks } from '../hooks.js';
+import { plan, type TimedMesh } from '../planner/index.js';
 import type { Dims } from '../shards/dims.js';
 import { fingerprint } from '../shards/fingerprint.js';
 import { denoiserRequest, type OpenedModel, type ShardRequest } from '../shards/request.js';
@@ -45,19 +46,11 @@ export const meshRequest = (together: ShardRequest, apart: Dims): MeshRequest & 
   return { ...together, ...(differs ? { apart } : {}), concurrency: CONCURRENCY };
 };
 
-const better = ({ shape: found, devices }: MeshCost, ms: number): Better => ({
-  ms,
-  shape: found,
-  devices: [...devices],
-});
+const better = ({ cost, ms }: TimedMesh): Better => ({ ms, shape: cost.shape, devices: [...cost.devices] });
 
-const decide = async ({ aim }: ClusterConfig, request: MeshRequest, { onProgress }: Hooks): Promise<Choice> => {
-  const { planMeshes, bestFor, tensorsOverAll, aimMs } = await import('../../partition/index.js');
-  const costs = await planMeshes(request, { ...(onProgress ? { onProgress } : {}) });
-  const own = tensorsOverAll(costs);
-  const best = bestFor(costs, aim);
-  const ownMs = own === undefined ? 0 : aimMs(own, aim);
-  return { ownMs, ...(best === undefined ? {} : { better: better(best, aimMs(best, aim)) }) };
+const decide = async ({ aim }: ClusterConfig, request: MeshRequest, hooks: Hooks): Promise<Choice> => {
+  const { ownMs, better: found } = await plan('mesh', { request, aim }, hooks);
+  return { ownMs, ...(found === undefined ? {} : { better: better(found) }) };
 };
 
 /** A plan takes longer than a warm start, so it is remembered for as long as all that it depends on stays as it is. */

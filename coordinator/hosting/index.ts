@@ -13,14 +13,14 @@ import type { Network } from '../denoiser.js';
 import type { Hooks } from '../hooks.js';
 import {
   type NetworkName,
-  type RemoteNetwork,
+  type OutsideNetwork,
   readModelDirectory,
   type SchedulerName,
   sequenceOf,
 } from '../pipeline/index.js';
 import { isOneGroup, planGroups } from '../shards/mesh-plan.js';
 import { modelFacts } from '../shards/model-facts.js';
-import { prepareShards } from '../shards/prepare.js';
+import { type PreparedShards, prepareShards } from '../shards/prepare.js';
 import { denoiserRequest, type OpenedModel } from '../shards/request.js';
 import { NOTHING, together } from './choose-host.js';
 import {
@@ -75,6 +75,18 @@ export interface PreparedNetworks {
   readonly partitionMs: number;
 }
 
+/** A network's shards as a cluster takes them. */
+export const sideNetwork = (
+  network: Pick<SideNetwork, 'name' | 'members' | 'onDemand'>,
+  { directory, manifest, profile, remake }: PreparedShards,
+): SideNetwork => ({
+  ...network,
+  shardDirectory: directory,
+  manifest,
+  profile: profile.name,
+  ...(remake ? { remake } : {}),
+});
+
 /**
  * Finds or makes the shards of the networks that workers run.
  * @param onDemand whether workers open them for their first step
@@ -91,17 +103,8 @@ export const prepareNetworks = async (
     if (run === undefined) continue;
     const where = host.kind === 'rank' ? `on rank ${host.rank}` : `split over ${run.members.length} ranks`;
     hooks.onNotice?.(`${name} runs ${where}: ${reason}.`);
-    const { directory, manifest, profile, remake, ...shards } = await prepareShards(run.request, hooks);
-    const { members } = run;
-    networks.push({
-      name,
-      shardDirectory: directory,
-      manifest,
-      profile: profile.name,
-      members,
-      onDemand,
-      ...(remake ? { remake } : {}),
-    });
+    const shards = await prepareShards(run.request, hooks);
+    networks.push(sideNetwork({ name, members: run.members, onDemand }, shards));
     partitionMs += shards.partitionMs;
   }
   return { networks, partitionMs };
@@ -145,7 +148,7 @@ export const rankNeeds = async (
 export const remotesOf = (
   hosted: readonly HostedNetwork[],
   networkOf: (name: NetworkName) => Network | Promise<Network>,
-): ReadonlyMap<NetworkName, RemoteNetwork> =>
+): ReadonlyMap<NetworkName, OutsideNetwork> =>
   new Map(
     hosted.flatMap(({ name, run }) =>
       run === undefined ? [] : [[name, { declared: run.declared, network: networkOf(name) }] as const],

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { recall, remember } from '../../common/remembered.js';
 import { TOOL_VERSION } from '../../common/version.js';
+import { plan } from '../planner/index.js';
 import { fingerprint } from '../shards/fingerprint.js';
 import type { ShardRequest } from '../shards/request.js';
 import type { Need } from './choose-host.js';
@@ -17,8 +18,7 @@ const schema: z.ZodType<Needs> = z.array(z.object({ weights: z.number(), activat
  * @throws TandemError as `plan` does; `PLAN_MEMORY` where it does not fit the devices' limits
  */
 export const planNeeds = async (request: ShardRequest): Promise<Needs> => {
-  const { planRanks } = await import('../../partition/index.js');
-  const ranks = await planRanks(request);
+  const ranks = await plan('ranks', { request });
   return ranks.map(({ weight_bytes, activation_peak_bytes }) => ({
     weights: weight_bytes,
     activations: activation_peak_bytes,

@@ -13,8 +13,8 @@ import { type Deferred, deferred } from './deferred.js';
 import { KeptWorkers } from './kept-workers.js';
 import { readLeaderKey, readSecret } from './key-files.js';
 import { LeaderLink, type LinkEnd } from './leader-link.js';
+import { measureLink, ProbePort } from './link-probe.js';
 import { type FromHost, JOIN_PROTOCOL, type Join, type StartOrder, type ToHost } from './messages.js';
-import { measureLink, ProbePort } from './probe.js';
 import { type NetworkOrder, ReceivedFiles } from './received-files.js';
 import { ownVersions } from './versions.js';
 

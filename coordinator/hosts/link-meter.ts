@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { LinkRates } from '../../partition/plan/rates.js';
 import { deferred } from './deferred.js';
 import type { Guest } from './guest.js';
-import { measureLink, ProbePort } from './probe.js';
+import { measureLink, ProbePort } from './link-probe.js';
 
 /** Name of the leader's host; that of no seat. */
 export const LEADER_HOST = '';

@@ -2,7 +2,7 @@
  * One model on several groups of workers, each a cluster with its own recovery:
  *
  *     side-by-side   groups with all of the model: every run goes to the one that has least to do
- *     pipeline       groups with a part each, that pass the work on
+ *     stages         groups with a part each, that pass the work on
  *     mesh           any of these as one, as a cluster is
  *
  *     settings -> shards/mesh-plan (which groups, what each runs) -> prepareMesh (shards) -> startMesh
@@ -12,7 +12,7 @@ import type { TensorSpec } from '../../common/tensor.js';
 import { DENOISER, type SideNetwork, type Workers } from '../cluster/index.js';
 import type { ClusterSettings, DeviceConfig } from '../config/index.js';
 import type { Hooks } from '../hooks.js';
-import type { PlannedModel } from '../hosting/index.js';
+import { type PlannedModel, sideNetwork } from '../hosting/index.js';
 import { isOneGroup, type MeshGroup, type MeshPlan, planGroups } from '../shards/mesh-plan.js';
 import { type PreparedShards, prepareShards } from '../shards/prepare.js';
 import {
@@ -24,8 +24,8 @@ import {
   type WorkerSettings,
 } from '../start-cluster.js';
 import { Mesh, type Way } from './mesh.js';
-import { pipeline, type Visit } from './pipeline.js';
 import { sideBySide } from './side-by-side.js';
+import { inStages, type Visit } from './stages.js';
 
 /** A cluster to be started. */
 interface ReadyGroup extends Pick<ReadyModel, 'shards' | 'networks'> {
@@ -52,17 +52,9 @@ const prepareGroup = async (
   const networks: SideNetwork[] = [];
   let ms = shards.partitionMs;
   for (const { name, request } of others) {
-    const { directory, manifest, profile, remake, partitionMs } = await prepareShards(request, hooks);
-    const members = devices.map((_, rank) => rank);
-    networks.push({
-      name,
-      shardDirectory: directory,
-      manifest,
-      profile: profile.name,
-      members,
-      ...(remake && { remake }),
-    });
-    ms += partitionMs;
+    const own = await prepareShards(request, hooks);
+    networks.push(sideNetwork({ name, members: devices.map((_, rank) => rank) }, own));
+    ms += own.partitionMs;
   }
   return { group: { devices, shards, networks }, ms };
 };
@@ -119,7 +111,7 @@ const pipelineOf = (groups: readonly ReadyGroup[], { route, outputs }: ReadyMesh
     return [{ part: stage, network, inputs: profile.inputs.map(({ name }) => name) }];
   });
   const results = outputs.flatMap((name) => made.get(name) ?? []);
-  return pipeline(visits, [...given.values()], results);
+  return inStages(visits, [...given.values()], results);
 };
 
 /** What the workers read, absolute. */

@@ -24,9 +24,9 @@ export {
   type NetworkName,
   type NetworkSizes,
   networkFiles,
+  type OutsideNetwork,
   openingOf,
   pictureSize,
-  type RemoteNetwork,
   sequenceOf,
 } from './networks.js';
 export {

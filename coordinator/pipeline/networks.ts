@@ -22,7 +22,7 @@ export type NetworkName = (typeof NETWORK_NAMES)[number];
 export type Declared = Pick<Session, 'inputs' | 'outputs'>;
 
 /** A network that runs elsewhere. */
-export interface RemoteNetwork {
+export interface OutsideNetwork {
   /** What its file declares. */
   readonly declared: Declared;
   /** Opened for fixed sizes and for the outputs that are used. */
@@ -130,7 +130,7 @@ export const pictureSize = (
 };
 
 /** Sizes are those that the network was opened for; outputs as its file declares them, of which those that are used are there. */
-const remoteSession = async ({ declared, network }: RemoteNetwork): Promise<Session> => {
+const remoteSession = async ({ declared, network }: OutsideNetwork): Promise<Session> => {
   const { inputs, step } = await network;
   return {
     inputs,
@@ -155,7 +155,7 @@ export interface Sessions {
 export const openSessions = (
   thread: SessionThread,
   model: ModelDirectory,
-  remotes: ReadonlyMap<NetworkName, RemoteNetwork> = new Map(),
+  remotes: ReadonlyMap<NetworkName, OutsideNetwork> = new Map(),
 ): Sessions => {
   const opening = new Map<NetworkName, Promise<Session>>();
   let last: Promise<unknown> = Promise.resolve();

@@ -11,7 +11,7 @@ import type { EncodeContext, EncoderFolder } from './families/family.js';
 import { checkAborted, type GeneratedImage, type ImageRequest } from './image-request.js';
 import { type KnownWords, readKnownWords } from './known-words.js';
 import { type ModelDirectory, readModelDirectory } from './model-directory.js';
-import { latentsFor, type NetworkName, openSessions, type RemoteNetwork, type Sessions } from './networks.js';
+import { latentsFor, type NetworkName, type OutsideNetwork, openSessions, type Sessions } from './networks.js';
 import { createRandomStream } from './random.js';
 import type { SchedulerName } from './schedulers/registry.js';
 import type { Scheduler } from './schedulers/scheduler.js';
@@ -26,7 +26,7 @@ export interface PipelineOptions extends SessionThreadOptions {
   /** Runs the network; opened for the size of the images. The caller closes it. Everything else is loaded while it is awaited. */
   readonly denoiser: Denoiser | Promise<Denoiser>;
   /** The other networks that run elsewhere too; the rest are loaded into this process. */
-  readonly networks?: ReadonlyMap<NetworkName, RemoteNetwork>;
+  readonly networks?: ReadonlyMap<NetworkName, OutsideNetwork>;
   /** Pixels of the images; may be left out where the denoiser's inputs say it. */
   readonly size?: { readonly width: number; readonly height: number };
   /** In place of the scheduler that the model directory names. */

@@ -14,7 +14,7 @@ import { checkHost, checkKey } from './auth.js';
 import { addDescription } from './description.js';
 import { type ApiError, errorBody, malformedAnswer, methodNotAllowed, notFound, toApiError } from './errors.js';
 import type { Front, Handler } from './front.js';
-import type { ServerParts } from './parts.js';
+import type { ServerParts } from './route-context.js';
 import { addImageRoutes } from './routes/images.js';
 import { addModelRoutes } from './routes/models.js';
 import { addPage, type PageFile } from './routes/page.js';

@@ -2,14 +2,12 @@
 import type { Logger } from 'pino';
 import type { ClusterConfig, PictureSize } from '../config/index.js';
 import { checkCancelled, type Hooks } from '../hooks.js';
-import { prepareNetworks } from '../hosting/index.js';
 import { type Launched, launch } from '../launch.js';
+import { prepareMesh } from '../mesh/index.js';
 import type { Pipeline } from '../pipeline/index.js';
-import { prepareShards } from '../shards/prepare.js';
-import { denoiserRequest } from '../shards/request.js';
 import { Engine, type EngineState, type StepListener } from './engine.js';
+import { checkSizeFits } from './memory-check.js';
 import { planServing, type ServingPlan } from './serving-plan.js';
-import { checkSizeFits } from './side-by-side.js';
 import { type LoadHooks, Sizes, sizeName } from './sizes.js';
 
 export type StartHooks = Hooks & { readonly signal: AbortSignal };
@@ -112,8 +110,7 @@ export class Engines {
     const others = config.sizes.filter((size) => sizeName(size) !== sizeName(plan.served));
     for (const size of others.slice(config.residentSizes)) {
       const { planned } = await planSize(config, size);
-      await prepareShards(denoiserRequest(config, planned), { signal, onProgress });
-      await prepareNetworks(planned.networks, true, { signal, onProgress });
+      await prepareMesh(config, planned, { signal, onProgress });
     }
     for (const size of others.slice(0, config.residentSizes))
       (await sizes.lease(size, { signal, onProgress })).release();

@@ -10,8 +10,8 @@ import type { ClusterConfig } from '../config/index.js';
 import { cancelled } from '../hooks.js';
 import type { Dims } from '../shards/dims.js';
 import type { Edition, Editions } from './editions.js';
+import { checkSideBySide } from './memory-check.js';
 import { planServing } from './serving-plan.js';
-import { checkSideBySide } from './side-by-side.js';
 import type { SwapOutcome, SwapReport, SwapState } from './swap-report.js';
 
 export interface SwapperOptions {

@@ -7,6 +7,7 @@ import type { PipelinePlan } from '../../partition/index.js';
 import { ONE_DEVICE } from '../../partition/mesh/shape.js';
 import type { ClusterSettings, DeviceConfig } from '../config/index.js';
 import type { Hooks } from '../hooks.js';
+import { plan } from '../planner/index.js';
 import { fingerprint } from './fingerprint.js';
 import { denoiserRequest, type OpenedModel, type ShardRequest } from './request.js';
 
@@ -46,7 +47,7 @@ const pipelinePlan: z.ZodType<PipelinePlan> = z.object({
 });
 
 /** A cut takes longer than a warm start, so it is remembered. */
-const knownPipeline = async (request: ShardRequest, stages: number, { onProgress, signal }: Hooks) => {
+const knownPipeline = async (request: ShardRequest, stages: number, hooks: Hooks) => {
   const shards = await fingerprint(request, request.root);
   const key = createHash('sha256')
     .update(JSON.stringify([shards, stages]))
@@ -54,8 +55,7 @@ const knownPipeline = async (request: ShardRequest, stages: number, { onProgress
   const file = join(request.root, 'plans', `pipeline-${key.slice(0, 16)}.json`);
   const known = recall(file, key, pipelinePlan);
   if (known) return known;
-  const { planPipeline } = await import('../../partition/index.js');
-  const found = await planPipeline(request, stages, { ...(onProgress && { onProgress }), ...(signal && { signal }) });
+  const found = await plan('pipeline', { request, stages }, hooks);
   remember(file, key, found);
   return found;
 };

@@ -11,6 +11,7 @@ import { recall, remember } from '../../common/remembered.js';
 import { DTYPES, type DType } from '../../common/tensor.js';
 import { TOOL_VERSION } from '../../common/version.js';
 import { readThrough } from '../../shard-worker/check.js';
+import { plan } from '../planner/index.js';
 
 /** A file as it was when it was looked at. */
 export interface KnownFile {
@@ -91,8 +92,7 @@ export const modelFacts = async (path: string, root: string): Promise<ModelFacts
   const file = recordOf(absolute, root, '');
   const known = recall(file, TOOL_VERSION, schema);
   if (known !== undefined && (await isUnchanged(known))) return known;
-  const { inspect } = await import('../../partition/index.js');
-  const { inputs, outputs, files } = await inspect(absolute, { requireWeights: true });
+  const { inputs, outputs, files } = await plan('inspect', { path: absolute });
   return rememberOf(file, { inputs, outputs, files: await lookAll([...files].sort()) });
 };
 

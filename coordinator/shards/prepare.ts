@@ -10,6 +10,7 @@ import { checkRankFiles } from '../../shard-worker/check.js';
 import type { DeviceConfig } from '../config/index.js';
 import { checkDevices } from '../devices/index.js';
 import { checkCancelled, type Hooks } from '../hooks.js';
+import { plan } from '../planner/index.js';
 import type { Dims } from './dims.js';
 import { shardNames } from './fingerprint.js';
 import type { ShardRequest } from './request.js';
@@ -77,17 +78,19 @@ const findKin = async (root: string, prefix: string, own: string): Promise<strin
 };
 
 /** Where shards are, and the beginning of the names of all sizes of the model. */
-interface Place {
+interface NamedDirectory {
   readonly directory: string;
   readonly prefix: string;
 }
 
-/** The partitioner is loaded only where there is something to partition. */
-const makeShards = async (request: ShardRequest, { directory, prefix }: Place, hooks: Hooks): Promise<Manifest> => {
-  const { partition } = await import('../../partition/index.js');
+const makeShards = async (
+  request: ShardRequest,
+  { directory, prefix }: NamedDirectory,
+  hooks: Hooks,
+): Promise<Manifest> => {
   await mkdir(request.root, { recursive: true });
   const alongside = await findKin(request.root, prefix, basename(directory));
-  return partition(request, directory, { ...hooks, ...(alongside === undefined ? {} : { alongside }) });
+  return plan('partition', { request, out: directory, alongside }, hooks);
 };
 
 const isWhole = async (directory: string): Promise<boolean> => {
@@ -101,10 +104,10 @@ const isWhole = async (directory: string): Promise<boolean> => {
   }
 };
 
-const remake = async (request: ShardRequest, place: Place, hooks: Hooks): Promise<void> => {
-  if (await isWhole(place.directory)) return;
-  await makeShards(request, place, hooks);
-  hooks.onNotice?.(`Made the shards in ${place.directory} anew.`);
+const remake = async (request: ShardRequest, target: NamedDirectory, hooks: Hooks): Promise<void> => {
+  if (await isWhole(target.directory)) return;
+  await makeShards(request, target, hooks);
+  hooks.onNotice?.(`Made the shards in ${target.directory} anew.`);
 };
 
 /**
@@ -118,9 +121,9 @@ export const prepareShards = async (request: ShardRequest, hooks: Hooks = {}): P
   const { kin, own } = await shardNames(request, request.root);
   const prefix = `${request.model.name}-${request.devices.length}x-${kin}-`;
   const directory = join(request.root, `${prefix}${own}`);
-  const place = { directory, prefix };
+  const target = { directory, prefix };
   const found = await checkReusable(directory, request.devices);
-  const facts = { directory, remake: (signal: AbortSignal) => remake(request, place, { ...hooks, signal }) };
+  const facts = { directory, remake: (signal: AbortSignal) => remake(request, target, { ...hooks, signal }) };
   if (!('reason' in found)) {
     hooks.onNotice?.(`Reusing the shards in ${directory}.`);
     return { ...facts, manifest: found, profile: profileFor(found, request.dims), partitionMs: 0 };
@@ -130,7 +133,7 @@ export const prepareShards = async (request: ShardRequest, hooks: Hooks = {}): P
   await checkDevices(ours, request.wire);
   hooks.onNotice?.(`Partitioning ${request.model.name} into ${directory} (${found.reason}).`);
   const start = performance.now();
-  const manifest = await makeShards(request, place, hooks);
+  const manifest = await makeShards(request, target, hooks);
   checkCancelled(hooks.signal);
   return { ...facts, manifest, profile: profileFor(manifest, request.dims), partitionMs: performance.now() - start };
 };

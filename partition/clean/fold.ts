@@ -20,7 +20,7 @@ import {
   type ValueInfoProto,
 } from '../onnx/index.js';
 import { type SourceModel, tensorBytes } from '../read/index.js';
-import { computeOpen, foldInRuntime, inferSpecs } from './runtime.js';
+import { computeOpen, foldInRuntime, inferSpecs } from './folding-session.js';
 import { unfuse } from './unfuse.js';
 
 /** Sizes by the names of symbolic dims. */

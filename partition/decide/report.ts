@@ -3,6 +3,7 @@
 import type { DType } from '../../common/tensor.js';
 import { type CollectiveKind, sentElements } from '../graph/collective.js';
 import type { Graph, Node } from '../graph/graph.js';
+import { isDivided } from '../graph/placement.js';
 import type { Scope } from '../graph/scopes.js';
 import { type Plan, shardedShares, type WireDtype, wireElementBytes, wireType } from '../plan/choose.js';
 import { collectiveMs, nodeFlops, nodeMs, rankMs, workShare } from '../plan/cost.js';
@@ -84,7 +85,7 @@ export interface Decided {
 
 const isWhole = (node: Node, plan: Plan): boolean => {
   const row = plan.rows.get(node);
-  return !row || [...row.inputs, ...row.outputs].every(({ kind }) => kind !== 'shard');
+  return !row || ![...row.inputs, ...row.outputs].some(isDivided);
 };
 
 const runNodes = ({ graph, cut }: Decided): readonly Node[] => graph.nodes.filter((node) => cut.segmentOf.has(node));

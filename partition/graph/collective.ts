@@ -3,16 +3,19 @@
 import { elementCount } from '../../common/tensor.js';
 import {
   apportion,
+  isOverlapping,
   localElements,
   PARTIAL,
   type Placement,
   placementKey,
   REPLICATE,
+  rangesWithin,
   rankRanges,
   rankSize,
   type Shard,
   samePlacement,
   shardExtent,
+  shardWorldSize,
   withoutHalo,
 } from './placement.js';
 
@@ -88,6 +91,7 @@ export const findConversions = (
     case 'replicate':
       return [[]];
     case 'shard':
+      if (isOverlapping(made)) return [[]];
       return [
         [],
         [allGather(made)],
@@ -160,9 +164,19 @@ export const sentElements = (
   }
 };
 
-/** Whether a consumer that needs `wanted` can be served by a tensor that lies as `held`: a whole one can be sliced. */
-const serves = (held: Placement, wanted: Placement): boolean =>
-  samePlacement(held, wanted) || (held.kind === 'replicate' && wanted.kind === 'shard');
+/** Whether every rank has what it needs of a shard in its part of another one, which overlaps. */
+const covers = (held: Shard, wanted: Shard): boolean =>
+  isOverlapping(held) &&
+  Array.from({ length: shardWorldSize(held) }, (_, rank) => rangesWithin(held, wanted, rank)).every(
+    (ranges) => ranges !== undefined,
+  );
+
+/** Whether a consumer that needs `wanted` can be served by a tensor that lies as `held`: a whole one can be sliced, and a wider part. */
+const serves = (held: Placement, wanted: Placement): boolean => {
+  if (samePlacement(held, wanted)) return true;
+  if (wanted.kind !== 'shard') return false;
+  return held.kind === 'replicate' || (held.kind === 'shard' && covers(held, wanted));
+};
 
 /**
  * The first form of a tensor that serves a consumer: its index among `formsOf`, hence the number of collectives that the

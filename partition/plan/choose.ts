@@ -7,7 +7,15 @@
 import { DTYPES, type DType } from '../../common/tensor.js';
 import { findConversions, findForm, formsOf, sentElements, type TensorState } from '../graph/collective.js';
 import { findUses, type Graph, type Node, type Value } from '../graph/graph.js';
-import { type Placement, placementKey, REPLICATE, type Shard, samePlacement } from '../graph/placement.js';
+import {
+  isDivided,
+  isOverlapping,
+  type Placement,
+  placementKey,
+  REPLICATE,
+  type Shard,
+  samePlacement,
+} from '../graph/placement.js';
 import type { Row } from '../rules/rule.js';
 import { type CostGraph, minimise, type PairCost } from '../solve/eliminate.js';
 import type { WireDtype } from '../write/manifest.js';
@@ -72,11 +80,9 @@ interface Prices {
   readonly perWeightByte: number;
   /** Of a tensor that is exchanged, beside the time that its bytes take. */
   readonly perExchange: number;
-  /** Exchanges, bytes included, are made cheaper by this factor. */
-  readonly discount: number;
 }
 
-class Problem {
+class PlanProblem {
   readonly #graph: Graph;
   readonly #placements: Placements;
   readonly #options: ChooseOptions;
@@ -102,12 +108,17 @@ class Problem {
     for (const node of graph.nodes) this.#addPairs(node);
   }
 
-  get costs(): CostGraph {
-    return { domains: this.#domains, unary: this.#unary, pairs: this.#pairs };
+  /** @param discount exchanges, bytes included, are made cheaper by this factor */
+  costs(discount: number): CostGraph {
+    // Tensors come after nodes.
+    const firstTensor = this.#graph.nodes.length;
+    const unary = this.#unary.map((costs, i) => (i < firstTensor ? costs : costs.map((cost) => cost / discount)));
+    return { domains: this.#domains, unary, pairs: this.#pairs };
   }
 
-  solve(): Plan {
-    const { choice } = minimise(this.costs);
+  /** @param discount as `costs` has it */
+  solve(discount: number): Plan {
+    const { choice } = minimise(this.costs(discount));
     const chosen = <T>(key: Node | Value, options: readonly T[]): T => {
       const option = options[choice[this.#index.get(key) ?? 0] ?? 0];
       if (option === undefined) throw new RangeError('The solver chose a state that does not exist.');
@@ -163,7 +174,8 @@ class Problem {
     for (const node of consumers) {
       for (const { inputs } of this.#rows(node)) {
         for (const [i, wanted] of inputs.entries())
-          if (node.inputs[i] === value && wanted.kind === 'shard') shards.set(placementKey(wanted), wanted);
+          if (node.inputs[i] === value && wanted.kind === 'shard' && (wanted.halo || !isOverlapping(wanted)))
+            shards.set(placementKey(wanted), wanted);
       }
     }
     return [...shards.values()];
@@ -214,7 +226,7 @@ class Problem {
       }, 0),
     );
     const again = (conversions.length - 1) * roundMs(this.#options.rates);
-    return (this.#prices.perExchange + again + Math.max(...times)) / this.#prices.discount;
+    return this.#prices.perExchange + again + Math.max(...times);
   }
 
   #addPairs(node: Node): void {
@@ -260,14 +272,14 @@ export const shardedShares = (graph: Graph, plan: Plan): Shares => {
   const weights = new Map<Value, boolean>();
   for (const node of graph.nodes) {
     const row = plan.rows.get(node);
-    const split = row !== undefined && [...row.inputs, ...row.outputs].some(({ kind }) => kind === 'shard');
+    const split = row !== undefined && [...row.inputs, ...row.outputs].some(isDivided);
     if (!node.outputs.every((output) => !output || constants.has(output))) {
       flops += nodeFlops(node);
       splitFlops += split ? nodeFlops(node) : 0;
     }
     node.inputs.forEach((value, i) => {
       if (value?.constant?.kind === 'weight')
-        weights.set(value, (weights.get(value) ?? true) && row?.inputs[i]?.kind === 'shard');
+        weights.set(value, (weights.get(value) ?? true) && isDivided(row?.inputs[i] ?? REPLICATE));
     });
   }
   const bytes = (values: readonly Value[]) => values.reduce((sum, value) => sum + valueBytes(value), 0);
@@ -280,13 +292,12 @@ export const shardedShares = (graph: Graph, plan: Plan): Shares => {
 const roundMs = (rates: readonly Rates[]): number =>
   Math.max(...rates.map(({ latencyMs, segmentMs }) => latencyMs + segmentMs));
 
-const timePrices = (rates: readonly Rates[], discount = 1): Prices => ({
+const timePrices = (rates: readonly Rates[]): Prices => ({
   perWeightByte: 0,
   perExchange: roundMs(rates),
-  discount,
 });
 
-const priceList = (graph: Graph, { rates }: ChooseOptions, discount: number): Prices => {
+const priceList = (graph: Graph, { rates }: ChooseOptions): Prices => {
   const constants = findConstants(graph);
   const isRun = (node: Node) => !node.outputs.every((output) => !output || constants.has(output));
   const stepOf = (one: Rates) => graph.nodes.filter(isRun).reduce((sum, node) => sum + nodeMs(node, one), 0);
@@ -296,13 +307,12 @@ const priceList = (graph: Graph, { rates }: ChooseOptions, discount: number): Pr
   return {
     perWeightByte: (WHOLE_WEIGHTS_PRICE * stepMs) / Math.max(1, bytes),
     perExchange: EXCHANGE_PRICE * stepMs + roundMs(rates),
-    discount,
   };
 };
 
 /** The problem whose solution is the cheapest plan, before any discount: for those who want to solve it themselves. */
 export const costGraphOf = (graph: Graph, placements: Placements, options: ChooseOptions): CostGraph =>
-  new Problem(graph, placements, options, priceList(graph, options, 1)).costs;
+  new PlanProblem(graph, placements, options, priceList(graph, options)).costs(1);
 
 /**
  * The cheapest plan. Where it would leave more than a twentieth of the weights or of the work whole, or half of the work where it is
@@ -310,12 +320,16 @@ export const costGraphOf = (graph: Graph, placements: Placements, options: Choos
  * @throws TandemError PLAN_TOO_WIDE when the graph is too entangled for the exact solver
  */
 export const choose = (graph: Graph, placements: Placements, options: ChooseOptions): Plan => {
-  if (options.goal === 'time') return new Problem(graph, placements, options, timePrices(options.rates)).solve();
+  if (options.goal === 'time') return new PlanProblem(graph, placements, options, timePrices(options.rates)).solve(1);
   const isWork = options.goal === 'work';
+  const problem = new PlanProblem(
+    graph,
+    placements,
+    options,
+    isWork ? timePrices(options.rates) : priceList(graph, options),
+  );
   const attempt = (step: number) => {
-    const discount = DISCOUNT ** step;
-    const prices = isWork ? timePrices(options.rates, discount) : priceList(graph, options, discount);
-    const plan = new Problem(graph, placements, options, prices).solve();
+    const plan = problem.solve(DISCOUNT ** step);
     const { weights, flops } = shardedShares(graph, plan);
     return { plan, share: isWork ? flops : Math.min(weights, flops) };
   };

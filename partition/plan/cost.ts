@@ -104,8 +104,11 @@ export const workMs = (
   { classes, operators }: Rates,
 ): number => (kind === undefined ? classes.move.overheadMs : loadMs(load, operators[key] ?? classes[kind]));
 
-const timeOf = (node: Node, load: Load, rates: Rates): number =>
-  workMs({ ...load, kind: classOf(node), key: rateKey(node) }, rates);
+/** As `workMs`; asked for every node in every row, so it makes nothing. */
+const timeOf = (node: Node, load: Load, { classes, operators }: Rates): number => {
+  const kind = classOf(node);
+  return kind === undefined ? classes.move.overheadMs : loadMs(load, operators[rateKey(node)] ?? classes[kind]);
+};
 
 /** Time of a whole node on one device, in ms. */
 export const nodeMs = (node: Node, rates: Rates): number => timeOf(node, wholeLoad(node), rates);

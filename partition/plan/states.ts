@@ -11,6 +11,7 @@ import { elementCount } from '../../common/tensor.js';
 import { findUses, type Graph, type Node, type Value } from '../graph/graph.js';
 import {
   apportion,
+  isOverlapping,
   PARTIAL,
   type Placement,
   placementKey,
@@ -44,6 +45,13 @@ const replicateRow = (node: Node): Row => ({
 });
 
 const rowKey = (row: Row): string => [...row.inputs, ...row.outputs].map(placementKey).join(' ');
+
+/** Whether a node gives the same all along an axis of its result: it repeats what it reads. */
+const isRepeatedBy = (node: Node | undefined, axis: number): boolean => {
+  const [input, output] = [node?.inputs[0]?.shape, node?.outputs[0]?.shape];
+  if (!node || !input || !output || !['Expand', 'Tile'].includes(operatorKey(node))) return false;
+  return (input[axis - (output.length - input.length)] ?? 1) === 1 && (output[axis] ?? 1) > 1;
+};
 
 /** Values that depend on no model input, and are not among the model's outputs. */
 export const findConstants = (graph: Graph): ReadonlySet<Value> => {
@@ -90,8 +98,9 @@ class Search {
   constructor(graph: Graph, context: PlaceContext, seeds: Split) {
     this.#graph = graph;
     this.#seeds = seeds;
-    this.#context = { ...context, rows: seeds === 'tokens', known: (value) => this.#shards(value) };
     this.#uses = findUses(graph);
+    const isRepeated = (value: Value, axis: number) => isRepeatedBy(this.#uses.producer.get(value), axis);
+    this.#context = { ...context, rows: seeds === 'tokens', known: (value) => this.#shards(value), isRepeated };
     this.#constants = findConstants(graph);
     for (const node of graph.nodes) {
       const row = replicateRow(node);
@@ -190,8 +199,13 @@ class Search {
     return [...(this.#candidates.get(value)?.values() ?? [])].filter((placement) => placement.kind === 'shard');
   }
 
+  /**
+   * Parts that overlap are for what is computed of a tensor on the way to where it is repeated. From there on each rank reads no
+   * more than its own part, so they spread towards the weights alone.
+   */
   #spread(value: Value, placement: Placement): void {
-    for (const node of this.#uses.consumers.get(value) ?? []) {
+    const readers = placement.kind === 'shard' && isOverlapping(placement) ? [] : this.#uses.consumers.get(value);
+    for (const node of readers ?? []) {
       node.inputs.forEach((input, index) => {
         if (input === value) this.#try(node, { side: 'inputs', index }, placement);
       });
@@ -220,7 +234,7 @@ class Search {
       for (const row of [match.row, match.finer]) if (row && !this.#keepsClear(node, row)) this.#addRow(node, row);
     }
     const value = node[operand.side][operand.index];
-    if (match?.kind === 'wants' && value) this.#suggest(value, match.shard);
+    if (match?.kind === 'wants' && value) for (const wanted of match.shards) this.#suggest(value, wanted);
   }
 
   /** Where a rank's device gets this row wrong, and would not at other bounds: tries those instead. */

@@ -12,7 +12,7 @@ import { type LocalSession, openSession, type Provider } from '../../common/onnx
 import type { HostTensor } from '../../common/tensor.js';
 import { createGraph, createModel, createValueInfo, decodeModel, encodeModel, type ModelProto } from '../onnx/index.js';
 import type { Manifest, Profile, SegmentEntry } from '../write/manifest.js';
-import { openOptimised } from '../write/optimise/open.js';
+import { openOptimised } from '../write/optimise/open-optimised.js';
 import { type FirstWrong, findFirstWrong } from './first-wrong.js';
 
 type Tensors = Readonly<Record<string, HostTensor>>;
@@ -56,13 +56,13 @@ export interface Road {
   readonly first: (Stone & { readonly operator: FirstWrong | null }) | null;
 }
 
-const WHOLE = '@whole';
+/** By name, what a rank holds whole, and what the whole model calls it: the model's outputs, and what ranks have joined or added up. */
+type Names = ReadonlyMap<string, string>;
 
-/** The whole model's name for a tensor that a rank holds whole, if it says so. */
-const modelName = (name: string, outputs: ReadonlySet<string>): string | undefined => {
-  if (name.endsWith(WHOLE)) return name.slice(0, -WHOLE.length);
-  return outputs.has(name) ? name : undefined;
-};
+const namesOf = ({ outputs, ranks }: Profile): readonly Names[] =>
+  ranks.map(
+    ({ whole = {} }) => new Map([...outputs.map(({ name }) => [name, name] as const), ...Object.entries(whole)]),
+  );
 
 const madeBy = ({ graph }: ModelProto): readonly string[] => graph?.node.flatMap(({ output }) => output) ?? [];
 
@@ -102,16 +102,16 @@ const runWith = async (path: string, model: ModelProto, isWanted: (name: string)
 class Walk {
   readonly #request: RoadRequest;
   readonly #whole: Tensors;
-  readonly #outputs: ReadonlySet<string>;
   /** By rank. */
+  readonly #names: readonly Names[];
   readonly #values: Map<string, HostTensor>[];
   #compared = 0;
   #worst: Stone | null = null;
 
-  constructor(request: RoadRequest, whole: Tensors, outputs: ReadonlySet<string>) {
+  constructor(request: RoadRequest, whole: Tensors) {
     this.#request = request;
     this.#whole = whole;
-    this.#outputs = outputs;
+    this.#names = namesOf(request.profile);
     this.#values = request.devices.map(() => new Map(Object.entries(request.inputs)));
   }
 
@@ -142,7 +142,7 @@ class Walk {
     const made = await this.#run(rank, entry, device, feeds);
     for (const [name, tensor] of Object.entries(made)) this.#values[rank]?.set(name, tensor);
     const path = join(this.#request.directory, entry.file);
-    const isWhole = (name: string): boolean => modelName(name, this.#outputs) !== undefined;
+    const isWhole = (name: string): boolean => this.#names[rank]?.has(name) === true;
     const expected = await runWith(path, decodeModel(await readFile(path)), isWhole, feeds);
     const wrong = this.#againstCpu(rank, entry, made, expected);
     if (wrong) return { ...wrong, operator: (await findFirstWrong(path, feeds, device, tolerance)) ?? null };
@@ -177,7 +177,7 @@ class Walk {
   #againstWhole(rank: number, entry: SegmentEntry, made: Tensors): Stone | null {
     const stone = { rank, file: entry.file, against: 'whole model' } as const;
     for (const [name, tensor] of Object.entries(made)) {
-      const expected = this.#whole[modelName(name, this.#outputs) ?? ''];
+      const expected = this.#whole[this.#names[rank]?.get(name) ?? ''];
       const isSame = expected?.dtype === tensor.dtype && expected.shape.join() === tensor.shape.join();
       const found = isSame ? this.#note(stone, name, tensor, expected) : null;
       if (found) return found;
@@ -214,12 +214,12 @@ class Walk {
 
 /** What the whole model makes of the inputs: everything that its graph names; ranks may have joined or added up any of it. */
 const wholeTensors = async ({ model: path, profile, directory, inputs }: RoadRequest): Promise<Tensors> => {
-  const outputs = new Set(profile.outputs.map(({ name }) => name));
-  const files = profile.ranks.flatMap(({ segments }) => segments.map(({ file }) => join(directory, file)));
-  const names = new Set<string>();
-  for (const file of files)
-    for (const made of madeBy(decodeModel(await readFile(file)))) names.add(modelName(made, outputs) ?? '');
-  return runWith(path, decodeModel(await readFile(path)), (name) => names.has(name), inputs);
+  const all = namesOf(profile);
+  const files = profile.ranks.flatMap(({ segments }, rank) => segments.map(({ file }) => ({ file, names: all[rank] })));
+  const wanted = new Set<string>();
+  for (const { file, names } of files)
+    for (const made of madeBy(decodeModel(await readFile(join(directory, file))))) wanted.add(names?.get(made) ?? '');
+  return runWith(path, decodeModel(await readFile(path)), (name) => wanted.has(name), inputs);
 };
 
 /**
@@ -227,7 +227,5 @@ const wholeTensors = async ({ model: path, profile, directory, inputs }: RoadReq
  * the memory of one of them, and the whole model's is free again.
  * @throws whatever ONNX Runtime says of a graph, as an `Error`
  */
-export const followRoad = async (request: RoadRequest): Promise<Road> => {
-  const outputs = new Set(request.profile.outputs.map(({ name }) => name));
-  return new Walk(request, await wholeTensors(request), outputs).go();
-};
+export const followRoad = async (request: RoadRequest): Promise<Road> =>
+  new Walk(request, await wholeTensors(request)).go();

@@ -1,10 +1,29 @@
-/** Attention as one operator: heads are independent of each other, and so are queries, given all keys and values. */
+/** Attention as one operator, and what turns its heads: they are independent of each other, and so are queries, given all keys and values. */
 
 import { elementCount } from '../../common/tensor.js';
-import { intAttribute, type Node } from '../graph/graph.js';
+import { intAttribute, type Node, type Value } from '../graph/graph.js';
+import {
+  isAligned,
+  isOverlapping,
+  type Placement,
+  REPLICATE,
+  rankRanges,
+  type Shard,
+  shardWorldSize,
+  widen,
+} from '../graph/placement.js';
 import type { Table } from './registry.js';
-import { type LocalEdit, type LocalShapes, shapeOf } from './rule.js';
-import { type Factors, rule, type Signature } from './signature.js';
+import {
+  ILLEGAL,
+  isStatic,
+  type LocalEdit,
+  type LocalShapes,
+  type Match,
+  type Operand,
+  type PlaceContext,
+  shapeOf,
+} from './rule.js';
+import { type Factors, refineGroups, rescale, rule, type Signature } from './signature.js';
 
 /** Multiplies and adds of the two products: queries times keys, and scores times values. */
 const attentionFlops = (node: Node): number => {
@@ -44,6 +63,57 @@ const localHeads = (node: Node, local: LocalShapes, input: number, heads: number
   return (heads * (local.inputs[input]?.at(-1) ?? whole)) / whole;
 };
 
+/** The axis of a value's heads, and how many query heads read the same key and value head. */
+const groupOf = (node: Node) => {
+  const [query, key] = [shapeOf(node.inputs[0]), shapeOf(node.inputs[1])];
+  const isApart = query.length === 4;
+  const heads = isApart ? (query[1] ?? 1) : intAttribute(node, 'q_num_heads', 1);
+  const keyHeads = isApart ? (key[1] ?? 1) : intAttribute(node, 'kv_num_heads', 1);
+  return { axis: isApart ? 1 : 2, heads, group: heads / keyHeads };
+};
+
+/** Whether each rank's part is whole groups, or inside of one: the operator pairs a rank's heads by their numbers. */
+const keepsToGroups = (shard: Shard, group: number): boolean =>
+  Array.from({ length: shardWorldSize(shard) }, (_, rank) => rankRanges(shard, rank)).every(
+    ([[start, end] = [0, 0], ...others]) =>
+      others.length === 0 &&
+      (Math.floor(start / group) === Math.floor((end - 1) / group) || (start % group === 0 && end % group === 0)),
+  );
+
+/** The operands of queries split inside of groups: each rank has the key and value heads that its queries read. */
+const groupedRow = (node: Node, shard: Shard, extent: number, group: number): Match => {
+  const { axis } = groupOf(node);
+  const keys = widen(shard, group);
+  const along = (value: Value | undefined, of: Shard | undefined): Placement => {
+    const pieces = of && rescale(of, extent, shapeOf(value)[axis] ?? 1);
+    return pieces ? { kind: 'shard', axis, pieces } : REPLICATE;
+  };
+  const [query, key, value, mask] = node.inputs;
+  const maskAxis = shapeOf(mask).length - 3;
+  const heads = shapeOf(mask)[maskAxis] ?? 1;
+  const pieces = heads > 1 ? rescale(shard, extent, heads) : undefined;
+  const maskPlacement: Placement = pieces ? { kind: 'shard', axis: maskAxis, pieces } : REPLICATE;
+  const masks = node.inputs.slice(3).map((_, i) => (i === 0 ? maskPlacement : REPLICATE));
+  return {
+    kind: 'row',
+    row: {
+      inputs: [along(query, shard), along(key, keys), along(value, keys), ...masks],
+      outputs: node.outputs.map((output) => along(output, shard)),
+    },
+  };
+};
+
+/** Queries' heads split where the keys' cannot be: inside of a group, whose one key head several ranks then have. */
+const matchGroups = (node: Node, { side, index }: Operand, shard: Shard, context: PlaceContext): Match => {
+  const { axis, heads, group } = groupOf(node);
+  const extent = shapeOf(node[side][index])[axis] ?? 0;
+  const [unit, wide] = [extent / heads, (extent / heads) * group];
+  if (index !== 0 || shard.axis !== axis || isOverlapping(shard) || !isStatic(node)) return ILLEGAL;
+  if (isAligned(shard, unit) && keepsToGroups(shard, wide)) return groupedRow(node, shard, extent, wide);
+  const wanted = refineGroups(shard, unit, wide, context);
+  return wanted ? { kind: 'wants', shards: [wanted] } : ILLEGAL;
+};
+
 const headCounts =
   (names: Readonly<Record<string, number>>) =>
   (node: Node, local: LocalShapes): LocalEdit => {
@@ -74,12 +144,43 @@ const multiHead = (node: Node): Signature | undefined => {
   };
 };
 
+/**
+ * ONNX `RotaryEmbedding` (opset 23): `[batch, heads, sequence, size]`, or `[batch, sequence, heads * size]` with `num_heads`. Tables
+ * are of the places `[batch, sequence, size / 2]`, or of all, and then the places are given.
+ */
+const rotary = (node: Node): Signature => {
+  const [input, table, , places] = node.inputs;
+  const heads = intAttribute(node, 'num_heads', 0);
+  const factors: Factors = shapeOf(input).length === 4 ? ['b', 'h', 't', null] : ['b', 't', heads > 0 ? 'h' : null];
+  const tables: Factors = places ? shapeOf(table).map(() => null) : ['b', 't', null];
+  return {
+    inputs: [factors, tables, tables, ...(places ? [['b', 't']] : [])],
+    outputs: [factors],
+    ...(heads > 0 ? { units: { h: heads } } : {}),
+  };
+};
+
+const plainAttention = rule({
+  cost: 'attention',
+  signature: onnxAttention,
+  flops: attentionFlops,
+  localise: headCounts({ q_num_heads: 0, kv_num_heads: 1 }),
+});
+
 export const ATTENTION = {
-  Attention: rule({
-    cost: 'attention',
-    signature: onnxAttention,
-    flops: attentionFlops,
-    localise: headCounts({ q_num_heads: 0, kv_num_heads: 1 }),
+  Attention: {
+    ...plainAttention,
+    match(node, operand, shard, context) {
+      const plain = plainAttention.match(node, operand, shard, context);
+      const isGrouped = onnxAttention(node) !== undefined && groupOf(node).group > 1;
+      return plain.kind === 'illegal' && isGrouped ? matchGroups(node, operand, shard, context) : plain;
+    },
+  },
+  RotaryEmbedding: rule({
+    signature: rotary,
+    linear: () => [[0], [1, 2]],
+    flops: (node) => 3 * elementCount(shapeOf(node.outputs[0])),
+    localise: headCounts({ num_heads: 0 }),
   }),
   'com.microsoft::MultiHeadAttention': rule({
     cost: 'attention',

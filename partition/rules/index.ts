@@ -4,7 +4,7 @@ import type { Node } from '../graph/graph.js';
 import { ATTENTION } from './attention.js';
 import { CONTRACTION } from './contraction.js';
 import { ELEMENTWISE } from './elementwise.js';
-import { LAYOUT } from './layout.js';
+import { LAYOUT } from './movement.js';
 import type { OperatorName } from './names.js';
 import { PARTS } from './parts.js';
 import { REDUCTION } from './reduction.js';

@@ -36,9 +36,10 @@ const CONTRIB = [
   'DecoderMaskedMultiHeadAttention', 'DynamicQuantizeMatMul', 'EmbedLayerNormalization', 'FastGelu', 'FusedConv',
   'FusedGemm', 'FusedMatMul', 'GatedRelativePositionBias', 'Gelu', 'GemmFastGelu', 'GroupNorm', 'GroupQueryAttention',
   'LongformerAttention', 'MatMulBnb4', 'MatMulFpQ4', 'MatMulIntegerToFloat', 'MatMulNBits', 'MoE',
-  'MultiHeadAttention', 'NhwcConv', 'NhwcFusedConv', 'PackedAttention', 'PackedMultiHeadAttention', 'QAttention',
+  'MultiHeadAttention', 'NhwcConv', 'NhwcFusedConv', 'PackedAttention', 'PackedMultiHeadAttention', 'PagedAttention', 'QAttention',
   'QGemm', 'QLinearAdd', 'QLinearAveragePool', 'QLinearConcat', 'QLinearConv', 'QLinearGlobalAveragePool',
-  'QLinearLeakyRelu', 'QLinearMul', 'QLinearSigmoid', 'QLinearSoftmax', 'QLinearWhere', 'QMoE', 'QuickGelu',
+  'QLinearLeakyRelu', 'QLinearMul', 'QLinearSigmoid', 'QLinearSoftmax', 'QLinearWhere', 'QMoE', 'QOrderedAttention',
+  'QOrderedGelu', 'QOrderedLayerNormalization', 'QOrderedMatMul', 'QuickGelu',
   'RelativePositionBias', 'RotaryEmbedding', 'SkipGroupNorm', 'SkipLayerNormalization',
   'SkipSimplifiedLayerNormalization', 'SparseAttention', 'TransposeMatMul',
 ] as const;

@@ -84,7 +84,7 @@ const cutAtSeams = (extents: readonly number[], shard: Shard): readonly Shard[] 
 /** One piece per part. */
 const wantSeams = (extents: readonly number[], shard: Shard, context: PlaceContext): Match => {
   const pieces = extents.map((extent) => apportion(extent, extent, context.speeds));
-  return pieces.every((piece) => piece !== undefined) ? { kind: 'wants', shard: { ...shard, pieces } } : ILLEGAL;
+  return pieces.every((piece) => piece !== undefined) ? { kind: 'wants', shards: [{ ...shard, pieces }] } : ILLEGAL;
 };
 
 const join = (parts: readonly Shard[], axis: number): Shard => ({

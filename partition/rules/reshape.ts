@@ -3,10 +3,19 @@
  * the smallest groups of axes with equal products; inside a group a shard is followed through the flattened order.
  */
 import type { Node } from '../graph/graph.js';
-import { isAligned, type Piece, REPLICATE, rankSize, type Shard } from '../graph/placement.js';
+import {
+  isAligned,
+  type Piece,
+  pieceKey,
+  REPLICATE,
+  rankSize,
+  type Shard,
+  scalePiece,
+  widen,
+} from '../graph/placement.js';
 import type { Table } from './registry.js';
 import { ILLEGAL, isStatic, type Match, type PlaceContext, type Rule, shapeOf } from './rule.js';
-import { refine } from './signature.js';
+import { refine, refineGroups } from './signature.js';
 
 interface Group {
   /** Axes of either side, without those of size 1. */
@@ -42,28 +51,31 @@ export const groupAxes = (from: readonly number[], to: readonly number[]): Group
 const product = (shape: readonly number[], axes: readonly number[]): number =>
   axes.reduce((total, axis) => total * (shape[axis] ?? 1), 1);
 
-const scalePiece = (piece: Piece, factor: number): Piece => ({
-  extent: piece.extent * factor,
-  bounds: piece.bounds.map((bound) => bound * factor),
-});
-
 /** The pieces seen once, where `count` equal runs of them repeat with the given extent; undefined otherwise. */
 const collapse = (pieces: readonly Piece[], count: number, extent: number): readonly Piece[] | undefined => {
   if (pieces.length % count !== 0) return undefined;
   const length = pieces.length / count;
   const first = pieces.slice(0, length);
   if (first.reduce((sum, piece) => sum + piece.extent, 0) !== extent) return undefined;
-  const repeats = pieces.every((piece, i) => piece.bounds.join() === first[i % length]?.bounds.join());
+  const repeats = pieces.every((piece, i) => pieceKey(piece) === pieceKey(first[i % length] ?? piece));
   return repeats ? first : undefined;
 };
 
-/** Where a shard of one axis of `from` lies in `to`: a shard of it, a shard that `from` would need, or neither. */
+type Followed =
+  | { readonly kind: 'found'; readonly shard: Shard }
+  | { readonly kind: 'wants'; readonly shards: readonly Shard[] };
+
+/**
+ * Where a shard of one axis of `from` lies in `to`: a shard of it, shards that `from` would need, or neither.
+ * @param isRepeated whether what has the shape `to` is the same all along an axis
+ */
 export const followReshape = (
   from: readonly number[],
   to: readonly number[],
   shard: Shard,
   context: PlaceContext,
-): { readonly kind: 'found' | 'wants'; readonly shard: Shard } | undefined => {
+  isRepeated: (axis: number) => boolean = () => false,
+): Followed | undefined => {
   const group = groupAxes(from, to).find((candidate) => candidate.from.includes(shard.axis));
   if (!group) return undefined;
   const position = group.from.indexOf(shard.axis);
@@ -81,25 +93,34 @@ export const followReshape = (
         shard: { kind: 'shard', axis, pieces: pieces.map((piece) => scalePiece(piece, 1 / inner)) },
       };
   }
-  return wantReshape(to, group, before, after, shard, context);
+  return wantReshape(to, group, before, after, shard, { ...context, isRepeated });
 };
 
-/** The coarsest shard of the same axis that some axis of the group could carry. */
+/**
+ * The coarsest shard of the same axis that some axis of the group could carry. Where it would be cut inside of what is repeated, as
+ * key heads are for the query heads that read them, also what each rank reads, which is some of it on several ranks.
+ */
 const wantReshape = (
   to: readonly number[],
   group: Group,
   before: number,
   after: number,
   shard: Shard,
-  context: PlaceContext,
-) => {
+  { isRepeated, ...context }: Omit<PlaceContext, 'isRepeated'> & { readonly isRepeated: (axis: number) => boolean },
+): Followed | undefined => {
   for (const [q] of group.to.entries()) {
     const outer = product(to, group.to.slice(0, q));
     const inner = product(to, group.to.slice(q + 1));
     if (outer !== before && outer !== 1) continue;
     const unit = inner / gcd(inner, after);
-    const wanted = unit > 1 ? refine(shard, unit, context) : undefined;
-    if (wanted) return { kind: 'wants', shard: wanted } as const;
+    if (unit === 1) continue;
+    const [next = -1, ...rest] = group.to.slice(q + 1);
+    const single = product(to, rest) / gcd(product(to, rest), after);
+    const shards = isRepeated(next)
+      ? [refineGroups(shard, single, unit, context), widen(shard, unit)]
+      : [refine(shard, unit, context)];
+    const wanted = shards.filter((one) => one !== undefined);
+    if (wanted.length > 0) return { kind: 'wants', shards: wanted };
   }
   return undefined;
 };
@@ -108,10 +129,13 @@ const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b));
 
 const matchReshape = (node: Node, side: 'inputs' | 'outputs', shard: Shard, context: PlaceContext): Match => {
   const [input, output] = [shapeOf(node.inputs[0]), shapeOf(node.outputs[0])];
+  const isRepeated = (axis: number) => !!node.inputs[0] && (context.isRepeated?.(node.inputs[0], axis) ?? false);
   const followed =
-    side === 'inputs' ? followReshape(input, output, shard, context) : followReshape(output, input, shard, context);
+    side === 'inputs'
+      ? followReshape(input, output, shard, context)
+      : followReshape(output, input, shard, context, isRepeated);
   if (!followed) return ILLEGAL;
-  if (followed.kind === 'wants') return { kind: 'wants', shard: followed.shard };
+  if (followed.kind === 'wants') return followed;
   const [at, to] = side === 'inputs' ? [shard, followed.shard] : [followed.shard, shard];
   return { kind: 'row', row: { inputs: [at, ...node.inputs.slice(1).map(() => REPLICATE)], outputs: [to] } };
 };

@@ -28,7 +28,7 @@ export interface Seed {
 /** Legal, perhaps in a second way that cuts other operands as finely as their neighbours do; legal if the operand were split at other places; or not at all. */
 export type Match =
   | { readonly kind: 'row'; readonly row: Row; readonly finer?: Row }
-  | { readonly kind: 'wants'; readonly shard: Shard }
+  | { readonly kind: 'wants'; readonly shards: readonly Shard[] }
   | { readonly kind: 'illegal' };
 
 export const ILLEGAL: Match = { kind: 'illegal' };
@@ -40,6 +40,8 @@ export interface PlaceContext {
   readonly known?: (value: Value) => readonly Shard[];
   /** Whether rows may be split where a window goes over them (`window.ts`). */
   readonly rows?: boolean;
+  /** Whether a value is the same all along an axis; never where absent. */
+  readonly isRepeated?: (value: Value, axis: number) => boolean;
   /** Per rank, for what each gets wrong (`quirks.ts`); nothing where absent. */
   readonly providers?: readonly Provider[];
 }

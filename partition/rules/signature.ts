@@ -9,6 +9,7 @@ import type { Node } from '../graph/graph.js';
 import {
   apportion,
   isAligned,
+  isOverlapping,
   onAxis,
   PARTIAL,
   type Piece,
@@ -53,18 +54,46 @@ export interface RuleData extends Partial<Facts> {
   readonly localise?: (node: Node, local: LocalShapes) => LocalEdit;
 }
 
-/** Moves the inner bounds of a shard to multiples of `unit`, or undefined where a piece has fewer units than ranks. */
+/**
+ * Moves the inner bounds of a shard to multiples of `unit`, or undefined where a piece has fewer units than ranks, or parts that
+ * overlap.
+ */
 export const refine = (shard: Shard, unit: number, context: PlaceContext): Shard | undefined => {
   const pieces: Piece[] = [];
-  for (const { extent } of shard.pieces) {
-    const piece = extent % unit === 0 ? apportion(extent, extent / unit, context.speeds) : undefined;
+  for (const { extent, ends } of shard.pieces) {
+    const piece = extent % unit === 0 && !ends ? apportion(extent, extent / unit, context.speeds) : undefined;
     if (!piece) return undefined;
     pieces.push(piece);
   }
   return { ...shard, pieces };
 };
 
-const rescale = (shard: Shard, from: number, to: number): readonly Piece[] | undefined => {
+/** A stretch of fewer groups than ranks: each group for some of the ranks, who share its `group / unit` parts. */
+const insideGroups = (extent: number, unit: number, group: number, speeds: readonly number[]): Piece | undefined => {
+  const count = extent / group;
+  const first = (index: number) => Math.floor((index * speeds.length) / count);
+  const bounds = [0];
+  for (let index = 0; index < count; index++) {
+    const piece = apportion(group, group / unit, speeds.slice(first(index), first(index + 1)));
+    if (!piece) return undefined;
+    bounds.push(...piece.bounds.slice(1).map((bound) => index * group + bound));
+  }
+  return { extent, bounds };
+};
+
+/** Like `refine` to multiples of `group`; where those are fewer than ranks, no rank has parts of two of them. */
+export const refineGroups = (shard: Shard, unit: number, group: number, context: PlaceContext): Shard | undefined => {
+  const aligned = refine(shard, group, context);
+  if (aligned || isOverlapping(shard)) return aligned;
+  const pieces = shard.pieces.map(({ extent }) =>
+    extent % group === 0 && extent / group < context.speeds.length
+      ? insideGroups(extent, unit, group, context.speeds)
+      : undefined,
+  );
+  return pieces.every((piece) => piece !== undefined) ? { ...shard, pieces } : undefined;
+};
+
+export const rescale = (shard: Shard, from: number, to: number): readonly Piece[] | undefined => {
   if (from === to) return shard.pieces;
   const pieces = shard.pieces.map((piece) => rescalePiece(piece, (piece.extent * to) / from));
   return pieces.every((piece) => piece !== undefined) ? pieces : undefined;
@@ -99,8 +128,9 @@ const matchSignature = (
   if (!Number.isInteger(unit)) return ILLEGAL;
   if (!isAligned(shard, unit)) {
     const wanted = refine(shard, unit, context);
-    return wanted ? { kind: 'wants', shard: wanted } : ILLEGAL;
+    return wanted ? { kind: 'wants', shards: [wanted] } : ILLEGAL;
   }
+  if (signature.summed?.includes(factor) && isOverlapping(shard)) return ILLEGAL;
   const place = (side: 'inputs' | 'outputs') =>
     node[side].map((value, i) => placeOperand(signature[side][i] ?? [], shapeOf(value), factor, shard, extent));
   const inputs = place('inputs');

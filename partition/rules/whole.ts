@@ -66,7 +66,7 @@ const PLANNED = join(
     // biome-ignore format: a list reads better dense
     rare(
       'AffineGrid', 'CenterCropPad', 'Det', 'GlobalLpPool', 'Hardmax', 'LRN', 'LpPool', 'MaxRoiPool', 'MaxUnpool',
-      'MeanVarianceNormalization', 'OneHot', 'ReverseSequence', 'RoiAlign', 'RotaryEmbedding',
+      'MeanVarianceNormalization', 'OneHot', 'ReverseSequence', 'RoiAlign',
     ),
     moves('GatherElements', 'GatherND', 'Scatter', 'ScatterElements', 'ScatterND'),
   ),
@@ -96,6 +96,7 @@ const CONTRIB = join(
       'com.microsoft::LongformerAttention',
       'com.microsoft::PackedAttention',
       'com.microsoft::PackedMultiHeadAttention',
+      'com.microsoft::PagedAttention',
       'com.microsoft::QAttention',
       'com.microsoft::SparseAttention',
     ),
@@ -136,6 +137,10 @@ const CONTRIB = join(
       'com.microsoft::QLinearSoftmax',
       'com.microsoft::QLinearWhere',
       'com.microsoft::QMoE',
+      'com.microsoft::QOrderedAttention',
+      'com.microsoft::QOrderedGelu',
+      'com.microsoft::QOrderedLayerNormalization',
+      'com.microsoft::QOrderedMatMul',
     ),
   ),
 );

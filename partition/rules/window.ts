@@ -12,7 +12,7 @@ import {
   type Node,
   stringAttribute,
 } from '../graph/graph.js';
-import { isAligned, type Piece, REPLICATE, rankRanges, type Shard } from '../graph/placement.js';
+import { isAligned, isOverlapping, type Piece, REPLICATE, rankRanges, type Shard } from '../graph/placement.js';
 import {
   ILLEGAL,
   isStatic,
@@ -63,8 +63,8 @@ const rowFor = (node: Node, { side }: Operand, shard: Shard, factor: number, giv
   return { kind: 'row', row: { inputs, outputs: node.outputs.map(() => output) } };
 };
 
-const isRows = ({ index }: Operand, { axis, pieces }: Shard): boolean =>
-  index === 0 && axis === ROWS && pieces.length === 1;
+const isRows = ({ index }: Operand, shard: Shard): boolean =>
+  index === 0 && shard.axis === ROWS && shard.pieces.length === 1 && !isOverlapping(shard);
 
 const matchWindow = (
   node: Node,
@@ -76,7 +76,7 @@ const matchWindow = (
   const { size, stride, pad } = window;
   if (operand.side === 'inputs' && !isAligned(shard, stride)) {
     const wanted = refine(shard, stride, context);
-    return wanted ? ({ kind: 'wants', shard: wanted } as const) : ILLEGAL;
+    return wanted ? ({ kind: 'wants', shards: [wanted] } as const) : ILLEGAL;
   }
   const halo = { before: pad, after: Math.max(0, size - pad - stride) };
   const given = (input: Shard): Shard => (halo.before + halo.after === 0 ? input : { ...input, halo });
@@ -143,6 +143,6 @@ export const byRepeatedRows = (rule: Rule): Rule => ({
     if (operand.side === 'inputs' || isAligned(shard, factor))
       return rowFor(node, operand, shard, 1 / factor, (input) => input);
     const wanted = refine(shard, factor, context);
-    return wanted ? { kind: 'wants', shard: wanted } : ILLEGAL;
+    return wanted ? { kind: 'wants', shards: [wanted] } : ILLEGAL;
   },
 });

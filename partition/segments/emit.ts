@@ -7,7 +7,16 @@ import { TandemError } from '../../common/errors.js';
 import type { Provider } from '../../common/onnxruntime.js';
 import { formsOf, requireForm, type TensorState } from '../graph/collective.js';
 import { findUses, type Graph, type Node, sliceOf, type Value } from '../graph/graph.js';
-import { localShape, type Placement, placementKey, REPLICATE, rankRanges, type Shard } from '../graph/placement.js';
+import {
+  localShape,
+  type Placement,
+  placementKey,
+  REPLICATE,
+  rangesWithin,
+  rankRanges,
+  type Shard,
+  samePlacement,
+} from '../graph/placement.js';
 import { sections } from '../graph/sections.js';
 import { Tape } from '../graph/tape.js';
 import { type Plan, type WireDtype, wireType } from '../plan/choose.js';
@@ -63,6 +72,7 @@ class RankEmitter {
   /** The rank's own of each value, by how it lies. */
   readonly #forms = new Made();
   readonly #passing = new Map<Collective, Passing>();
+  readonly #whole = new Map<Value, string>();
   /** Nodes that are computed from weights alone, where this segment has them already. */
   #computed = new Set<Node>();
   /** What this segment made of what it was given. */
@@ -93,7 +103,7 @@ class RankEmitter {
       receives: (passing[index] ?? []).flatMap((one) => one.receives),
       folded: new Map<Value, number>(),
     }));
-    return { inputs: this.#graph.inputs, outputs, segments };
+    return { inputs: this.#graph.inputs, outputs, segments, whole: this.#whole };
   }
 
   /** The collectives between a segment and the next. */
@@ -122,10 +132,11 @@ class RankEmitter {
     const shape = localShape(requireShape(value), to, this.#rank);
     const name = this.#nameOfForm(value, to);
     const result = this.#forms.set(value, placementKey(to), { name, dtype: value.dtype, shape });
+    if (to.kind === 'replicate') this.#whole.set(result, value.name);
     emitReceive(this.#tape, this.#transfer(collective), passing, result);
   }
 
-  /** The model's outputs keep their names; of any other tensor, the name says that a rank has it whole (`proof/road.ts` reads that). */
+  /** The model's outputs keep their names. */
   #nameOfForm(value: Value, form: Placement): string {
     if (form.kind === 'shard') return `${value.name}@scattered`;
     return this.#graph.outputs.includes(value) ? value.name : `${value.name}@whole`;
@@ -206,11 +217,11 @@ class RankEmitter {
     const state = this.#state(value);
     const form = formsOf(state)[requireForm(state, wanted)] ?? state.made;
     const held = this.#form(value, form);
-    if (form.kind !== 'replicate' || wanted.kind !== 'shard') return held;
-    // The rank's part of a whole tensor, cut out in the segment that needs it.
-    return this.#made.once(held, placementKey(wanted), () =>
-      cutOut(this.#tape, held, wanted.axis, rankRanges(wanted, this.#rank)),
-    );
+    if (wanted.kind !== 'shard' || samePlacement(form, wanted)) return held;
+    // The rank's part of what it has more of, cut out in the segment that needs it.
+    const ranges = rangesWithin(form, wanted, this.#rank);
+    if (!ranges) throw new RangeError(`Tensor ${value.name} lies as ${placementKey(form)}, not as wide as it is read.`);
+    return this.#made.once(held, placementKey(wanted), () => cutOut(this.#tape, held, wanted.axis, ranges));
   }
 
   #compute(producer: Node): void {

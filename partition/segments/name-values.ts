@@ -49,5 +49,5 @@ export const nameProgram = (program: Program): Program => {
     receives: receives.map(rename),
     folded: new Map([...folded].map(([value, bytes]) => [names.of(value), bytes])),
   }));
-  return { ...program, segments };
+  return { ...program, segments, whole: new Map([...program.whole].map(([value, name]) => [names.of(value), name])) };
 };

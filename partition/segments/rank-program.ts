@@ -38,6 +38,8 @@ export interface Program {
   readonly inputs: readonly Value[];
   readonly outputs: readonly Value[];
   readonly segments: readonly Segment[];
+  /** What the rank has whole after a collective: the model's name for each. */
+  readonly whole: ReadonlyMap<Value, string>;
 }
 
 /** The program with each segment's graph changed by a pass. */

@@ -36,14 +36,14 @@ export interface SimulatedTimes {
 }
 
 /** A micro-batch on a rank, before its next segment. */
-interface Place {
+interface LaneState {
   readonly rank: number;
   microBatch: number;
   segment: number;
 }
 
 interface Begin {
-  readonly place: Place;
+  readonly lane: LaneState;
   readonly ms: number;
 }
 
@@ -51,7 +51,7 @@ const zeros = ({ length }: { readonly length: number }): number[] => Array.from(
 
 class Simulation {
   readonly #step: SimulatedStep;
-  readonly #places: readonly Place[];
+  readonly #lanes: readonly LaneState[];
   /** When each rank has ended its last segment, and when its link has sent all that it was given. */
   readonly #free: number[];
   readonly #sent: number[];
@@ -63,7 +63,7 @@ class Simulation {
   constructor(step: SimulatedStep) {
     this.#step = step;
     const lanes = Array.from({ length: Math.min(LANES, step.microBatches) }, (_, lane) => lane);
-    this.#places = step.ranks.flatMap((_, rank) => lanes.map((lane) => ({ rank, microBatch: lane, segment: 0 })));
+    this.#lanes = step.ranks.flatMap((_, rank) => lanes.map((lane) => ({ rank, microBatch: lane, segment: 0 })));
     this.#free = zeros(step.ranks);
     this.#sent = zeros(step.ranks);
     this.#busy = zeros(step.ranks);
@@ -84,35 +84,35 @@ class Simulation {
   /** What can begin first. Whatever is not known yet begins later than that. */
   #next(): Begin | undefined {
     let best: Begin | undefined;
-    for (const place of this.#places) {
-      const ready = place.microBatch < this.#step.microBatches ? this.#readyMs(place) : undefined;
+    for (const lane of this.#lanes) {
+      const ready = lane.microBatch < this.#step.microBatches ? this.#readyMs(lane) : undefined;
       if (ready === undefined) continue;
-      const ms = Math.max(ready, this.#free[place.rank] ?? 0);
-      if (best === undefined || ms < best.ms) best = { place, ms };
+      const ms = Math.max(ready, this.#free[lane.rank] ?? 0);
+      if (best === undefined || ms < best.ms) best = { lane, ms };
     }
     return best;
   }
 
   /** Undefined where a rank that sends to this one has not come that far. */
-  #readyMs({ rank, microBatch, segment }: Place): number | undefined {
+  #readyMs({ rank, microBatch, segment }: LaneState): number | undefined {
     const senders = this.#step.ranks.filter((program) => (program[segment - 1]?.sends[rank] ?? 0) > 0).length;
     if (senders === 0) return 0;
     const arrived = this.#arrivals.get(`${rank}.${microBatch}.${segment}`);
     return arrived?.ranks === senders ? arrived.ms : undefined;
   }
 
-  #compute({ place, ms: begun }: Begin): void {
-    const { rank, microBatch, segment } = place;
+  #compute({ lane, ms: begun }: Begin): void {
+    const { rank, microBatch, segment } = lane;
     const program = this.#step.ranks[rank] ?? [];
     const { computeMs = 0, sends = [] } = program[segment] ?? {};
     this.#free[rank] = begun + computeMs;
     this.#busy[rank] = (this.#busy[rank] ?? 0) + computeMs;
     for (const [to, bytes] of sends.entries())
       if (bytes > 0) this.#send(rank, { to, bytes, ms: begun + computeMs, key: `${to}.${microBatch}.${segment + 1}` });
-    place.segment += 1;
-    if (place.segment < program.length) return;
-    place.segment = 0;
-    place.microBatch += LANES;
+    lane.segment += 1;
+    if (lane.segment < program.length) return;
+    lane.segment = 0;
+    lane.microBatch += LANES;
   }
 
   /** A link carries one thing after the other. */

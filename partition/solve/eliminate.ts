@@ -4,18 +4,19 @@
  * "Bucket elimination: a unifying framework for reasoning", Artificial Intelligence 113). Time and memory are exponential only in the width of the
  * graph, which is small for layered networks with skip connections: 3 to 8.
  *
- *     check -> reduce (reduce.ts) -> order (order.ts) -> eliminate buckets (table.ts) -> trace back (traceback.ts)
+ *     check -> reduce (reduce.ts) -> order (order.ts) -> eliminate buckets (cost-table.ts) -> trace back (traceback.ts)
  */
+
+import { type CostGraph, checkGraph, costOf } from './cost-graph.js';
+import { type CostTable, minimiseOut, rowMajor } from './cost-table.js';
 import { impossible } from './errors.js';
-import { type CostGraph, checkGraph, costOf } from './graph.js';
 import { checkSteps, DEFAULT_LIMITS, type Limits, nextPosition, positions, type Step } from './limits.js';
 import { findOrder } from './order.js';
 import { reduceGraph } from './reduce.js';
-import { minimiseOut, rowMajor, type Table } from './table.js';
 import { type Decision, traceBack } from './traceback.js';
 import { Workspace } from './workspace.js';
 
-export type { CostGraph, PairCost } from './graph.js';
+export type { CostGraph, PairCost } from './cost-graph.js';
 export { DEFAULT_LIMITS, type Limits } from './limits.js';
 
 /** The best choice of states and what it costs. */
@@ -30,8 +31,8 @@ const fillBuckets = (
   workspace: Workspace,
   steps: readonly Step[],
   position: ReadonlyMap<number, number>,
-): Table[][] => {
-  const buckets = steps.map((): Table[] => []);
+): CostTable[][] => {
+  const buckets = steps.map((): CostTable[] => []);
   for (const [at, { variable }] of steps.entries()) {
     for (const table of workspace.tables(variable)) {
       if (nextPosition(table.scope, position) === at) buckets[at]?.push(table);

@@ -1,6 +1,7 @@
 /** How much an elimination may need. */
+
+import { backPointerBytes, combinations } from './cost-table.js';
 import { bucketTooWide, eliminationTooLarge } from './errors.js';
-import { backPointerBytes, combinations } from './table.js';
 
 export interface Limits {
   /** Combinations of states of a variable and all that it meets when it is eliminated. */

@@ -3,9 +3,10 @@
  * greedy rules is best everywhere, so each is tried on the graph alone and the cheapest order wins. (Dechter 1999, section 3;
  * Koster, Bodlaender and van Hoesel 2001, "Treewidth: computational experiments", compare such rules.)
  */
+
+import { combinations } from './cost-table.js';
 import { ScoreHeap } from './heap.js';
 import type { Limits, Step } from './limits.js';
-import { combinations } from './table.js';
 
 /** Who meets whom; elimination joins the neighbours of what goes. */
 type Meetings = Map<number, Set<number>>;

@@ -6,8 +6,9 @@
  * - a dominated state goes (dead-end elimination; Goldstein 1994, "Efficient rotamer elimination applied to protein
  *   side-chains and related spin glasses", Biophysical Journal 66).
  */
+
+import { minimiseOut } from './cost-table.js';
 import { checkBucket, type Limits } from './limits.js';
-import { minimiseOut } from './table.js';
 import type { Decision } from './traceback.js';
 import type { Workspace } from './workspace.js';
 

@@ -1,5 +1,5 @@
 /** The way back: once everything is eliminated, the choices are read off in the reverse order. */
-import type { BackPointers } from './table.js';
+import type { BackPointers } from './cost-table.js';
 
 /** What to choose for a variable, given the choices for `scope`, which were all eliminated later. */
 export interface Decision {

@@ -2,9 +2,10 @@
  * The problem while it is being reduced: at most one table per pair of variables, and each variable's states that are
  * still in play. Tables are replaced, never written to, so the caller's own arrays are safe.
  */
+
+import type { CostGraph } from './cost-graph.js';
+import { type CostTable, rowMajor, strideOf } from './cost-table.js';
 import { impossible } from './errors.js';
-import type { CostGraph } from './graph.js';
-import { rowMajor, strideOf, type Table } from './table.js';
 
 const add = (a: Float64Array, b: Float64Array): Float64Array => a.map((value, index) => value + (b[index] as number));
 
@@ -15,7 +16,7 @@ export class Workspace {
   /** Of each variable, the states in play by their index in the caller's domain, ascending. */
   private readonly statesOf: Int32Array[];
   private readonly unaryOf: Float64Array[];
-  private readonly pairsOf: Map<number, Table>[];
+  private readonly pairsOf: Map<number, CostTable>[];
   /** Variables whose costs or states changed since `takeChanged`. */
   private changed = new Set<number>();
   /** Variables not yet eliminated. */
@@ -46,7 +47,7 @@ export class Workspace {
   }
 
   /** Neighbour -> the one table shared with it. */
-  pairs(variable: number): ReadonlyMap<number, Table> {
+  pairs(variable: number): ReadonlyMap<number, CostTable> {
     return this.pairsMutable(variable);
   }
 
@@ -60,7 +61,7 @@ export class Workspace {
   }
 
   /** All tables that mention the variable. */
-  tables(variable: number): Table[] {
+  tables(variable: number): CostTable[] {
     return [
       { scope: [variable], strides: [1], cost: this.unary(variable) },
       ...this.neighbours(variable).map((other) => this.pair(variable, other)),
@@ -137,22 +138,22 @@ export class Workspace {
     return taken;
   }
 
-  private pair(variable: number, other: number): Table {
-    return this.pairs(variable).get(other) as Table;
+  private pair(variable: number, other: number): CostTable {
+    return this.pairs(variable).get(other) as CostTable;
   }
 
-  private pairsMutable(variable: number): Map<number, Table> {
-    return this.pairsOf[variable] as Map<number, Table>;
+  private pairsMutable(variable: number): Map<number, CostTable> {
+    return this.pairsOf[variable] as Map<number, CostTable>;
   }
 
-  private setPair(a: number, b: number, table: Table): void {
+  private setPair(a: number, b: number, table: CostTable): void {
     this.pairsMutable(a).set(b, table);
     this.pairsMutable(b).set(a, table);
     this.changed.add(a).add(b);
   }
 
   /** The table's entries as `[size(a), size(b)]`, row-major. */
-  private oriented(table: Table, a: number, b: number): Float64Array {
+  private oriented(table: CostTable, a: number, b: number): Float64Array {
     if (table.scope[0] === a) return table.cost;
     const [columns, stride, step] = [this.size(b), strideOf(table, a), strideOf(table, b)];
     return table.cost.map((_, index) => {

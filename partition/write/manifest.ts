@@ -68,7 +68,17 @@ export interface Profile {
   /** Bytes that the slowest rank sends per step. */
   readonly wire_bytes_per_step: number;
   /** Index is the rank. */
-  readonly ranks: readonly { readonly segments: readonly SegmentEntry[] }[];
+  readonly ranks: readonly RankProgram[];
+}
+
+/** What a rank runs. */
+export interface RankProgram {
+  readonly segments: readonly SegmentEntry[];
+  /**
+   * Tensors that ranks have joined or added up, so that this one has all of each, with the model's own name for it: by these a
+   * split is compared with the whole model. Absent where there are none.
+   */
+  readonly whole?: Readonly<Record<string, string>>;
 }
 
 /** What a rank's segments were optimised for. Elsewhere they fail or, where only the layout differs, compute nonsense. */

@@ -45,7 +45,9 @@ const profile = z.strictObject({
   inputs: z.array(tensorSpec),
   outputs: z.array(tensorSpec).min(1),
   wire_bytes_per_step: z.number().nonnegative(),
-  ranks: z.array(z.strictObject({ segments: z.array(segment).min(1) })),
+  ranks: z.array(
+    z.strictObject({ segments: z.array(segment).min(1), whole: z.record(z.string(), z.string()).exactOptional() }),
+  ),
 });
 
 const optimisedFor = z.strictObject({

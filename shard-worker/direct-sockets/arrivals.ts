@@ -3,8 +3,7 @@ import { TandemError } from '../../common/errors.js';
 import { byteLength, type HostTensor } from '../../common/tensor.js';
 import type { Receive } from '../../partition/write/manifest.js';
 import type { BufferPool } from '../buffers.js';
-import type { Place } from '../exchange.js';
-import { decodeHeader, type PieceHeader } from '../frames.js';
+import { decodeHeader, type PieceHeader, type Place, placeKey } from '../frames.js';
 import { type Expected, expectedOf, Gathering, tensorKey } from '../gathering.js';
 import type { JoinedProgram } from '../program.js';
 
@@ -15,8 +14,6 @@ export interface ArrivalsOptions {
   /** What arrives for this step and earlier ones is dropped. */
   readonly afterStep: number;
 }
-
-const nameOf = ({ step, microBatch, segment }: Place): string => `${step}.${microBatch}/${segment}`;
 
 export class Arrivals {
   readonly #options: ArrivalsOptions;
@@ -54,7 +51,7 @@ export class Arrivals {
       if (tensor !== undefined) into[index]?.data.set(tensor.data);
     }
     this.#options.buffers.give(Object.values(arrived));
-    this.#gatherings.delete(nameOf(place));
+    this.#gatherings.delete(placeKey(place));
     return true;
   }
 
@@ -81,7 +78,7 @@ export class Arrivals {
   }
 
   #gathering(place: Place): Gathering {
-    const name = nameOf(place);
+    const name = placeKey(place);
     const found =
       this.#gatherings.get(name) ??
       new Gathering(name, this.#expected[place.segment] ?? new Map(), this.#options.rank, this.#options.buffers);

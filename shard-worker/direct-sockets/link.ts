@@ -2,12 +2,11 @@
  * An exchange over sockets that the compute thread owns: it pushes what a segment made to the peers' sockets and reads its own one,
  * without a hop through the main thread. On the wire it is the same as there: a peer may do it either way.
  */
-import type { HostTensor } from '../../common/tensor.js';
 import { BufferPool, ownBuffer } from '../buffers.js';
-import type { Place } from '../exchange.js';
-import { encodeHeader, HEADER_BYTES, MAX_EXCHANGE_FRAME_BYTES, pieceCount, pieceOf } from '../frames.js';
-import { type BoundSegment, type Lane, type Link, sentBytes } from '../link.js';
+import { encodeHeader, HEADER_BYTES, MAX_EXCHANGE_FRAME_BYTES, type Place, pieceCount, pieceOf } from '../frames.js';
+import type { BoundSegment, Lane, Link } from '../link.js';
 import type { JoinedProgram } from '../program.js';
+import { type LaneSockets, SocketLane } from '../socket-lane.js';
 import type { ThreadStatus } from '../thread-status.js';
 import { Arrivals } from './arrivals.js';
 import { DirectInbox, DirectOutbox } from './library.js';
@@ -39,47 +38,7 @@ const inboxAt = (endpoint: string): DirectInbox => {
   return inbox;
 };
 
-class DirectLane implements Lane {
-  readonly #link: DirectSocketLink;
-  readonly #index: number;
-  #step = 0;
-  #microBatch = 0;
-
-  constructor(link: DirectSocketLink, index: number) {
-    this.#link = link;
-    this.#index = index;
-  }
-
-  sent(): undefined {}
-
-  received(): undefined {}
-
-  begin(step: number, microBatch: number): void {
-    this.#step = step;
-    this.#microBatch = microBatch;
-  }
-
-  mayRun(): boolean {
-    return true;
-  }
-
-  publish(segment: BoundSegment): number {
-    this.#link.send(segment, this.#place(segment.number));
-    return sentBytes(segment);
-  }
-
-  hasArrived({ number, receives }: BoundSegment): boolean {
-    return receives.length === 0 || this.#link.take(this.#index, this.#place(number), receives);
-  }
-
-  end(): void {}
-
-  #place(segment: number): Place {
-    return { step: this.#step, microBatch: this.#microBatch, segment };
-  }
-}
-
-export class DirectSocketLink implements Link {
+export class DirectSocketLink implements Link, LaneSockets {
   readonly #options: DirectSocketOptions;
   readonly #status: ThreadStatus;
   readonly #inbox: DirectInbox;
@@ -102,7 +61,7 @@ export class DirectSocketLink implements Link {
   }
 
   lane(index: number): Lane {
-    return new DirectLane(this, index);
+    return new SocketLane(this, index);
   }
 
   send({ number, entry, sends }: BoundSegment, place: Place): void {
@@ -113,9 +72,8 @@ export class DirectSocketLink implements Link {
     }
   }
 
-  /** Puts what has arrived after a segment into its place, once all of it has. @returns whether it has */
-  take(lane: number, place: Place, into: readonly HostTensor[]): boolean {
-    const isHere = this.#arrivals.take(place, into);
+  take(lane: number, place: Place, { receives }: BoundSegment): boolean {
+    const isHere = this.#arrivals.take(place, receives);
     if (isHere) {
       this.#missing.delete(lane);
       this.#waitingSince = undefined;

@@ -1,7 +1,7 @@
-/** The way of micro-batches through shared memory: places of tensors, and who must have come how far. */
+/** The way of micro-batches through shared memory: the regions of tensors, and who must have come how far. */
 import { type BoundSegment, LANES, type Lane, sentBytes } from '../link.js';
 import type { Block } from './block.js';
-import { COUNT_BITS, type Network, type Place, type RankLayout, type Wait } from './layout.js';
+import { COUNT_BITS, type NetworkRegions, type RankRegions, type Region, type Wait } from './regions.js';
 
 const STEP_BITS = 32n;
 /** Of a rank that has run all its segments: the beginning of the lane's next round. */
@@ -19,13 +19,13 @@ export interface SharedMemoryLaneOptions {
   readonly index: number;
   /** Number of the network's first segment in the rank's program. */
   readonly first: number;
-  readonly network: Network;
+  readonly network: NetworkRegions;
   readonly rank: number;
 }
 
 export class SharedMemoryLane implements Lane {
   readonly #options: SharedMemoryLaneOptions;
-  readonly #layout: RankLayout;
+  readonly #regions: RankRegions;
   readonly #own: Block;
   /** The other ranks that run the network. */
   readonly #others: readonly number[];
@@ -34,22 +34,22 @@ export class SharedMemoryLane implements Lane {
 
   constructor(options: SharedMemoryLaneOptions) {
     const { link, network, rank, first } = options;
-    const layout = network.layouts[rank];
-    if (layout === undefined) throw new RangeError(`Rank ${rank} has no part in the network at segment ${first}.`);
+    const regions = network.ranks[rank];
+    if (regions === undefined) throw new RangeError(`Rank ${rank} has no part in the network at segment ${first}.`);
     this.#options = options;
-    this.#layout = layout;
+    this.#regions = regions;
     this.#own = link.block(rank);
     this.#others = network.members.filter((member) => member !== rank);
   }
 
   sent(segment: number, send: number): Uint8Array | undefined {
-    return this.#view(this.#options.rank, this.#layout.places[segment - this.#options.first]?.[send]);
+    return this.#view(this.#options.rank, this.#regions.regions[segment - this.#options.first]?.[send]);
   }
 
   received(segment: number, receive: number): Uint8Array | undefined {
     const { network, first } = this.#options;
-    const source = this.#layout.sources[segment - first]?.[receive];
-    return source && this.#view(source.rank, network.layouts[source.rank]?.places[segment - first]?.[source.send]);
+    const source = this.#regions.sources[segment - first]?.[receive];
+    return source && this.#view(source.rank, network.ranks[source.rank]?.regions[segment - first]?.[source.send]);
   }
 
   begin(step: number, microBatch: number): void {
@@ -60,7 +60,7 @@ export class SharedMemoryLane implements Lane {
     const { first } = this.#options;
     // In a round of its own the lane's memory is free once everyone has left the one before; no one else begins a step twice.
     if (number === first && this.#isLaterRound) return this.#haveCome(this.#others.map((rank) => ({ rank, count: 0 })));
-    return this.#haveCome(this.#layout.beforeRun[number - first] ?? []);
+    return this.#haveCome(this.#regions.beforeRun[number - first] ?? []);
   }
 
   publish(segment: BoundSegment): number {
@@ -69,7 +69,7 @@ export class SharedMemoryLane implements Lane {
   }
 
   hasArrived({ number }: BoundSegment): boolean {
-    return this.#haveCome(this.#layout.afterRun[number - this.#options.first] ?? []);
+    return this.#haveCome(this.#regions.afterRun[number - this.#options.first] ?? []);
   }
 
   end(): void {
@@ -80,9 +80,9 @@ export class SharedMemoryLane implements Lane {
     return (this.#base & ((1n << STEP_BITS) - 1n)) !== 0n;
   }
 
-  #view(rank: number, place: Place | undefined): Uint8Array | undefined {
+  #view(rank: number, region: Region | undefined): Uint8Array | undefined {
     const { link, index } = this.#options;
-    return place && link.block(rank).bytes(index, place.offset, place.bytes);
+    return region && link.block(rank).bytes(index, region.offset, region.bytes);
   }
 
   #haveCome(waits: readonly Wait[]): boolean {

@@ -1,6 +1,6 @@
 /**
  * An exchange through shared memory. The runtime writes what a segment sends straight into the rank's own block, and reads what
- * peers sent straight from theirs: no tensor is copied. All that passes between ranks is how far each has come (`layout.ts`), and
+ * peers sent straight from theirs: no tensor is copied. All that passes between ranks is how far each has come (`regions.ts`), and
  * a bell for those that sleep. Step ids rise with every attempt, so what an abandoned step has left is behind every later one.
  */
 import { TandemError } from '../../common/errors.js';
@@ -11,7 +11,7 @@ import type { ThreadStatus } from '../thread-status.js';
 import { parseAddress } from './address.js';
 import { Block, type BlockIdentity, blockBytes } from './block.js';
 import { SharedMemoryLane } from './lane.js';
-import { digestOf, layOut, type Network } from './layout.js';
+import { digestOf, type NetworkRegions, placeRegions } from './regions.js';
 import { sizeMemory } from './system.js';
 
 /** A peer that is there answers within microseconds; longer than this, sleeping costs less than the core that a peer may need. */
@@ -31,12 +31,12 @@ export interface SharedMemoryOptions {
   readonly timeoutMs: number;
 }
 
-const networksOf = ({ ranks, stretches }: JoinedProgram): ReadonlyMap<number, Network> =>
+const networksOf = ({ ranks, stretches }: JoinedProgram): ReadonlyMap<number, NetworkRegions> =>
   new Map(
     stretches.map(({ first, count }) => {
       const program = ranks.map(({ segments }) => ({ segments: segments.slice(first, first + count) }));
       const members = program.flatMap(({ segments }, rank) => (segments.some(({ file }) => file !== '') ? [rank] : []));
-      return [first, { layouts: program.map((_, rank) => layOut(program, rank)), members }];
+      return [first, { ranks: program.map((_, rank) => placeRegions(program, rank)), members }];
     }),
   );
 
@@ -44,13 +44,13 @@ const networksOf = ({ ranks, stretches }: JoinedProgram): ReadonlyMap<number, Ne
 const isGone = (error: unknown): boolean =>
   error instanceof TandemError && ['ENOENT', 'ESRCH'].includes(String(Reflect.get(Object(error.cause), 'code')));
 
-const laneBytesOf = (networks: Iterable<Network>, rank: number): number =>
-  Math.max(0, ...[...networks].map(({ layouts }) => layouts[rank]?.bytes ?? 0));
+const laneBytesOf = (networks: Iterable<NetworkRegions>, rank: number): number =>
+  Math.max(0, ...[...networks].map(({ ranks }) => ranks[rank]?.bytes ?? 0));
 
 export class SharedMemoryLink implements Link {
   readonly #options: SharedMemoryOptions;
   readonly #status: ThreadStatus;
-  readonly #networks: ReadonlyMap<number, Network>;
+  readonly #networks: ReadonlyMap<number, NetworkRegions>;
   readonly #digest: Uint8Array;
   readonly #own: Block;
   /** By rank; opened by the first step, when all ranks have loaded. */

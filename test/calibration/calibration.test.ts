@@ -2,7 +2,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { fitExchange } from '#tandem/coordinator/calibration/exchange.js';
+import { fitExchange } from '#tandem/coordinator/calibration/exchange-rates.js';
 import { calibrate, readCalibration, withCalibration } from '#tandem/coordinator/calibration/index.js';
 import { findDenoiserModel, parseClusterConfig, plan } from '#tandem/coordinator/index.js';
 import { fitRates } from '#tandem/partition/calibrate/index.js';

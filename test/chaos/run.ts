@@ -26,7 +26,7 @@ interface Event {
   readonly digests?: readonly string[];
 }
 
-interface Place {
+interface Scene {
   readonly original: string;
   readonly shardDirectory: string;
   readonly directory: string;
@@ -39,8 +39,8 @@ class Coordinator {
   readonly exited: Promise<unknown>;
   #stderr = '';
 
-  constructor(place: Place) {
-    this.child = spawn(process.execPath, [PROGRAM, JSON.stringify(place)], {
+  constructor(scene: Scene) {
+    this.child = spawn(process.execPath, [PROGRAM, JSON.stringify(scene)], {
       stdio: ['pipe', 'pipe', 'pipe'],
       // Workers have it from their coordinator.
       env: { ...process.env, NODE_OPTIONS: `--import ${CLOCK}` },
@@ -77,7 +77,7 @@ class Coordinator {
 type Registered = { readonly rank: number; readonly process: { readonly pid: number } };
 
 /** Worker processes by rank, as the runtime directory lists them; waits until all are there. */
-const workersOf = async ({ directory }: Place, withinMs = LIMIT_MS): Promise<readonly number[]> => {
+const workersOf = async ({ directory }: Scene, withinMs = LIMIT_MS): Promise<readonly number[]> => {
   const end = performance.now() + withinMs;
   while (performance.now() < end) {
     const [key = ''] = await readdir(directory).catch(() => []);
@@ -133,7 +133,7 @@ const DISK_BYTES = 16 << 20;
 export const hasDisks = process.platform === 'linux' && process.getuid?.() === 0;
 
 /** Runs `work` with a directory on a small disk of its own where it is to be filled. */
-const withPlace = <T>(fault: Fault, work: (root: string) => Promise<T>): Promise<T> =>
+const withScene = <T>(fault: Fault, work: (root: string) => Promise<T>): Promise<T> =>
   withDirectory(async (root) => {
     if (fault !== 'disk-full') return work(root);
     execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${DISK_BYTES}`, 'tmpfs', root]);
@@ -144,7 +144,7 @@ const withPlace = <T>(fault: Fault, work: (root: string) => Promise<T>): Promise
     }
   });
 
-const remove = async (fault: Fault, { shardDirectory, directory }: Place): Promise<void> => {
+const remove = async (fault: Fault, { shardDirectory, directory }: Scene): Promise<void> => {
   if (fault === 'cache-gone') await rm(shardDirectory, { recursive: true, force: true });
   if (fault === 'disk-full') await fillDisk(dirname(directory));
   if (fault === 'runtime-gone') await rm(directory, { recursive: true, force: true });
@@ -184,28 +184,28 @@ class Census {
 const reach = async (
   { phase, victim }: Case,
   coordinator: Coordinator,
-  place: Place,
+  scene: Scene,
   census: Census,
 ): Promise<void> => {
-  census.add(await workersOf(place));
+  census.add(await workersOf(scene));
   if (phase === 'start' || phase === 'load') return;
   check((await coordinator.event(({ kind }) => kind === 'ready')) !== undefined, 'It never was ready.', coordinator);
   if (phase === 'step' || phase === 'recovery') coordinator.say(`step ${ITERATIONS}`);
   if (phase === 'drain') coordinator.say('close');
   if (phase !== 'recovery') return;
   await delay(STRIKE_AFTER_MS.step);
-  const workers = await workersOf(place);
+  const workers = await workersOf(scene);
   signal(workers[victim === 'rank 0' ? 1 : 0] ?? 0, 'SIGKILL');
   await coordinator.event(({ state }) => state === 'recovering');
   // From then on a new worker is registered in place of the one that was lost.
-  for (let now = workers; now.join() === workers.join(); now = await workersOf(place)) await delay(5);
+  for (let now = workers; now.join() === workers.join(); now = await workersOf(scene)) await delay(5);
 };
 
-const strike = async (one: Case, coordinator: Coordinator, place: Place, census: Census): Promise<number> => {
-  const workers = await workersOf(place, LIMIT_MS / 10).catch(() => []);
+const strike = async (one: Case, coordinator: Coordinator, scene: Scene, census: Census): Promise<number> => {
+  const workers = await workersOf(scene, LIMIT_MS / 10).catch(() => []);
   census.add(workers);
   await delay(STRIKE_AFTER_MS[one.phase]);
-  await remove(one.fault, place);
+  await remove(one.fault, scene);
   const at = performance.timeOrigin + performance.now();
   const pids = pidsOf(one.victim, workers, coordinator.child.pid ?? 0);
   if (one.fault === 'block') coordinator.say(`block ${FROZEN_COORDINATOR_MS}`);
@@ -239,7 +239,7 @@ const noteworthy = ({ kind }: Event): boolean => kind === 'error' || kind === 'n
 const settle = async (
   one: Case,
   coordinator: Coordinator,
-  place: Place,
+  scene: Scene,
   digests: readonly string[],
   struckAt: number,
 ): Promise<number | undefined> => {
@@ -266,7 +266,7 @@ const settle = async (
       return undefined;
     case 'taken over': {
       await coordinator.exited;
-      const next = new Coordinator(place);
+      const next = new Coordinator(scene);
       try {
         await stepsAs(next, digests);
         await closes(next);
@@ -286,26 +286,26 @@ const settle = async (
  * @throws Error with all that the coordinator said, where anything else comes of it than the table says
  */
 export const runCase = (one: Case, digests: readonly string[]): Promise<Report> =>
-  withPlace(one.fault, async (root) => {
-    const place = { original: fixture('slow'), shardDirectory: join(root, 'shards'), directory: join(root, 'run') };
-    await cp(place.original, place.shardDirectory, { recursive: true });
+  withScene(one.fault, async (root) => {
+    const scene = { original: fixture('slow'), shardDirectory: join(root, 'shards'), directory: join(root, 'run') };
+    await cp(scene.original, scene.shardDirectory, { recursive: true });
     const census = new Census();
-    const coordinator = new Coordinator(place);
+    const coordinator = new Coordinator(scene);
     census.add([coordinator.child.pid ?? 0]);
     try {
-      await reach(one, coordinator, place, census);
-      const struckAt = await strike(one, coordinator, place, census);
+      await reach(one, coordinator, scene, census);
+      const struckAt = await strike(one, coordinator, scene, census);
       // Somebody makes room.
       if (one.fault === 'disk-full' && outcomeOf(one) === 'taken over') await rm(join(root, 'full'));
       if (one.fault === 'cache-gone' && outcomeOf(one) === 'taken over')
-        await cp(place.original, place.shardDirectory, { recursive: true });
-      const noticedAt = await settle(one, coordinator, place, digests, struckAt);
+        await cp(scene.original, scene.shardDirectory, { recursive: true });
+      const noticedAt = await settle(one, coordinator, scene, digests, struckAt);
       const unforeseen = coordinator.events.filter(({ code }) => code === 'UNFORESEEN');
       check(unforeseen.length === 0, 'It said what nobody foresaw.', coordinator);
       check(!(await census.someSurvive()), `${nameOf(one)} left processes.`, coordinator);
       return { detectionMs: noticedAt === undefined ? undefined : noticedAt - struckAt };
     } catch (error) {
-      census.add(await workersOf(place, 100).catch(() => []));
+      census.add(await workersOf(scene, 100).catch(() => []));
       coordinator.child.kill('SIGKILL');
       await census.end();
       throw error;
@@ -317,8 +317,8 @@ export const runCase = (one: Case, digests: readonly string[]): Promise<Report> 
 /** The digests of a step that nobody disturbs. */
 export const undisturbed = (): Promise<readonly string[]> =>
   withDirectory(async (root) => {
-    const place = { original: fixture('slow'), shardDirectory: fixture('slow'), directory: join(root, 'run') };
-    const coordinator = new Coordinator(place);
+    const scene = { original: fixture('slow'), shardDirectory: fixture('slow'), directory: join(root, 'run') };
+    const coordinator = new Coordinator(scene);
     try {
       coordinator.say(`step ${ITERATIONS}`);
       const step = await coordinator.event(({ kind }) => kind === 'step');

@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline';
 import { launchCluster } from '#tandem/coordinator/cluster/index.js';
 import { readManifest } from '#tandem/partition/write/read-manifest.js';
 
-const { shardDirectory, directory, keepWarmMs, heartbeatMs } = JSON.parse(process.argv[2]);
+const { shardDirectory, directory, keepWarmMs, heartbeatMs, workerEntry } = JSON.parse(process.argv[2]);
 const say = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);
 const notices = [];
 
@@ -19,6 +19,7 @@ try {
     timeouts: { heartbeatMs },
     detached: { directory, keepWarmMs },
     onNotice: (notice) => notices.push(notice),
+    ...(workerEntry ? { workerEntry } : {}),
   });
   // Before it says that it is ready: from then on it may be told to stop.
   process.on('SIGTERM', () => void cluster.close().then(() => process.exit(0)));

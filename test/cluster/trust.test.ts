@@ -69,6 +69,7 @@ const withOrphan = (work: (orphan: Orphan) => Promise<void>): Promise<void> =>
     const place = ['--control', control, '--exchange', exchange, '--detached', directory];
     const child = spawn(process.execPath, [WORKER, '--rank', '0', ...place, '--keep-warm-ms', '10000'], {
       stdio: 'ignore',
+      env: { ...process.env, TANDEM_WORKER_TOKEN: TOKEN },
     });
     const messages = server.messages();
     try {

@@ -1,37 +1,18 @@
 /** Int8 on the wire, on real workers: a quarter of the bytes, pictures within 40 dB, and nothing of it unmeasured without a word. */
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { decode } from 'fast-png';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { planModel } from '#tandem/coordinator/generate/picture.js';
-import {
-  type ClusterConfig,
-  findDenoiserModel,
-  generate,
-  parseClusterConfig,
-  plan,
-  verify,
-} from '#tandem/coordinator/index.js';
+import { type ClusterConfig, findDenoiserModel, plan, verify } from '#tandem/coordinator/index.js';
 import { checkWireError, rememberWireError } from '#tandem/coordinator/verify/wire-error.js';
 import { materialise } from '../fixtures/materialise.js';
 import { MODEL, psnr } from '../pipeline/helpers.js';
 import { fileDirectory } from '../support/directory.js';
+import { cpuConfig, paint } from './cpu-pictures.js';
 
 const scratch = fileDirectory();
 
 const configFor = (model: string, worldSize: number, dtype: ClusterConfig['wire']['dtype']): ClusterConfig =>
-  parseClusterConfig(
-    [
-      `model: ${JSON.stringify(model)}`,
-      `shards: ${JSON.stringify(join(scratch, 'shards'))}`,
-      'parallel: tensor',
-      `wire: { dtype: ${dtype} }`,
-      'devices:',
-      ...Array.from({ length: worldSize }, () => '  - { provider: cpu, threads: 1 }'),
-      '',
-    ].join('\n'),
-    join(scratch, 'cluster.yaml'),
-  );
+  cpuConfig(scratch, model, worldSize, `wire: { dtype: ${dtype} }`);
 
 describe('an int8 wire', () => {
   it.each([
@@ -53,27 +34,23 @@ describe('an int8 wire', () => {
 
 describe('a picture over an int8 wire', () => {
   const notices: string[] = [];
-  const paint = async (dtype: ClusterConfig['wire']['dtype']): Promise<Uint8Array> => {
-    const { file } = await generate({
+  const picture = (dtype: ClusterConfig['wire']['dtype']): Promise<Uint8Array> =>
+    paint({
       config: configFor(MODEL, 2, dtype),
-      prompt: 'a red apple',
-      seed: 1,
       out: join(scratch, `${dtype}.png`),
       onNotice: (notice) => {
         if (!notice.startsWith('Partitioning')) notices.push(notice);
       },
     });
-    return new Uint8Array(decode(await readFile(file)).data);
-  };
   let exact: Uint8Array;
 
   beforeAll(async () => {
-    exact = await paint('fp32');
+    exact = await picture('fp32');
   });
 
   it('is within 40 dB of the exact one, and a notice says that its error was not measured', async () => {
     expect(notices).toEqual([]);
-    const found = await paint('int8');
+    const found = await picture('int8');
     expect(psnr(found, exact)).toBeGreaterThanOrEqual(40);
     expect(notices).toEqual([expect.stringMatching(/int8 rounds .* nobody has measured .* "tandem verify"/)]);
   });

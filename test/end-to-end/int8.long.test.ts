@@ -1,35 +1,16 @@
 /** Int8 weights on real workers: real exporters' UNets within 30 dB of float32 in a fraction of the bytes, and pictures as well. */
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { decode } from 'fast-png';
 import { describe, expect, it } from 'vitest';
-import {
-  type ClusterConfig,
-  findDenoiserModel,
-  generate,
-  parseClusterConfig,
-  plan,
-  verify,
-} from '#tandem/coordinator/index.js';
+import { type ClusterConfig, findDenoiserModel, plan, verify } from '#tandem/coordinator/index.js';
 import { materialise } from '../fixtures/materialise.js';
 import { MODEL, psnr } from '../pipeline/helpers.js';
 import { fileDirectory } from '../support/directory.js';
+import { cpuConfig, paint } from './cpu-pictures.js';
 
 const scratch = fileDirectory();
 
 const configFor = (model: string, worldSize: number, quantize: ClusterConfig['quantize']): ClusterConfig =>
-  parseClusterConfig(
-    [
-      `model: ${JSON.stringify(model)}`,
-      `quantize: ${quantize}`,
-      `shards: ${JSON.stringify(join(scratch, 'shards'))}`,
-      'parallel: tensor',
-      'devices:',
-      ...Array.from({ length: worldSize }, () => '  - { provider: cpu, threads: 1 }'),
-      '',
-    ].join('\n'),
-    join(scratch, 'cluster.yaml'),
-  );
+  cpuConfig(scratch, model, worldSize, `quantize: ${quantize}`);
 
 describe("a real exporter's UNet", () => {
   it.each([
@@ -53,23 +34,15 @@ describe("a real exporter's UNet", () => {
 });
 
 describe('a picture with int8 weights', () => {
-  const paint = async (worldSize: number, quantize: ClusterConfig['quantize']): Promise<Uint8Array> => {
-    const { file } = await generate({
-      config: configFor(MODEL, worldSize, quantize),
-      prompt: 'a red apple',
-      seed: 1,
-      numInferenceSteps: 8,
-      out: join(scratch, 'picture.png'),
-    });
-    return Uint8Array.from(decode(await readFile(file)).data);
-  };
+  const picture = (worldSize: number, quantize: ClusterConfig['quantize']): Promise<Uint8Array> =>
+    paint({ config: configFor(MODEL, worldSize, quantize), numInferenceSteps: 8, out: join(scratch, 'picture.png') });
 
   it('is the one with float32 weights, to 30 dB, from one worker and from two', async () => {
-    const exact = await paint(1, 'none');
+    const exact = await picture(1, 'none');
     for (const worldSize of [1, 2]) {
-      const picture = await paint(worldSize, 'int8');
-      expect(picture).not.toEqual(exact);
-      expect(psnr(picture, exact)).toBeGreaterThanOrEqual(30);
+      const found = await picture(worldSize, 'int8');
+      expect(found).not.toEqual(exact);
+      expect(psnr(found, exact)).toBeGreaterThanOrEqual(30);
     }
   });
 });

@@ -10,7 +10,7 @@ import { makeNetwork, whyNoNetwork } from './network.js';
 const why = whyNoNetwork();
 if (why !== undefined) process.stderr.write(`Links are not measured here: ${why}.\n`);
 
-const PROBE = pathToFileURL('dist/coordinator/hosts/probe.js').href;
+const PROBE = pathToFileURL('dist/coordinator/hosts/link-probe.js').href;
 const [SERVER, CLIENT] = [curveKeyPair(), curveKeyPair()];
 
 const program = (before: readonly string[], keys: typeof SERVER, code: string): ChildProcess => {

@@ -6,7 +6,7 @@ import type { Node } from '#tandem/partition/graph/graph.js';
 import { decodeModel, type ModelProto } from '#tandem/partition/onnx/index.js';
 import { writeShardDirectory } from '#tandem/partition/write/index.js';
 import type { Manifest, OptimisedFor } from '#tandem/partition/write/manifest.js';
-import { openOptimised } from '#tandem/partition/write/optimise/open.js';
+import { openOptimised } from '#tandem/partition/write/optimise/open-optimised.js';
 import { checkOptimised, findOptimisedMismatch, findTarget } from '#tandem/partition/write/optimise/target.js';
 import { errorOf, flipByte } from '../cluster/helpers.js';
 import { testDirectory } from '../support/directory.js';

@@ -6,11 +6,13 @@ import {
   PARTIAL,
   placementKey,
   REPLICATE,
+  rangesWithin,
   rankRanges,
   rankSize,
   rescalePiece,
   type Shard,
   shardExtent,
+  widen,
 } from '#tandem/partition/graph/placement.js';
 
 const SPEEDS: readonly (readonly number[])[] = [
@@ -40,6 +42,15 @@ const shardOf = (extent: number, speeds: readonly number[]): Shard => {
   if (!piece) throw new Error(`${extent} cannot be split over ${speeds.length} ranks.`);
   return { kind: 'shard', axis: 1, pieces: [piece] };
 };
+
+it('rounds parts outwards, so that some overlap, and finds a narrower part in a wider one', () => {
+  const shard: Shard = { kind: 'shard', axis: 1, pieces: [{ extent: 6, bounds: [0, 2, 4, 6] }] };
+  const wide = widen(shard, 3);
+  expect(wide && placementKey(wide)).toBe('S1:0,0,3,6~3,6,6');
+  expect(wide && [0, 1, 2].map((rank) => rangesWithin(wide, shard, rank))).toEqual([[[0, 2]], [[2, 4]], [[1, 3]]]);
+  expect(widen(shard, 2)).toEqual(shard);
+  expect(widen(shard, 6)).toBeUndefined();
+});
 
 it('splits an axis completely, in order, and only between units', () => {
   for (const { speeds, units } of CASES) {

@@ -8,7 +8,7 @@ import { randomInputs } from '#tandem/coordinator/verify/random-inputs.js';
 import { type Manifest, type PartitionOptions, partition, plan, type SplitRequest } from '#tandem/partition/index.js';
 import { DataType, decodeModel, intAttribute, intsAttribute, type TensorProto } from '#tandem/partition/onnx/index.js';
 import { sumsAreExact } from '#tandem/partition/write/optimise/integer-sums.js';
-import { openOptimised } from '#tandem/partition/write/optimise/open.js';
+import { openOptimised } from '#tandem/partition/write/optimise/open-optimised.js';
 import { saveOptimised } from '#tandem/partition/write/optimise/save.js';
 import { parseManifest } from '#tandem/partition/write/read-manifest.js';
 import { errorOf, flipByte } from '../cluster/helpers.js';

@@ -4,7 +4,7 @@ import { expect, it } from 'vitest';
 import { z } from 'zod';
 import { recall, remember } from '#tandem/common/remembered.js';
 import { findLayout } from '#tandem/partition/write/optimise/known-layout.js';
-import { probeLayout } from '#tandem/partition/write/optimise/layout.js';
+import { probeLayout } from '#tandem/partition/write/optimise/processor-layout.js';
 import { testDirectory } from '../support/directory.js';
 
 const schema = z.object({ size: z.number() });

@@ -9,8 +9,8 @@ import type { BoundSegment } from '#tandem/shard-worker/bound-program.js';
 import type { Lane } from '#tandem/shard-worker/link.js';
 import { joinPrograms } from '#tandem/shard-worker/program.js';
 import { ownMemory, parseAddress } from '#tandem/shard-worker/shared-memory/address.js';
-import { layOut } from '#tandem/shard-worker/shared-memory/layout.js';
 import { SharedMemoryLink } from '#tandem/shard-worker/shared-memory/link.js';
+import { placeRegions } from '#tandem/shard-worker/shared-memory/regions.js';
 import { openMemory } from '#tandem/shard-worker/shared-memory/system.js';
 import { ThreadStatus } from '#tandem/shard-worker/thread-status.js';
 import { errorOf } from '../cluster/helpers.js';
@@ -208,14 +208,14 @@ describe.runIf(process.platform === 'linux')('an exchange through shared memory'
 describe('where tensors lie', () => {
   it('lays no two tensors over each other that are needed at the same time, and reuses what is free', () => {
     const sent = Array.from({ length: 40 }, (_, index) => ({ bytes: 1 + ((index * 37) % 300), keep: 1 + (index % 5) }));
-    const { places, beforeRun, bytes } = layOut(programOf(3, sent), 1);
-    for (const [later, [place]] of places.entries()) {
-      for (const [earlier, [other]] of places.slice(0, later).entries()) {
+    const { regions, beforeRun, bytes } = placeRegions(programOf(3, sent), 1);
+    for (const [later, [region]] of regions.entries()) {
+      for (const [earlier, [other]] of regions.slice(0, later).entries()) {
         if (
-          !place ||
+          !region ||
           !other ||
-          place.offset >= other.offset + other.bytes ||
-          other.offset >= place.offset + place.bytes
+          region.offset >= other.offset + other.bytes ||
+          other.offset >= region.offset + region.bytes
         )
           continue;
         // Overwritten: everyone must have run the segment that released it, which lies before the last one.

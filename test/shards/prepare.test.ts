@@ -57,6 +57,38 @@ describe('prepared shards', () => {
     expect(other.notice).toMatch(/^Partitioning/);
   });
 
+  it('share nothing with shards of another size that are damaged, or that say that their weights lie elsewhere', async () => {
+    const root = join(scratch, 'damaged-sizes');
+    const first = await prepare({ root });
+    const [weights, list] = ['weights.bin', 'contents.json'].map((file) => join(first.directory, 'rank-0', file));
+    const [bytes, text] = [await readFile(weights ?? ''), await readFile(list ?? '', 'utf8')];
+    const places: [string, number][] = JSON.parse(text);
+    const turned = JSON.stringify(places.map(([digest], index) => [digest, places.at(-1 - index)?.[1]]));
+    bytes.writeUInt8(bytes.readUInt8(5000) ^ 1, 5000);
+    for (const [index, [path = '', content]] of (
+      [
+        [list, turned],
+        [weights, bytes],
+      ] as const
+    ).entries()) {
+      const kept = await readFile(path);
+      await rm(path);
+      await writeFile(path, content);
+      const other = await prepare({ root, dims: { ...DIMS, height: 24 + 8 * index } });
+      expect(other.manifest.ranks.map(({ shared }) => shared !== undefined)).toEqual([false, true]);
+      await rm(other.directory, { recursive: true });
+      await rm(path);
+      await writeFile(path, kept);
+    }
+  });
+
+  it('leave the thread that asked for them free while they are planned and made', async () => {
+    const before = performance.eventLoopUtilization();
+    await prepare({ root: join(scratch, 'free') });
+    const { active, idle } = performance.eventLoopUtilization(before);
+    expect(active).toBeLessThan(idle / 2);
+  });
+
   it('share the weights that another size of the same model has', async () => {
     const root = join(scratch, 'sizes');
     const first = await prepare({ root });

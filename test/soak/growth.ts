@@ -1,6 +1,6 @@
 /** What a process held late against what it held early, and the chart of it. */
 import { type Line, type Panel, timeChart } from '../support/time-chart.js';
-import type { ProcessSample, Sample } from './processes.js';
+import type { ProcessSample, Sample } from './process-samples.js';
 
 /** Those that live from here to the end are asked for growth: what loads for the first time does so before. */
 export const WARM_S = 300;

@@ -7,7 +7,7 @@ import { expect, it } from 'vitest';
 import { CONFIG, isAlive, launchReady } from '../server/helpers.js';
 import { growthOf, soakChart } from './growth.js';
 import { MIX, prepare } from './mix.js';
-import { type Sample, watchProcesses } from './processes.js';
+import { type Sample, watchProcesses } from './process-samples.js';
 
 const MINUTES = Number(process.env.SOAK_MINUTES ?? 60);
 /** Between two deeds: most of the time the machine is to be idle, so that it is age that is tested and not load. */

@@ -30,7 +30,7 @@ export const EDGES = [...IMPORTS].flatMap(([from, all]) => all.map((to) => [from
 
 export const floorOf = (file: string): number => FLOORS.findIndex((floor) => file.startsWith(`${floor}/`));
 
-/** `coordinator/cli/table.ts` is of `coordinator/cli`; a file at the top of a floor is a room by itself. */
+/** `coordinator/cli/text-table.ts` is of `coordinator/cli`; a file at the top of a floor is a room by itself. */
 export const roomOf = (file: string): string => file.split('/').slice(0, 2).join('/');
 
 /** A way from a node back to itself, if there is one. */

@@ -9,7 +9,7 @@ import type { ColdRun } from '../../bench/cold-contestant.js';
 import type { ColdReport, ColdRunReport, ColdStart, PageCache } from '../../bench/cold-report.js';
 import { formatBytes } from '../../config/bytes.js';
 import type { CommandContext } from '../context.js';
-import { formatMs, formatRatio, formatShare, formatTable } from '../table.js';
+import { formatMs, formatRatio, formatShare, formatTable } from '../text-table.js';
 
 const STATES = { cold: ['cold'], warm: ['warm'], both: ['cold', 'warm'] } as const satisfies Record<
   string,

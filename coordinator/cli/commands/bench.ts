@@ -37,7 +37,7 @@ import {
   verboseOption,
   wireOption,
 } from '../options.js';
-import { formatMs, formatRatio, formatTable } from '../table.js';
+import { formatMs, formatRatio, formatTable } from '../text-table.js';
 import { type ColdOptions, chartOption, coldOption, pageCacheOption, runBenchCold, saveChart } from './bench-cold.js';
 import { UNCALIBRATED } from './plan.js';
 

@@ -4,7 +4,7 @@ import { formatBytes } from '../../config/bytes.js';
 import { type DevicesReport, listDevices } from '../../devices/index.js';
 import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
 import { jsonOption, verboseOption } from '../options.js';
-import { formatTable } from '../table.js';
+import { formatTable } from '../text-table.js';
 
 const HELP = `
 Each provider is tried with one small product, compared with the CPU's. "half" says whether it does half precision.

@@ -17,7 +17,7 @@ import {
   traceOption,
   verboseOption,
 } from '../options.js';
-import { formatMs, formatTable } from '../table.js';
+import { formatMs, formatTable } from '../text-table.js';
 
 interface GenerateOptions extends CommonOptions {
   readonly config: string;

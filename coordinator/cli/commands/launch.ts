@@ -10,7 +10,7 @@ import type { Ready } from '../../server/index.js';
 import type { Dims } from '../../shards/dims.js';
 import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
 import { dimOption, jsonOption, nonNegativeInteger, traceOption, verboseOption } from '../options.js';
-import { formatMs, formatTable } from '../table.js';
+import { formatMs, formatTable } from '../text-table.js';
 
 interface LaunchOptions extends CommonOptions {
   readonly dim: Dims;

@@ -26,7 +26,7 @@ import {
   verboseOption,
   wireOption,
 } from '../options.js';
-import { formatTable } from '../table.js';
+import { formatTable } from '../text-table.js';
 
 interface PartitionCommandOptions extends DeviceOptions, CommonOptions {
   readonly dim: Dims;

@@ -35,7 +35,7 @@ import {
   verboseOption,
   wireOption,
 } from '../options.js';
-import { formatMs, formatRatio, formatShare, formatTable } from '../table.js';
+import { formatMs, formatRatio, formatShare, formatTable } from '../text-table.js';
 
 interface PlanOptions extends DeviceOptions, CommonOptions {
   readonly dim: Dims;

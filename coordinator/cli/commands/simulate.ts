@@ -19,7 +19,7 @@ import {
   verboseOption,
   wireOption,
 } from '../options.js';
-import { formatMs, formatRatio, formatTable } from '../table.js';
+import { formatMs, formatRatio, formatTable } from '../text-table.js';
 
 interface SimulateOptions extends DeviceOptions, CommonOptions {
   readonly dim: Dims;

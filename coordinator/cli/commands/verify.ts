@@ -24,7 +24,7 @@ import {
   verboseOption,
   wireOption,
 } from '../options.js';
-import { formatShare } from '../table.js';
+import { formatShare } from '../text-table.js';
 
 interface VerifyOptions extends DeviceOptions, CommonOptions {
   readonly dim: Dims;

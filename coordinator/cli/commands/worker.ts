@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Command, InvalidArgumentError } from 'commander';
 import { userCache } from '../../../common/remembered.js';
-import { placeIn } from '../../config/index.js';
+import { launcherGroupIn } from '../../config/index.js';
 import { Agent, addressTowards } from '../../hosts/index.js';
 import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
 import { jsonOption, nonNegativeInteger, nonNegativeNumber, usageError, verboseOption } from '../options.js';
@@ -46,7 +46,7 @@ const ipAddress = (text: string): string => {
 };
 
 const leaderOf = ({ join: given }: WorkerOptions): string => {
-  const { leader } = placeIn(process.env);
+  const { leader } = launcherGroupIn(process.env);
   if (given !== undefined) return given;
   if (leader !== undefined) return endpoint(`tcp://${leader}:${JOIN_PORT}`);
   throw usageError(
@@ -55,7 +55,7 @@ const leaderOf = ({ join: given }: WorkerOptions): string => {
 };
 
 const indexOf = ({ index: given }: WorkerOptions): number | undefined => {
-  const index = given ?? placeIn(process.env).index;
+  const index = given ?? launcherGroupIn(process.env).index;
   if (index !== 0) return index;
   throw usageError('Expected a number from 1 on, as 0 is the leader: run "tandem launch" there.');
 };

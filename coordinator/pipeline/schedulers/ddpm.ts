@@ -5,9 +5,9 @@
 import { z } from 'zod';
 import { at, f32, linearCombination, roundHalfEven } from './float32.js';
 import { alphaProducts, noiseScheduleKeys, zeroSnrKeys } from './noise-schedule.js';
-import { stepsOffset } from './options.js';
 import { denoised, predictionType, scalesOf } from './predictions.js';
 import type { ScheduleRequest, Scheduler } from './scheduler.js';
+import { stepsOffset } from './shared-options.js';
 import { withNoise } from './sigma-levels.js';
 import { clippingKeys, thresholdingKeys, withinBounds } from './thresholding.js';
 import { checkTimesteps, spacedTimesteps, timestepSpacing } from './timestep-spacing.js';

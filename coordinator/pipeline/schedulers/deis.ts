@@ -7,9 +7,9 @@ import { FEW_STEPS, multistepOrder } from './dpm-solver-multistep.js';
 import { update } from './dpm-solver-updates.js';
 import { at, f32 } from './float32.js';
 import { trainingSigmas } from './noise-schedule.js';
-import { sigmaSpacing } from './options.js';
 import { denoised, noiseBeside } from './predictions.js';
 import type { ScheduleRequest, Scheduler } from './scheduler.js';
+import { sigmaSpacing } from './shared-options.js';
 import {
   type Level,
   levelAt,

@@ -5,9 +5,9 @@
 import { z } from 'zod';
 import { at, f32 } from './float32.js';
 import { noiseScheduleKeys, zeroSnrKeys } from './noise-schedule.js';
-import { stepsOffset } from './options.js';
 import { denoisedInSigmas, noiseOrVelocity } from './predictions.js';
 import type { ScheduleRequest, Scheduler } from './scheduler.js';
+import { stepsOffset } from './shared-options.js';
 import { along, ancestralStep, atUnitVariance, sigmaLevels, slopeOf, startSigma, withNoise } from './sigma-levels.js';
 import { timestepSpacing } from './timestep-spacing.js';
 

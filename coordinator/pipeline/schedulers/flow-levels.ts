@@ -6,8 +6,8 @@ import { z } from 'zod';
 import { requestError } from '../errors.js';
 import { at, f32, linspace } from './float32.js';
 import { trainTimesteps } from './noise-schedule.js';
-import { sigmaSpacing, sigmaSpacingKeys } from './options.js';
 import type { ScheduleRequest } from './scheduler.js';
+import { sigmaSpacing, sigmaSpacingKeys } from './shared-options.js';
 import { spacedSigmas } from './sigmas.js';
 
 const BASE_SHIFT = 0.5;

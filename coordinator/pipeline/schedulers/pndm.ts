@@ -7,9 +7,9 @@ import { z } from 'zod';
 import { requestError } from '../errors.js';
 import { at, f32, roundHalfEven, type Weighted, weightedSum, zipWith } from './float32.js';
 import { alphaProducts, noiseScheduleKeys } from './noise-schedule.js';
-import { stepsOffset } from './options.js';
 import { noiseIn, noiseOrVelocity, scalesOf } from './predictions.js';
 import type { ScheduleRequest, Scheduler } from './scheduler.js';
+import { stepsOffset } from './shared-options.js';
 import { checkTimesteps, spacedTimesteps, timestepSpacing } from './timestep-spacing.js';
 import { createMemory } from './two-stage.js';
 

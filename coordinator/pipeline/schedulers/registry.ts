@@ -24,9 +24,9 @@ import { createFlowMatchHeun, createHeun, flowMatchHeunConfig, heunConfig } from
 import { createKdpm2, createKdpm2Ancestral, kdpm2Config } from './kdpm2.js';
 import { createLcm, lcmConfig } from './lcm.js';
 import { createLms, lmsConfig } from './lms.js';
-import { spacingsOn } from './options.js';
 import { createPndm, pndmConfig } from './pndm.js';
 import type { ScheduleRequest, Scheduler } from './scheduler.js';
+import { spacingsOn } from './shared-options.js';
 import { solverLevelProblems } from './solver-levels.js';
 import { createTcd, tcdConfig } from './tcd.js';
 import { createUnipc, unipcConfig, unipcProblems } from './unipc.js';

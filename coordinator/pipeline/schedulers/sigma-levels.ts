@@ -4,7 +4,7 @@
  */
 import { at, f32 } from './float32.js';
 import { type NoiseScheduleConfig, noiseScheduleKeys, trainingSigmas } from './noise-schedule.js';
-import { sigmaRangeKeys, sigmaSpacing, sigmaSpacingKeys, stepsOffset } from './options.js';
+import { sigmaRangeKeys, sigmaSpacing, sigmaSpacingKeys, stepsOffset } from './shared-options.js';
 import { interpolateSigmas, spacedSigmas, timestepOfSigma } from './sigmas.js';
 import { spacedTimesteps, type TimestepSpacing, timestepSpacing } from './timestep-spacing.js';
 

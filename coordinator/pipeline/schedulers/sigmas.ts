@@ -1,7 +1,7 @@
 /** Noise levels between the training timesteps, and the spacings of noise levels that replace a spacing of timesteps. */
 import { betaQuantile } from './beta-quantile.js';
 import { at, f32, linspace } from './float32.js';
-import type { SigmaSpacing } from './options.js';
+import type { SigmaSpacing } from './shared-options.js';
 
 /** Exponent of the Karras spacing (arXiv 2206.00364, equation 5). */
 const KARRAS_RHO = 7;

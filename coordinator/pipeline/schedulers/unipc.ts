@@ -6,9 +6,9 @@ import { z } from 'zod';
 import { at, linspace } from './float32.js';
 import { dynamicallyShifted, muOf, shifted, stretchedTo } from './flow-levels.js';
 import { trainingSigmas, zeroSnrKeys } from './noise-schedule.js';
-import { sigmaSpacing } from './options.js';
 import { denoised, noiseIn } from './predictions.js';
 import type { ScheduleRequest, Scheduler } from './scheduler.js';
+import { sigmaSpacing } from './shared-options.js';
 import {
   type Level,
   levelAt,

@@ -7,7 +7,7 @@ import { EventStream } from '../event-stream.js';
 import { checkImageBody, type ImageBody, ignoredFields, imageBodySchema, pixelsOf } from '../image-body.js';
 import { IMAGE_LIFETIME_S } from '../image-store.js';
 import type { Outcome } from '../metrics.js';
-import type { ServerParts, TypedApp } from '../parts.js';
+import type { ServerParts, TypedApp } from '../route-context.js';
 import { sizeName } from '../sizes.js';
 import {
   type AnswerContext,

@@ -1,7 +1,7 @@
 /** `/v1/models`, as OpenAI's clients ask for it. */
 import { z } from 'zod';
 import { modelNotFound } from '../errors.js';
-import type { ServerParts, TypedApp } from '../parts.js';
+import type { ServerParts, TypedApp } from '../route-context.js';
 
 const model = z.object({
   id: z.string(),

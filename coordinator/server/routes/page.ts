@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import type { TypedApp } from '../parts.js';
+import type { TypedApp } from '../route-context.js';
 
 /** From dist/coordinator/server/routes/ as from an installed package: the page lies beside the sources, which ship. */
 const PAGE = fileURLToPath(new URL('../../../../coordinator/server/page/index.html', import.meta.url));

@@ -1,7 +1,7 @@
 /** How the server is: for orchestrators, for charts and for people. */
 import { z } from 'zod';
 import type { EngineState } from '../engine.js';
-import type { ServerParts, TypedApp } from '../parts.js';
+import type { ServerParts, TypedApp } from '../route-context.js';
 import type { LoadedSize } from '../sizes.js';
 import type { SwapReport } from '../swap-report.js';
 

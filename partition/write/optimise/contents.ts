@@ -3,10 +3,12 @@
  * the byte; shards that are made alongside those of another size link that file and write only what it lacks, so that both map
  * the same pages.
  */
+import { createReadStream } from 'node:fs';
 import { link, readFile, rm } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { z } from 'zod';
-import type { Manifest, OptimisedFor } from '../manifest.js';
+import { Checksum } from '../../../common/checksum.js';
+import type { FileEntry, Manifest, OptimisedFor } from '../manifest.js';
 import { readManifest } from '../read-manifest.js';
 import { type Contents, type RankPlace, SHARED_FILE, type SharedWeights } from '../tasks.js';
 
@@ -18,7 +20,22 @@ const contents: z.ZodType<Contents> = z.array(z.tuple([z.string(), z.number()]))
 const samePrepared = (a: OptimisedFor | undefined, b: OptimisedFor): boolean =>
   a?.provider === b.provider && a.onnxruntime_version === b.onnxruntime_version && a.layout === b.layout;
 
-/** Undefined where the other rank's weights were made for something else. */
+const PIECE_BYTES = 8 << 20;
+
+/** A file that is linked unread would hand on its damage, and a wrong place in a file that is whole is a wrong weight. */
+const isWhole = async (path: string, { bytes, gmac }: FileEntry): Promise<boolean> => {
+  const checksum = new Checksum();
+  let read = 0;
+  for await (const piece of createReadStream(path, { highWaterMark: PIECE_BYTES })) {
+    checksum.update(piece);
+    read += piece.length;
+  }
+  return read === bytes && checksum.digest() === gmac;
+};
+
+const entryOf = ({ files }: Manifest, path: string): FileEntry | undefined => files.find((file) => file.path === path);
+
+/** Undefined where the other rank's weights were made for something else, or are damaged. */
 const linkWeights = async (
   alongside: string,
   manifest: Manifest,
@@ -27,12 +44,15 @@ const linkWeights = async (
   prepared: OptimisedFor,
 ): Promise<SharedWeights | undefined> => {
   const other = manifest.ranks[rank];
-  const file = manifest.files.find(({ path }) => path === other?.weights);
-  if (other === undefined || file === undefined || !samePrepared(other.prepared, prepared)) return undefined;
-  const text = await readFile(join(alongside, other.folder, CONTENTS_FILE), 'utf8');
+  if (other === undefined || !samePrepared(other.prepared, prepared)) return undefined;
+  const file = entryOf(manifest, other.weights);
+  const list = entryOf(manifest, posix.join(other.folder, CONTENTS_FILE));
+  if (file === undefined || list === undefined || !(await isWhole(join(alongside, list.path), list))) return undefined;
+  const known = contents.parse(JSON.parse(await readFile(join(alongside, list.path), 'utf8')));
   const path = posix.join(folder, SHARED_FILE);
   await link(join(alongside, file.path), join(directory, path));
-  return { entry: { ...file, path }, contents: contents.parse(JSON.parse(text)) };
+  if (!(await isWhole(join(directory, path), file))) throw new RangeError(`"${file.path}" is damaged.`);
+  return { entry: { ...file, path }, contents: known };
 };
 
 /**

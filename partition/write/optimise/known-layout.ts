@@ -1,5 +1,5 @@
 /**
- * The layout that `layout.ts` finds out, remembered: a machine's processor stays the same for as long as it runs, and to ask
+ * The layout that `processor-layout.ts` finds out, remembered: a machine's processor stays the same for as long as it runs, and to ask
  * ONNX Runtime takes a tenth of a second with all that must be loaded for it, which a warm start does not have.
  */
 import { readFileSync } from 'node:fs';
@@ -9,7 +9,7 @@ import { z } from 'zod';
 import { ONNXRUNTIME_VERSION, type Provider } from '../../../common/onnxruntime.js';
 import { recall, remember, userCache } from '../../../common/remembered.js';
 
-/** Raised when what `layout.ts` asks changes, so that answers to an older question are not taken. */
+/** Raised when what `processor-layout.ts` asks changes, so that answers to an older question are not taken. */
 const QUESTION = 2;
 
 /** Changes with every start of the machine; undefined where the system does not say. */
@@ -22,7 +22,7 @@ const bootId = (): string | undefined => {
 };
 
 const askOnce = async (provider: Provider): Promise<string> => {
-  const { probeLayout } = await import('./layout.js');
+  const { probeLayout } = await import('./processor-layout.js');
   return probeLayout(provider);
 };
 

@@ -9,7 +9,7 @@ import { type Contents, SHARED_FILE, type SharedWeights, WEIGHTS_FILE } from '..
 import { type Appendable, BLOCK_BYTES, pad } from '../write-slices.js';
 
 /** Where a content starts, and in which of the rank's files. */
-interface Place {
+interface FilePosition {
   readonly file: typeof WEIGHTS_FILE | typeof SHARED_FILE;
   readonly offset: number;
 }
@@ -17,7 +17,7 @@ interface Place {
 export class WeightGatherer {
   readonly #file: Appendable;
   /** By digest. */
-  readonly #places: Map<string, Place>;
+  readonly #positions: Map<string, FilePosition>;
   #sharedBytes = 0;
 
   /**
@@ -26,12 +26,14 @@ export class WeightGatherer {
    */
   constructor(file: Appendable, shared?: SharedWeights) {
     this.#file = file;
-    this.#places = new Map(shared?.contents.map(([digest, offset]) => [digest, { file: SHARED_FILE, offset }]));
+    this.#positions = new Map(shared?.contents.map(([digest, offset]) => [digest, { file: SHARED_FILE, offset }]));
   }
 
   /** What the file holds by now. */
   get contents(): Contents {
-    return [...this.#places].flatMap(([digest, { file, offset }]) => (file === WEIGHTS_FILE ? [[digest, offset]] : []));
+    return [...this.#positions].flatMap(([digest, { file, offset }]) =>
+      file === WEIGHTS_FILE ? [[digest, offset]] : [],
+    );
   }
 
   /** Bytes of weights that were found in the shared file, each as often as it was asked for. */
@@ -69,7 +71,7 @@ export class WeightGatherer {
   }
 
   /** Read twice rather than held: a weight can be larger than a buffer may be. */
-  #store(weight: WeightSource, copier: SliceCopier): Place {
+  #store(weight: WeightSource, copier: SliceCopier): FilePosition {
     const whole = {
       name: weight.name,
       source: weight,
@@ -81,14 +83,14 @@ export class WeightGatherer {
     const hash = createHash('sha256');
     copier.copy(origin, layout, (piece) => hash.update(piece));
     const digest = hash.digest('hex');
-    const known = this.#places.get(digest);
+    const known = this.#positions.get(digest);
     if (known?.file === SHARED_FILE) this.#sharedBytes += weight.bytes;
     if (known !== undefined) return known;
     pad(this.#file);
-    const place: Place = { file: WEIGHTS_FILE, offset: this.#file.bytes };
+    const position: FilePosition = { file: WEIGHTS_FILE, offset: this.#file.bytes };
     copier.copy(origin, layout, (piece) => this.#file.write(piece));
-    this.#places.set(digest, place);
-    return place;
+    this.#positions.set(digest, position);
+    return position;
   }
 }
 

@@ -190,11 +190,26 @@ const STEPS: readonly Step[] = [
   },
 ];
 
+/** Each stretch of an axis several times, as key heads are for the query heads that read them. */
+const repeat: Step = (draft, { name, shape }, { p }) => {
+  const axis = p % shape.length;
+  const [count, size] = [2 + (p % 2), shape[axis] ?? 1];
+  if (shape.length > 4 || elementCount(shape) * count > MOST_ELEMENTS) return;
+  const single = [...shape.slice(0, axis + 1), 1, ...shape.slice(axis + 1)];
+  const many = withAxis(single, axis + 1, count);
+  const repeated = withAxis(shape, axis, size * count);
+  const [one] = draft.add('Unsqueeze', [name, draft.int([axis + 1])], [single]);
+  const [all] = draft.add('Expand', [one?.name ?? '', draft.int(many)], [many]);
+  draft.add('Reshape', [all?.name ?? '', draft.int(repeated)], [repeated]);
+};
+
+const ALL_STEPS: readonly Step[] = [...STEPS, repeat];
+
 /** The graph that choices say: it gives out what nothing reads. */
 export const toModel = (choices: readonly Choice[]): SmallModel => {
   const draft = new Draft();
   draft.add('MatMul', ['x', draft.weight([24, 48])], [[2, 6, 48]]);
-  for (const choice of choices) at(STEPS, choice.op, STEPS[0] ?? (() => {}))(draft, draft.pick(choice.a), choice);
+  for (const choice of choices) at(ALL_STEPS, choice.op, repeat)(draft, draft.pick(choice.a), choice);
   if (draft.nodes.length === 0) draft.add('Identity', ['x'], [[2, 6, 24]]);
   const read = new Set(draft.nodes.flatMap(({ inputs }) => inputs));
   const outputs = draft.tensors.filter(({ name }) => name !== 'x' && !read.has(name)).map(({ name }) => name);
@@ -203,7 +218,7 @@ export const toModel = (choices: readonly Choice[]): SmallModel => {
 
 export const choices: fc.Arbitrary<readonly Choice[]> = fc.array(
   fc.record({
-    op: fc.nat({ max: STEPS.length - 1 }),
+    op: fc.nat({ max: ALL_STEPS.length - 1 }),
     a: fc.nat({ max: 3 }),
     b: fc.nat({ max: 7 }),
     p: fc.nat({ max: 11 }),

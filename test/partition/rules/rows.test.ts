@@ -18,7 +18,7 @@ const withRunner = async <T>(work: (runner: Runner) => Promise<T>): Promise<T> =
 
 /** What is wrong with the rule's answers for a sample, on this many devices of these speeds. */
 const findWrong = async (runner: Runner, prepared: Prepared, context: PlaceContext): Promise<string[]> => {
-  const { rows, problems } = findRows(prepared.node, context);
+  const { rows, problems } = findRows(prepared.node, { ...context, isRepeated: () => true });
   const wrong = [...problems];
   for (const row of [...rows, ...linearRows(prepared.node)]) {
     const problem = await proveRow(runner, prepared, row, context.speeds.length);

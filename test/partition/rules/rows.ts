@@ -3,6 +3,7 @@
 import type { HostTensor } from '#tandem/common/tensor.js';
 import type { Node } from '#tandem/partition/graph/graph.js';
 import {
+  isOverlapping,
   PARTIAL,
   type Placement,
   placementKey,
@@ -50,7 +51,9 @@ const ask = (node: Node, operand: Operand, first: Shard, context: PlaceContext):
   const rows: Row[] = [];
   const problems: string[] = [];
   const asked = new Set<string>();
-  for (let shard: Shard | undefined = first; shard && !asked.has(placementKey(shard)); ) {
+  const queue = [first];
+  for (let shard = queue.shift(); shard; shard = queue.shift()) {
+    if (asked.has(placementKey(shard))) continue;
     asked.add(placementKey(shard));
     const match: Match = findRule(node)?.match(node, operand, shard, context) ?? ILLEGAL;
     const at = `${operand.side}[${operand.index}] as ${placementKey(shard)}`;
@@ -61,7 +64,7 @@ const ask = (node: Node, operand: Operand, first: Shard, context: PlaceContext):
         problems.push(`${at}: the row has another number of operands`);
     }
     if (match.kind === 'illegal' && shard !== first) problems.push(`${at}: wanted, and then refused`);
-    shard = match.kind === 'wants' ? match.shard : undefined;
+    if (match.kind === 'wants') queue.push(...match.shards);
   }
   return { rows, problems };
 };
@@ -95,6 +98,13 @@ export const linearRows = (node: Node): readonly Row[] =>
 const toleranceOf = (tensors: readonly (HostTensor | undefined)[]): number =>
   tensors.some((tensor) => tensor?.dtype === 'float16') ? HALF_TOLERANCE : TOLERANCE;
 
+/** How far a rank's part is off, of parts that overlap, which `combine` lays over each other. */
+const worstPart = (parts: readonly (HostTensor | undefined)[], placement: Placement, expected: HostTensor): number => {
+  if (placement.kind !== 'shard' || !isOverlapping(placement)) return 0;
+  const wanted = distribute(expected, placement, parts.length, 0);
+  return Math.max(...wanted.map((tensor, rank) => difference(parts[rank], tensor)));
+};
+
 /** Runs a row on shards; says what is wrong with the result, or nothing. */
 export const proveRow = async (
   runner: Runner,
@@ -119,8 +129,9 @@ export const proveRow = async (
   for (const [i, expected] of outputs.entries()) {
     if (!expected) continue;
     const parts = results.map((result) => result[i]);
-    const whole = combine(parts, row.outputs[i] ?? REPLICATE, node.outputs[i]?.shape ?? []);
-    const error = difference(whole, expected);
+    const placement = row.outputs[i] ?? REPLICATE;
+    const whole = combine(parts, placement, node.outputs[i]?.shape ?? []);
+    const error = Math.max(difference(whole, expected), worstPart(parts, placement, expected));
     if (error <= tolerance) continue;
     const shapes = parts.map((part) => `[${part?.shape}]`).join(' ');
     return `output ${i} is off by ${error.toExponential(1)} (parts ${shapes})`;

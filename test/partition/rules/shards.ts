@@ -114,6 +114,13 @@ const lopsided = (extent: number, ranks: number, large: number): Piece | undefin
   return { extent, bounds };
 };
 
+/** Each rank's part with a unit of the next one's as well. */
+const overlap = (piece: Piece | undefined, units: number): Piece | undefined => {
+  if (!piece || !Number.isInteger(units)) return undefined;
+  const ends = piece.bounds.slice(1).map((bound) => Math.min(piece.extent, bound + piece.extent / units));
+  return { ...piece, ends };
+};
+
 const pieceLists = (extent: number, speeds: readonly number[]): readonly (readonly (Piece | undefined)[])[] => {
   const ranks = speeds.length;
   const inOne = Array.from({ length: extent }, (_, i) => i + 1)
@@ -126,12 +133,22 @@ const pieceLists = (extent: number, speeds: readonly number[]): readonly (readon
   ]);
   const third = extent / 3;
   const inThree = Number.isInteger(third) ? [Array.from({ length: 3 }, () => apportion(third, third, speeds))] : [];
-  return [...inOne, [lopsided(extent, ranks, 0)], [lopsided(extent, ranks, ranks - 1)], ...inTwo, ...inThree];
+  const overlapping = [extent, extent / 2, extent / 3].map((units) => [
+    overlap(apportion(extent, units, speeds), units),
+  ]);
+  return [
+    ...overlapping,
+    ...inOne,
+    [lopsided(extent, ranks, 0)],
+    [lopsided(extent, ranks, ranks - 1)],
+    ...inTwo,
+    ...inThree,
+  ];
 };
 
 /**
  * Ways to split an axis: in proportion to the speeds, at every possible unit, very unevenly, and in several pieces that
- * are each split by themselves, alike or not. Every rank gets a part of every piece.
+ * are each split by themselves, alike or not, or overlap. Every rank gets a part of every piece.
  */
 export const candidateShards = (axis: number, extent: number, speeds: readonly number[]): readonly Shard[] => {
   const shards = new Map<string, Shard>();

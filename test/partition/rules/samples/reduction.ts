@@ -1,5 +1,5 @@
 /** Samples of the operators that combine elements along some axes, and of attention. */
-import { ints, normal, positive, type Sample, sample } from '../sample.js';
+import { below, ints, normal, positive, type Sample, sample } from '../sample.js';
 
 const SHAPE = [3, 7, 4];
 
@@ -149,10 +149,27 @@ const multiHead = (variant: string, numHeads: number, attributes = {}, mask?: Re
     { variant, attributes: { num_heads: numHeads, ...attributes } },
   );
 
+const ROTARY = [
+  sample('RotaryEmbedding', [normal([2, 6, 3, 4]), normal([2, 3, 2]), normal([2, 3, 2])], { opset: 23 }),
+  sample('RotaryEmbedding', [normal([2, 3, 24]), normal([2, 3, 2]), normal([2, 3, 2])], {
+    variant: 'of heads in the last axis',
+    opset: 23,
+    attributes: { num_heads: 6 },
+  }),
+  sample('RotaryEmbedding', [normal([2, 6, 3, 4]), normal([9, 2]), normal([9, 2]), below(9, [2, 3])], {
+    variant: 'at given places',
+    opset: 23,
+  }),
+];
+
 const ATTENTION = [
+  ...ROTARY,
   attention4d(''),
   attention4d('of 5 heads', { q: 5 }),
   attention4d('with grouped queries', { q: 6, kv: 3 }),
+  attention4d('with fewer key heads than ranks', { q: 8, kv: 2 }),
+  attention4d('with one key head', { q: 6, kv: 1 }),
+  attention4d('with fewer key heads and a mask per head', { q: 8, kv: 2, mask: normal([1, 8, QUERIES, KEYS]) }),
   attention4d('causal', { attributes: { is_causal: 1 } }),
   attention4d('with its own scale', { attributes: { scale: { float: 0.25 }, softcap: { float: 2 } } }),
   attention4d('with a mask for all', { mask: normal([QUERIES, KEYS]) }),

@@ -4,7 +4,7 @@
  */
 
 /** A cost for each combination of states of `scope`; the entry of states `x` is at the sum of `x[i] * strides[i]`. */
-export interface Table {
+export interface CostTable {
   readonly scope: readonly number[];
   readonly strides: readonly number[];
   readonly cost: Float64Array;
@@ -24,7 +24,7 @@ export interface Message {
 export const combinations = (sizes: readonly number[]): number => sizes.reduce((product, size) => product * size, 1);
 
 /** A row-major table over `scope`, whose variables have `sizes` states. */
-export const rowMajor = (scope: readonly number[], sizes: readonly number[], cost: Float64Array): Table => {
+export const rowMajor = (scope: readonly number[], sizes: readonly number[], cost: Float64Array): CostTable => {
   const strides = new Array<number>(sizes.length);
   sizes.reduceRight((stride, size, axis) => {
     strides[axis] = stride;
@@ -34,7 +34,8 @@ export const rowMajor = (scope: readonly number[], sizes: readonly number[], cos
 };
 
 /** Distance between neighbouring states of `variable`; 0 where the table does not mention it. */
-export const strideOf = (table: Table, variable: number): number => table.strides[table.scope.indexOf(variable)] ?? 0;
+export const strideOf = (table: CostTable, variable: number): number =>
+  table.strides[table.scope.indexOf(variable)] ?? 0;
 
 /** Bytes of one entry of a back-pointer table. */
 export const backPointerBytes = (states: number): number => (states <= 256 ? 1 : 2);
@@ -187,7 +188,7 @@ export const minimiseOut = (
   states: number,
   scope: readonly number[],
   sizes: readonly number[],
-  tables: readonly Table[],
+  tables: readonly CostTable[],
 ): Message => {
   const cursors = tables.map(
     (table): Cursor => ({

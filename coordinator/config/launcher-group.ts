@@ -1,6 +1,6 @@
 /** Where a process stands in its group, as LeaderWorkerSet or Slurm tells it. Pure: the environment is an argument. */
 
-export interface Place {
+export interface LauncherGroup {
   /** Name or address of the leader's host. */
   readonly leader?: string;
   /** 0 is the leader. */
@@ -20,14 +20,14 @@ export const firstOfNodeList = (list: string): string => {
   return group === undefined ? head : `${head}${/^\d+/.exec(group)?.[0] ?? ''}${tail}`;
 };
 
-const known = (place: { [Key in keyof Place]: Place[Key] | undefined }): Place => ({
-  ...(place.leader ? { leader: place.leader } : {}),
-  ...(place.index === undefined ? {} : { index: place.index }),
-  ...(place.size === undefined ? {} : { size: place.size }),
+const known = (group: { [Key in keyof LauncherGroup]: LauncherGroup[Key] | undefined }): LauncherGroup => ({
+  ...(group.leader ? { leader: group.leader } : {}),
+  ...(group.index === undefined ? {} : { index: group.index }),
+  ...(group.size === undefined ? {} : { size: group.size }),
 });
 
 /** LeaderWorkerSet goes before Slurm: a pod may run inside of a job, not the other way round. */
-export const placeIn = (environment: Environment): Place => {
+export const launcherGroupIn = (environment: Environment): LauncherGroup => {
   const { LWS_LEADER_ADDRESS, LWS_WORKER_INDEX, LWS_GROUP_SIZE } = environment;
   if (LWS_LEADER_ADDRESS !== undefined)
     return known({

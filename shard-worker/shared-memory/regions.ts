@@ -18,15 +18,15 @@ export interface Wait {
 }
 
 /** Where in a lane; in bytes. */
-export interface Place {
+export interface Region {
   readonly offset: number;
   readonly bytes: number;
 }
 
 /** A rank's part in a network. */
-export interface RankLayout {
+export interface RankRegions {
   /** By segment of the network, and by place in its `sends`. */
-  readonly places: readonly (readonly Place[])[];
+  readonly regions: readonly (readonly Region[])[];
   /** By segment: what must hold before it runs, because it writes where something else was. */
   readonly beforeRun: readonly (readonly Wait[])[];
   /** By segment: what must hold before the next one reads what this one was sent. */
@@ -43,9 +43,9 @@ export interface Source {
 }
 
 /** A network's ranks. */
-export interface Network {
+export interface NetworkRegions {
   /** Index is the rank. */
-  readonly layouts: readonly RankLayout[];
+  readonly ranks: readonly RankRegions[];
   /** Those that run it. */
   readonly members: readonly number[];
 }
@@ -65,24 +65,24 @@ const countWhenReleased = (segments: readonly SegmentEntry[], name: string, sinc
   return released < 0 ? MAX_SEGMENTS : released + 1;
 };
 
-/** A place that is taken, and the counts from which on it is free. */
+/** A region that is taken, and the counts from which on it is free. */
 interface Taken {
-  readonly place: Place;
+  readonly region: Region;
   readonly until: readonly Wait[];
 }
 
 const latest = ({ until }: Taken): number => Math.max(...until.map(({ count }) => count));
 
-const endOf = ({ offset, bytes }: Place): number => Math.ceil((offset + bytes) / ALIGNMENT) * ALIGNMENT;
+const endOf = ({ offset, bytes }: Region): number => Math.ceil((offset + bytes) / ALIGNMENT) * ALIGNMENT;
 
-const overlaps = (a: Place, b: Place): boolean => a.offset < endOf(b) && b.offset < endOf(a);
+const overlaps = (a: Region, b: Region): boolean => a.offset < endOf(b) && b.offset < endOf(a);
 
-/** The lowest gap between places that is large enough. */
-const findGap = (places: readonly Place[], bytes: number): Place => {
+/** The lowest gap between regions that is large enough. */
+const findGap = (regions: readonly Region[], bytes: number): Region => {
   let offset = 0;
-  for (const place of places.toSorted((a, b) => a.offset - b.offset)) {
-    if (offset + bytes <= place.offset) break;
-    offset = Math.max(offset, endOf(place));
+  for (const region of regions.toSorted((a, b) => a.offset - b.offset)) {
+    if (offset + bytes <= region.offset) break;
+    offset = Math.max(offset, endOf(region));
   }
   return { offset, bytes };
 };
@@ -105,35 +105,38 @@ class Arena {
     this.#rank = rank;
   }
 
-  /** Places of a segment's sends, and what must hold before they are written. */
-  place(segment: SegmentEntry, index: number): { readonly places: readonly Place[]; readonly waits: readonly Wait[] } {
+  /** Regions of a segment's sends, and what must hold before they are written. */
+  place(
+    segment: SegmentEntry,
+    index: number,
+  ): { readonly regions: readonly Region[]; readonly waits: readonly Wait[] } {
     const waits: Wait[] = [];
-    const places = new Map<string, Place>();
+    const regions = new Map<string, Region>();
     for (const { tensor } of segment.sends) {
       const spec = segment.outputs.find(({ name }) => name === tensor);
       // What is sent has a known size: the planner refuses a model where it would not.
-      if (spec && isKnownSpec(spec) && !places.has(tensor))
-        places.set(tensor, this.#take(tensor, byteLength(spec), index, waits));
+      if (spec && isKnownSpec(spec) && !regions.has(tensor))
+        regions.set(tensor, this.#take(tensor, byteLength(spec), index, waits));
     }
     return {
-      places: segment.sends.map(({ tensor }) => places.get(tensor) ?? { offset: 0, bytes: 0 }),
+      regions: segment.sends.map(({ tensor }) => regions.get(tensor) ?? { offset: 0, bytes: 0 }),
       waits: strictest(waits),
     };
   }
 
-  #take(tensor: string, bytes: number, index: number, waits: Wait[]): Place {
+  #take(tensor: string, bytes: number, index: number, waits: Wait[]): Region {
     // What was last read in the segment just before may still be read by a slower rank: that would mean to wait for it.
     const live = this.#taken.filter((taken) => latest(taken) >= index);
-    const place = findGap(
-      live.map((taken) => taken.place),
+    const region = findGap(
+      live.map((taken) => taken.region),
       bytes,
     );
-    const replaced = this.#taken.filter((taken) => !live.includes(taken) && overlaps(taken.place, place));
+    const replaced = this.#taken.filter((taken) => !live.includes(taken) && overlaps(taken.region, region));
     waits.push(...replaced.flatMap(({ until }) => until.filter(({ rank }) => rank !== this.#rank)));
     // Whoever replaces this one has also waited for what it replaces.
-    this.#taken = [...this.#taken, { place, until: this.#untilReleased(tensor, index) }];
-    this.bytes = Math.max(this.bytes, endOf(place));
-    return place;
+    this.#taken = [...this.#taken, { region, until: this.#untilReleased(tensor, index) }];
+    this.bytes = Math.max(this.bytes, endOf(region));
+    return region;
   }
 
   #untilReleased(tensor: string, index: number): readonly Wait[] {
@@ -156,14 +159,14 @@ const sourceOf = (program: Program, { from, tensor }: Receive, index: number): S
 };
 
 /** A rank's part in a network. @param program the network's stretch of all ranks' programs */
-export const layOut = (program: Program, rank: number): RankLayout => {
+export const placeRegions = (program: Program, rank: number): RankRegions => {
   const segments = program[rank]?.segments ?? [];
   if (segments.length >= MAX_SEGMENTS)
     throw new TandemError('SHARED_MEMORY', `Expected fewer than ${MAX_SEGMENTS} segments, found ${segments.length}.`);
   const arena = new Arena(program, rank);
   const placed = segments.map((segment, index) => arena.place(segment, index));
   return {
-    places: placed.map(({ places }) => places),
+    regions: placed.map(({ regions }) => regions),
     beforeRun: placed.map(({ waits }) => waits),
     afterRun: segments.map(({ receives }, index) =>
       strictest(receives.map(({ from }) => ({ rank: from, count: index + 1 }))),

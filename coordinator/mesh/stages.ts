@@ -52,7 +52,7 @@ const runThrough = async (
 };
 
 /** @param outputs of the last part that has them */
-export const pipeline = (
+export const inStages = (
   route: readonly Visit[],
   inputs: readonly TensorSpec[],
   outputs: readonly TensorSpec[],

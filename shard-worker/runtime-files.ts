@@ -4,7 +4,7 @@
  *     coordinator.lock    which coordinator commands them now; on Linux the kernel keeps the lock, and this only names its holder
  *     workers.json        the workers: what the next coordinator looks for
  *     token               what it must show them
- *     control.sock, rank-0.sock, rank-0.log, ...
+ *     control.sock, 0-Xy3_a.sock, rank-0.log, ...
  */
 import { lstatSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -80,6 +80,15 @@ export const isCommanded = (directory: string): boolean => isLocked(directory) |
 
 /** @throws when the file cannot be read, or others can get at it */
 export const readToken = (directory: string): string => readPrivate(join(directory, TOKEN_FILE));
+
+/** Whether a directory is still the one with this token: it may have been removed, and be another coordinator's by now. */
+export const hasToken = (directory: string, token: string): boolean => {
+  try {
+    return readToken(directory) === token;
+  } catch {
+    return false;
+  }
+};
 
 const attempt = (action: () => void): void => {
   try {

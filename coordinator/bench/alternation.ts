@@ -1,5 +1,5 @@
 /** Takes turns: A, B, C, A, B, C ... so that whatever disturbs the machine disturbs all that are compared. */
-export class Turns {
+export class Alternation {
   readonly #count: number;
   readonly #waiting = new Map<number, { readonly go: () => void; readonly fail: (error: unknown) => void }>();
   #next = 0;

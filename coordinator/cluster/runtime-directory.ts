@@ -1,7 +1,7 @@
 /**
  * The private place of workers that may outlive their coordinator: one directory per cluster config, and in it one per set of
  * shards, devices and versions, so that a coordinator only ever finds workers that are just what it needs.
- * `shard-worker/registry.ts` says what is in it.
+ * `shard-worker/runtime-files.ts` says what is in it.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, lstatSync, readdirSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -14,14 +14,15 @@ import { makePrivate } from '../../shard-worker/private-files.js';
 import { isRunning, type ProcessIdentity, signalProcess } from '../../shard-worker/processes.js';
 import { PROTOCOL_VERSION, TOKEN_FILE } from '../../shard-worker/protocol.js';
 import {
+  hasToken,
   isCommanded,
   REGISTRATION_FILE,
   type RegisteredWorker,
   readToken,
   removeRuntimeDirectory,
   runningWorkers,
-} from '../../shard-worker/registry.js';
-import type { Endpoints } from './endpoints.js';
+} from '../../shard-worker/runtime-files.js';
+import { type Endpoints, hasSockets, removeSockets, socketsIn } from './endpoints.js';
 import { clusterInUse } from './errors.js';
 import { type Lock, takeLock } from './lock.js';
 
@@ -142,25 +143,16 @@ const findWorkers = async (directory: string): Promise<Found> => {
 const register = (directory: string, workers: readonly RegisteredWorker[]): void =>
   writeNew(join(directory, REGISTRATION_FILE), JSON.stringify({ workers }));
 
-/** Sockets of those that have ended; the control socket too, as its owner is gone where the lock is in hand. */
-const removeSockets = (directory: string, found: readonly RegisteredWorker[]): void => {
-  const used = new Set(found.map(({ socket }) => socket));
-  const sockets = readdirSync(directory).filter((name) => name.endsWith('.sock'));
-  for (const path of sockets.map((name) => join(directory, name))) if (!used.has(path)) rmSync(path, { force: true });
-};
-
 /** A directory that this process commands, also when somebody has removed it. */
 class HeldDirectory {
   readonly #directory: string;
   readonly #token: string;
-  readonly #worldSize: number;
   #lock: TakenLock;
   #identity: string | undefined;
 
-  constructor(directory: string, token: string, worldSize: number, lock: TakenLock) {
+  constructor(directory: string, token: string, lock: TakenLock) {
     this.#directory = directory;
     this.#token = token;
-    this.#worldSize = worldSize;
     this.#lock = lock;
     this.#identity = identityOf(directory);
   }
@@ -169,8 +161,8 @@ class HeldDirectory {
    * Makes the directory again as it was, but for its sockets.
    * @throws TandemError `CLUSTER_IN_USE` where another coordinator has made it meanwhile, `RUNTIME_DIRECTORY`
    */
-  async restore(): Promise<boolean> {
-    if (this.#isIntact()) return false;
+  async restore(listening: readonly string[]): Promise<boolean> {
+    if (this.#isIntact(listening)) return false;
     makePrivate(this.#directory);
     if (identityOf(this.#directory) !== this.#identity) {
       const lock = await takeLock(this.#directory);
@@ -179,8 +171,9 @@ class HeldDirectory {
       this.#lock = lock;
       this.#identity = identityOf(this.#directory);
     }
-    writeNew(join(this.#directory, TOKEN_FILE), this.#token);
-    removeSockets(this.#directory, []);
+    // A disk may be full, and it was there.
+    if (!hasToken(this.#directory, this.#token)) writeNew(join(this.#directory, TOKEN_FILE), this.#token);
+    removeSockets(this.#directory);
     return true;
   }
 
@@ -196,12 +189,9 @@ class HeldDirectory {
     this.leave();
   }
 
-  /** A rank that is lost takes its own socket with it; the next one makes it. */
-  #isIntact(): boolean {
-    if (identityOf(this.#directory) !== this.#identity) return false;
-    const names = readdirSync(this.#directory);
-    const sockets = names.filter((name) => /^rank-\d+\.sock$/.test(name)).length;
-    return names.includes('control.sock') && names.includes(TOKEN_FILE) && (sockets > 0 || this.#worldSize === 1);
+  #isIntact(listening: readonly string[]): boolean {
+    const isSame = identityOf(this.#directory) === this.#identity;
+    return isSame && hasToken(this.#directory, this.#token) && hasSockets(this.#directory, listening);
   }
 }
 
@@ -215,17 +205,13 @@ const identityOf = (directory: string): string | undefined => {
   }
 };
 
-const endpointsIn = (directory: string, worldSize: number, held: HeldDirectory): Endpoints => {
-  const endpoint = (name: string): string => `ipc://${join(directory, `${name}.sock`)}`;
-  return {
-    control: endpoint('control'),
-    exchange: Array.from({ length: worldSize }, (_, rank) => endpoint(`rank-${rank}`)),
-    restore: () => held.restore(),
-    remove: async () => {
-      held.remove();
-    },
-  };
-};
+const endpointsIn = (directory: string, held: HeldDirectory): Endpoints => ({
+  ...socketsIn(directory),
+  restore: (listening) => held.restore(listening),
+  remove: async () => {
+    held.remove();
+  },
+});
 
 /** The worker program's own time of change stands for its version while it is being developed. */
 const keyOf = (identity: Identity, turn: number): string =>
@@ -267,13 +253,15 @@ export const openRuntime = async (
   try {
     await sweep(root, key, onNotice);
     const { found, token } = await findWorkers(directory);
-    removeSockets(directory, found);
-    const held = new HeldDirectory(directory, token, identity.devices.length, lock);
+    // The control socket goes too: its owner is gone where the lock is in hand.
+    const used = found.map(({ socket }) => socket);
+    removeSockets(directory, used);
+    const held = new HeldDirectory(directory, token, lock);
     return {
       directory,
       found,
       token,
-      endpoints: endpointsIn(directory, identity.devices.length, held),
+      endpoints: endpointsIn(directory, held),
       log: (rank) => join(directory, `rank-${rank}.log`),
       register: (workers) => register(directory, workers),
       leave: () => held.leave(),
