@@ -29,7 +29,7 @@ export const batchOf = (graph: Graph): number => {
 const tokens = (value: Value | undefined, axis: number): readonly TokenSeed[] =>
   value ? [{ value, axis, pieces: 1, isTokens: true }] : [];
 
-/** Tokens of what is multiplied by weights; undefined where it is a table, whose rows may be those of a batch. */
+/** Tokens or rows of what is multiplied by weights. */
 const tokensOf = (node: Node, isWeight: (value: Value) => boolean): readonly TokenSeed[] => {
   const [left, right] = node.inputs;
   const rank = left?.shape?.length ?? 0;
