@@ -19,7 +19,6 @@ import {
   type Shard,
   withoutHalo,
 } from '../graph/placement.js';
-import type { Split } from '../request.js';
 import { findFacts, findRule, operatorKey, whyNoRule } from '../rules/index.js';
 import { findQuirk } from '../rules/quirks.js';
 import type { Operand, PlaceContext, Row } from '../rules/rule.js';
@@ -31,6 +30,13 @@ import { batchOf, findTokens, type TokenSeed } from './tokens.js';
 const SEED_ELEMENTS = 256;
 /** Bounds the search; real graphs stay below 8. */
 const CANDIDATES_PER_VALUE = 16;
+
+/**
+ * What is divided: `tensor`, the weights and the work on them; `batch`, the pictures and prompts of a batch, such as the two halves
+ * of classifier-free guidance, with all weights on every rank; `tokens`, the tokens or rows of each picture, with all weights on
+ * every rank.
+ */
+export type Split = 'tensor' | 'batch' | 'tokens';
 
 export interface Placements {
   /** Per node its rows; the first is always all-replicate. */
