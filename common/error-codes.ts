@@ -39,6 +39,7 @@ const PARTITION = {
   PLAN_PIPELINE: { means: 'The model cannot be cut into so many stages.' },
   PLAN_BUFFER: { means: 'A device does not take a tensor of that size, and no rule splits it.' },
   PLAN_BATCH: { means: 'The batch has fewer parts than there are ranks.' },
+  PLAN_TOKENS: { means: 'The model works on fewer tokens or rows than there are ranks.' },
   PLAN_BROKEN: { means: 'A plan contradicts itself; please report the model.' },
   PLAN_GRAPH_INVALID: { means: 'The planner was given a problem that contradicts itself; please report the model.' },
   PLAN_IMPOSSIBLE: { means: 'No way to place the tensors satisfies all rules; please report the model.' },

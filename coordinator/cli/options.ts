@@ -4,7 +4,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { TandemError } from '../../common/errors.js';
 import { PROVIDERS, type Provider } from '../../common/onnxruntime.js';
 import type { Split } from '../../partition/index.js';
-import { type MeshShape, PASSES } from '../../partition/mesh/shape.js';
+import { type MeshShape, ONE_DEVICE, PASSES, WAYS } from '../../partition/mesh/shape.js';
 import { QUANTIZE, type Quantize, WIRE_DTYPES, type WireDtype } from '../../partition/write/manifest.js';
 import { DEFAULT_TIMEOUTS } from '../cluster/index.js';
 import {
@@ -101,12 +101,10 @@ export const quantizeOption = (): Option =>
 export const splitOption = (): Option =>
   new Option(
     '--split <what>',
-    "tensor: a part of the weights per rank; batch: all of them, and a part of the batch's work",
+    "tensor: a part of the weights per rank; batch: all of them, and a part of the batch's work; tokens: all of them, and a part of the tokens or rows",
   )
-    .choices(['tensor', 'batch'])
+    .choices(['tensor', 'batch', 'tokens'])
     .default('tensor');
-
-const WAYS = ['tensor', 'guidance', 'pipeline', 'replicas'] as const;
 
 /** `--parallel pipeline=2,tensor=2`, repeated. */
 const addShape = (text: string, all: readonly MeshShape[] = []): readonly MeshShape[] => {
@@ -116,7 +114,9 @@ const addShape = (text: string, all: readonly MeshShape[] = []): readonly MeshSh
       throw new InvalidArgumentError(`Expected WAY=N with one of ${WAYS.join(', ')}, such as --parallel pipeline=2.`);
     return [name, deviceCount(size)] as const;
   });
-  const shape = { tensor: 1, guidance: 1, pipeline: 1, replicas: 1, ...Object.fromEntries(entries) };
+  const shape = { ...ONE_DEVICE, ...Object.fromEntries(entries) };
+  if (shape.tensor > 1 && shape.tokens > 1)
+    throw new InvalidArgumentError('Expected tensor or tokens: the ranks of a group split the one or the other.');
   if (shape.guidance > PASSES)
     throw new InvalidArgumentError(`Expected guidance of 1 or ${PASSES}, as many as it has passes.`);
   return [...all, shape];

@@ -4,9 +4,11 @@ import { availableParallelism } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { LineCounter, parseDocument } from 'yaml';
 import { TandemError } from '../../common/errors.js';
+
 import type { Provider } from '../../common/onnxruntime.js';
 import { ownPath } from '../../common/own-files.js';
 import { userCache } from '../../common/remembered.js';
+import { splitOf } from '../../partition/mesh/shape.js';
 import { socketsOf } from '../cluster/transport.js';
 import { NETWORK_NAMES } from '../pipeline/index.js';
 import { parseBytes } from './bytes.js';
@@ -122,6 +124,13 @@ const asLaunched = (parsed: ClusterParsed): ClusterParsed => {
   return size === undefined ? parsed : { ...parsed, hosts: size };
 };
 
+/** What all devices divide, or those of a group, and whether the plan may have it otherwise. */
+const toParallel = ({ parallel, split }: ClusterParsed): Pick<ClusterConfig, 'split' | 'parallel' | 'mesh'> => {
+  if (typeof parallel === 'object') return { split: splitOf(parallel), parallel: splitOf(parallel), mesh: parallel };
+  const said = parallel === undefined || parallel === 'auto' ? split : parallel;
+  return { split: said ?? 'tensor', parallel: parallel ?? split ?? 'auto' };
+};
+
 const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
   ...hostsOf(parsed, file),
   file: resolve(file),
@@ -129,10 +138,7 @@ const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
   devices: allDevices(parsed).map((device, _, all) => toDevice(device, all)),
   wire: toWire(parsed.wire),
   quantize: parsed.quantize,
-  split: parsed.parallel === 'batch' ? 'batch' : (parsed.split ?? 'tensor'),
-  ...(typeof parsed.parallel === 'object'
-    ? { parallel: 'tensor', mesh: parsed.parallel }
-    : { parallel: parsed.parallel ?? parsed.split ?? 'auto' }),
+  ...toParallel(parsed),
   aim: parsed.aim,
   placement: toHosting(parsed.placement),
   loader: parsed.loader,

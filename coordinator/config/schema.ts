@@ -135,6 +135,9 @@ const ways = positiveInteger.max(LIMITS.devices).default(1);
 
 const mesh = z.strictObject({
   tensor: ways.describe('Devices that share the tensors of each stage'),
+  tokens: ways.describe(
+    "Devices that share the tokens or rows of each stage's pictures, each with all of its weights; not beside tensor",
+  ),
   guidance: ways.describe('Groups that each compute one of the two passes of guidance: 1 or 2'),
   pipeline: ways.describe('Stages, each with a part of the model, that pass the work on'),
   replicas: ways.describe('Groups with all of the model that make pictures side by side'),
@@ -254,10 +257,10 @@ export const clusterSchema = z
     join: join.prefault({}).describe('How further hosts join'),
     wire: wire.prefault({}).describe('How workers exchange activations'),
     parallel: z
-      .union([z.enum(['auto', 'tensor', 'batch']), mesh])
+      .union([z.enum(['auto', 'tensor', 'batch', 'tokens']), mesh])
       .optional()
       .describe(
-        'How `generate` and `launch` use the devices. auto: as the plan predicts to be best for `aim`, be it one device alone. tensor, batch: all of them, as `split` says. {tensor, guidance, pipeline, replicas}: so many for each, their product the number of devices. Default: auto, or what `split` says',
+        'How `generate` and `launch` use the devices. auto: as the plan predicts to be best for `aim`, be it one device alone. tensor, batch, tokens: all of them, as `split` says. {tensor, tokens, guidance, pipeline, replicas}: so many for each, their product the number of devices. Default: auto, or what `split` says',
       ),
     aim: z
       .enum(['latency', 'throughput'])
@@ -266,10 +269,10 @@ export const clusterSchema = z
         'What `parallel: auto` looks for. latency: the time of one picture. throughput: pictures per minute where several are asked for at once',
       ),
     split: z
-      .enum(['tensor', 'batch'])
+      .enum(['tensor', 'batch', 'tokens'])
       .optional()
       .describe(
-        'tensor: each device holds a part of the weights. batch: each holds all and computes a part of the batch, such as one half of guidance. Default: tensor',
+        'tensor: each device holds a part of the weights. batch: each holds all and computes a part of the batch, such as one half of guidance. tokens: each holds all and computes a part of the tokens or rows. Default: tensor',
       ),
     quantize: z
       .enum(QUANTIZE)

@@ -63,8 +63,8 @@ With --cold, each run is started alone, once with its files only on the disk and
 then the last run's over plain's. Dropping files from memory takes Linux and GNU dd, but no privileges.
 
 With --parallel, a MODEL is also measured on groups of devices: --parallel pipeline=2 on two stages with a part of the model each,
---parallel guidance=2 with a pass of guidance each, --parallel replicas=2 with a picture each; and products of these, such as
---parallel tensor=2,guidance=2. --concurrency 4 makes four pictures at once; a step's time is then that of all together, per step.
+--parallel guidance=2 with a pass of guidance each, --parallel tokens=2 with a part of each picture's tokens or rows, --parallel
+replicas=2 with a picture each; and products of these, such as --parallel tensor=2,guidance=2. --concurrency 4 makes four pictures at once; a step's time is then that of all together, per step.
 
 With --micro-batches 2, each step runs the network twice, both under way at once, as guidance does where the model was opened
 for one prompt at a time: one computes while the other's tensors travel.

@@ -104,6 +104,7 @@ const NAMES: Readonly<Record<PlanReport['alternatives'][number]['name'], string>
   'tensor-parallel': 'split the tensors',
   'single-device': 'do not split',
   'guidance-batch': 'split the guidance batch',
+  tokens: 'split the tokens',
 };
 
 const alternativesTable = ({ alternatives, recommendation }: PlanReport): string => {
