@@ -1,15 +1,16 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
-import { makeScratch, SHIPPED_DIMS, tandem } from './tandem.js';
+import { describe, expect, it } from 'vitest';
+import { fileDirectory, testDirectory } from '../support/directory.js';
+import { runHere } from './in-process.js';
+import { SHIPPED_DIMS, tandem } from './tandem.js';
 
-const scratch = makeScratch();
-afterAll(scratch.remove);
+const scratch = fileDirectory();
+mkdirSync(join(scratch, 'folder.png'));
 
-mkdirSync(join(scratch.path, 'folder.png'));
-
-const run = (...args: string[]) => tandem(args, scratch.path);
+/** In a process of its own. */
+const run = (...args: string[]) => tandem(args, testDirectory());
 
 const draw = (...more: string[]) => ['generate', '--config', 'configs/single-cpu.yaml', '--prompt', 'a cat', ...more];
 
@@ -17,7 +18,7 @@ describe('tandem', () => {
   it.each(['plan', 'partition', 'verify', 'generate', 'launch', 'bench', 'schema'])(
     'explains "%s" with an example',
     async (command) => {
-      const { status, stdout } = await run(command, '--help');
+      const { status, stdout } = await runHere(command, '--help');
       expect(status).toBe(0);
       expect(stdout).toMatch(/Examples?:\n {2}\$ tandem /);
     },
@@ -29,9 +30,14 @@ describe('tandem', () => {
   });
 
   it('names files in its examples as they are found from where it is run', () => {
-    const help = execFileSync(process.execPath, [resolve('bin/tandem.js'), '--help'], { cwd: scratch.path });
-    const config = relative(scratch.path, resolve('configs/dual-cpu.yaml'));
+    const help = execFileSync(process.execPath, [resolve('bin/tandem.js'), '--help'], { cwd: scratch });
+    const config = relative(scratch, resolve('configs/dual-cpu.yaml'));
     expect(help.toString()).toContain(`tandem generate --config ${config}`);
+  });
+
+  it('ends with 2 where it does not understand, and with 1 where it fails', async () => {
+    expect(await run('nonsense')).toMatchObject({ status: 2, stdout: '', stderr: expect.stringMatching(/nonsense/) });
+    expect(await run('launch', 'none.yaml')).toMatchObject({ status: 1, stderr: expect.stringMatching(/none\.yaml/) });
   });
 
   it.each([
@@ -70,7 +76,7 @@ describe('tandem', () => {
     },
     { args: ['bench', 'models/emoji-sd', '--cold', '--micro-batches', '2'], says: /--micro-batches and --cold/ },
   ])('does not understand $args, says why and ends with status 2', async ({ args, says }) => {
-    const { status, stdout, stderr } = await run(...args);
+    const { status, stdout, stderr } = await runHere(...args);
     expect(status).toBe(2);
     expect(stderr).toMatch(says);
     expect(stdout).toBe('');
@@ -106,13 +112,13 @@ describe('tandem', () => {
     { args: ['launch', 'models/emoji-sd/unet/model.onnx'], says: /that is a model\. "tandem init/ },
     { args: draw('--width', '100000'), says: /width must be at most 16384; found 100000/ },
     { args: draw('--out', 'nowhere/x.png'), says: /Expected a directory at .*nowhere, to write nowhere\/x\.png/ },
-    { args: draw('--out', join(scratch.path, 'folder.png')), says: /\(EISDIR\): a directory is there; name a file/ },
+    { args: draw('--out', join(scratch, 'folder.png')), says: /\(EISDIR\): a directory is there; name a file/ },
     { args: draw('--trace', 'models'), says: /\(EISDIR\): a directory is there; name a file/ },
     { args: ['plan', 'models/emoji-sd', '--html', 'nowhere/x.html'], says: /Expected a directory at .*nowhere/ },
     { args: ['simulate', 'models/emoji-sd', '--svg', 'nowhere/x.svg'], says: /Expected a directory at .*nowhere/ },
     { args: ['bench', 'models/emoji-sd', '--chart', 'nowhere/x.svg'], says: /Expected a directory at .*nowhere/ },
   ])('fails at $args with a message instead of a stack', async ({ args, says }) => {
-    const { status, stderr } = await run(...args);
+    const { status, stderr } = await runHere(...args);
     expect(status).toBe(1);
     expect(stderr).toMatch(says);
     expect(stderr).not.toMatch(/\n\s+at /);
