@@ -9,7 +9,7 @@ import { collectiveMs, nodeFlops, nodeMs, rankMs, workShare } from '../plan/cost
 import type { Cut } from '../plan/cut.js';
 import type { DeviceSpec } from '../plan/device.js';
 import { type Rates, ratesOf } from '../plan/rates.js';
-import { whyWhole } from '../plan/states.js';
+import { findConstants, whyWhole } from '../plan/states.js';
 import { operatorKey } from '../rules/index.js';
 import { type Program, peakBytes, sentBytes, weightBytes } from '../segments/rank-program.js';
 import { makeBlocks, type PlanBlock } from './blocks.js';
@@ -69,6 +69,9 @@ export interface MadeReport {
 
 /** Everything that was decided, in one place. */
 export interface Decided {
+  /** As it was given. */
+  readonly model: Graph;
+  /** What was planned: the same, with norms in their parts where rows are split. */
   readonly graph: Graph;
   readonly scopes: ReadonlyMap<Node, Scope>;
   readonly plan: Plan;
@@ -85,6 +88,11 @@ const isWhole = (node: Node, plan: Plan): boolean => {
 };
 
 const runNodes = ({ graph, cut }: Decided): readonly Node[] => graph.nodes.filter((node) => cut.segmentOf.has(node));
+
+const withoutConstants = (graph: Graph): readonly Node[] => {
+  const constants = findConstants(graph);
+  return graph.nodes.filter(({ outputs }) => !outputs.every((output) => !output || constants.has(output)));
+};
 
 const sum = (numbers: readonly number[]): number => numbers.reduce((total, number) => total + number, 0);
 
@@ -135,7 +143,7 @@ const slowest = (devices: readonly DeviceSpec[], ms: (rates: Rates, rank: number
 
 const predict = (decided: Decided): MadeReport['predicted'] => {
   const { devices, programs, cut } = decided;
-  const nodes = runNodes(decided);
+  const nodes = withoutConstants(decided.model);
   const whole = devices
     .map(ratesOf)
     .map((rates) => sum(nodes.map((node) => nodeMs(node, rates))) + rates.segmentMs + rates.stepMs);

@@ -37,10 +37,10 @@ export interface ChooseOptions {
   /** Bytes of the largest tensor that each rank's device takes; none where absent. */
   readonly bufferLimits?: readonly number[];
   /**
-   * `memory`: each rank is to hold a part of the weights, at the price of exchanges. `time`: the shortest step, whoever holds
-   * what. `memory` where absent.
+   * `memory`: each rank is to hold a part of the weights, at the price of exchanges. `work`: each is to do a part of the work, whoever
+   * holds what. `time`: the shortest step. `memory` where absent.
    */
-  readonly goal?: 'memory' | 'time';
+  readonly goal?: 'memory' | 'work' | 'time';
 }
 
 /**
@@ -63,6 +63,8 @@ const WANTED_SHARE = 0.95;
 const LEAST_WHOLE_PRICE = 0.05;
 const WHOLE_PRICE_FACTOR = 1.5;
 const WHOLE_PRICE_STEPS = 20;
+/** The share where only the work is split: that is done for the time's sake, so the rest may stay whole where that is faster. */
+const WANTED_WORK = 0.5;
 
 /**
  * Element type on the wire, as segments are emitted: `fp16` makes single precision travel as half precision, and leaves the others as
@@ -176,7 +178,8 @@ class PlanProblem {
 
   #waysFrom(value: Value, made: Placement, wanted: readonly Shard[]): readonly TensorState[] {
     if (!value.shape || this.#placements.constants.has(value)) return [{ made, conversions: [] }];
-    return findConversions(made, value.shape, wanted, this.#worldSize).map((conversions) => ({ made, conversions }));
+    const ways = findConversions(made, value.shape, wanted, this.#worldSize, this.#options.goal === 'work');
+    return ways.map((conversions) => ({ made, conversions }));
   }
 
   #wantedShards(value: Value, consumers: readonly Node[]): readonly Shard[] {
@@ -184,7 +187,7 @@ class PlanProblem {
     for (const node of consumers) {
       for (const { inputs } of this.#rows(node)) {
         for (const [i, wanted] of inputs.entries())
-          if (node.inputs[i] === value && wanted.kind === 'shard' && !isOverlapping(wanted))
+          if (node.inputs[i] === value && wanted.kind === 'shard' && (wanted.halo || !isOverlapping(wanted)))
             shards.set(placementKey(wanted), wanted);
       }
     }
@@ -335,24 +338,34 @@ const priceList = (graph: Graph, { rates }: ChooseOptions): Prices => {
   };
 };
 
+/** Weights stay whole on every rank, so only time has a price, and work that is left whole. */
+const workPrices = (graph: Graph, options: ChooseOptions): Prices => ({
+  ...timePrices(options.rates),
+  perWholeFlop: priceList(graph, options).perWholeFlop,
+});
+
 /** The problem whose solution is the cheapest plan, before what is whole has a price: for those who want to solve it themselves. */
 export const costGraphOf = (graph: Graph, placements: Placements, options: ChooseOptions): CostGraph =>
   new PlanProblem(graph, placements, options, priceList(graph, options)).costs(0);
 
 /**
- * The cheapest plan. Where it would leave more than a twentieth of the weights or of the work whole, the cheapest one that does not,
- * as far as there is one.
+/**
+ * The cheapest plan. Where it would leave more than a twentieth of the weights or of the work whole, or half of the work where it is
+ * only that which is to be split, the cheapest one that does not, as far as there is one.
  * @throws TandemError PLAN_TOO_WIDE when the graph is too entangled for the exact solver
  */
 export const choose = (graph: Graph, placements: Placements, options: ChooseOptions): Plan => {
   if (options.goal === 'time') return new PlanProblem(graph, placements, options, timePrices(options.rates)).solve(0);
-  const problem = new PlanProblem(graph, placements, options, priceList(graph, options));
+  const isWork = options.goal === 'work';
+  const prices = isWork ? workPrices(graph, options) : priceList(graph, options);
+  const problem = new PlanProblem(graph, placements, options, prices);
   const attempt = (step: number) => {
     const plan = problem.solve(step === 0 ? 0 : LEAST_WHOLE_PRICE * WHOLE_PRICE_FACTOR ** (step - 1));
     const { weights, flops } = shardedShares(graph, plan);
-    return { plan, share: Math.min(weights, flops) };
+    return { plan, share: isWork ? flops : Math.min(weights, flops) };
   };
-  const isEnough = ({ share }: { readonly share: number }) => share >= WANTED_SHARE || options.rates.length === 1;
+  const wanted = isWork ? WANTED_WORK : WANTED_SHARE;
+  const isEnough = ({ share }: { readonly share: number }) => share >= wanted || options.rates.length === 1;
   // Most need no price or a low one, so its exponent is doubled until it is enough, and then the least one is looked for.
   let [low, high] = [-1, 0];
   let best = attempt(high);

@@ -11,6 +11,7 @@ import {
 import type { Table } from './registry.js';
 import { type LocalEdit, type LocalShapes, shapeOf } from './rule.js';
 import { type Factors, numbered, rule, type Signature } from './signature.js';
+import { byRepeatedRows } from './window.js';
 
 const noFlops = () => 0;
 const firstInput = () => [[0]];
@@ -145,7 +146,7 @@ export const MOVEMENT = {
   Expand: rule({ cost: 'move', signature: expand, linear: firstInput, flops: noFlops, localise: localExpand }),
   Tile: rule({ cost: 'move', signature: tile, linear: firstInput, flops: noFlops }),
   Pad: rule({ cost: 'move', signature: pad, flops: noFlops }),
-  Resize: rule({ cost: 'move', signature: resize, linear: resizeLinear, localise: localResize }),
+  Resize: byRepeatedRows(rule({ cost: 'move', signature: resize, linear: resizeLinear, localise: localResize })),
   Upsample: rule({ cost: 'move', signature: upsample, linear: firstInput }),
   Trilu: rule({ cost: 'move', signature: trilu, linear: firstInput }),
   DepthToSpace: rule({ cost: 'move', signature: depthToSpace, linear: firstInput, flops: noFlops }),

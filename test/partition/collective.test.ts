@@ -123,6 +123,32 @@ describe('a partial tensor whose readers take parts', () => {
   });
 });
 
+describe('a tensor that moves from shard to shard', () => {
+  const shard = (axis: number, bounds: readonly number[], halo?: Shard['halo']): Shard => ({
+    kind: 'shard',
+    axis,
+    pieces: [{ extent: bounds.at(-1) ?? 0, bounds }],
+    ...(halo ? { halo } : {}),
+  });
+  const [rows, columns] = [shard(0, [0, 3, 6, 10]), shard(1, [0, 2, 3, 4])];
+  const withNeighbours = shard(0, [0, 3, 6, 10], { before: 1, after: 2 });
+  const others = [rows, columns, withNeighbours, shard(0, [0, 4, 6, 10], { before: 1, after: 0 })];
+
+  it('may do so only where that is asked for, to another axis or to more of the same rows', () => {
+    const kinds = (mayMove: boolean) =>
+      findConversions(rows, [10, 4], others, 3, mayMove).map((way) => way.map(({ kind }) => kind));
+    expect(kinds(false)).toEqual([[], ['all-gather']]);
+    expect(kinds(true)).toEqual([[], ['all-gather'], ['all-to-all'], ['halo']]);
+  });
+
+  it('sends each rank its part of the other axis, and neighbours the rows at the edge', () => {
+    const sent = (kind: 'all-to-all' | 'halo', to: Shard) =>
+      [0, 1, 2].map((rank) => sentElements([10, 4], { kind, from: rows, to }, rank, 3));
+    expect(sent('all-to-all', columns)).toEqual([3 * 2, 3 * 3, 4 * 3]);
+    expect(sent('halo', withNeighbours)).toEqual([1 * 4, (2 + 1) * 4, 2 * 4]);
+  });
+});
+
 const shardOf = (axis: number, extent: number, speeds: readonly number[]): Shard => {
   const piece = apportion(extent, extent, speeds);
   if (!piece) throw new Error(`Expected ${extent} to have a part for each rank.`);
