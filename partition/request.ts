@@ -3,15 +3,10 @@ import type { Dims } from './clean/fold.js';
 import type { Stretch } from './graph/stretch.js';
 import type { WireDtype } from './plan/choose.js';
 import type { DeviceSpec } from './plan/device.js';
+import type { Split } from './plan/states.js';
 import type { Quantize } from './write/manifest.js';
 
-export type { Dims, Stretch };
-
-/**
- * What is divided: `tensor`, the weights and the work on them; `batch`, the pictures and prompts of a batch, such as the two halves
- * of classifier-free guidance, with all weights on every rank.
- */
-export type Split = 'tensor' | 'batch';
+export type { Dims, Split, Stretch };
 
 export interface SplitRequest {
   /** An `.onnx` file. */

@@ -3,7 +3,8 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { clusterJsonSchema } from '#tandem/coordinator/index.js';
-import { makeScratch, tandem } from './cli/tandem.js';
+import { runHere } from './cli/in-process.js';
+import { OPTIMUM_MODELS, schedulerOf } from './end-to-end/optimum-models.js';
 
 const PAGES = [
   'README.md',
@@ -20,7 +21,9 @@ const read = (page: string): string => readFileSync(page, 'utf8');
 
 /** What stands in code, in line or by the line. */
 const codeOf = (page: string): readonly string[] =>
-  [...read(page).matchAll(/`([^`\n]+)`|^(npm .*|npx .*|node .*)$/gm)].map(([, inline, line]) => inline ?? line ?? '');
+  [...read(page).matchAll(/`([^`\n]+)`|^(?:\$ )?(npm .*|npx .*|node .*)$/gm)].map(
+    ([, inline, line]) => inline ?? line ?? '',
+  );
 
 const CODE = PAGES.flatMap(codeOf);
 
@@ -36,6 +39,22 @@ describe('links', () => {
     const pages = PAGES.filter((page) => page.startsWith('docs'));
     expect(pages.filter((page) => !read('README.md').includes(`](${page.replaceAll('\\', '/')})`))).toEqual([]);
   });
+});
+
+/** The files and the lines that the diffs of a page give them. */
+const additionsIn = (page: string): readonly (readonly [file: string, line: string])[] =>
+  [...read(page).matchAll(/^```diff\n(.*?)^```/gms)].flatMap(([, diff = '']) => {
+    let file = '';
+    return diff.split('\n').flatMap((line) => {
+      file = /^# (\S+)$/.exec(line)?.[1] ?? file;
+      return line.startsWith('+') && !line.includes('...') ? [[file, line.slice(1)] as const] : [];
+    });
+  });
+
+it('what CONTRIBUTING shows as added stands in the files', () => {
+  const additions = additionsIn('CONTRIBUTING.md');
+  expect(new Set(additions.map(([file]) => file)).size).toBeGreaterThan(5);
+  expect(additions.filter(([file, line]) => !read(file).split('\n').includes(line))).toEqual([]);
 });
 
 describe('commands', () => {
@@ -60,9 +79,8 @@ describe('commands', () => {
       commands.set(command, options);
     }
     expect(commands.size).toBeGreaterThan(5);
-    const scratch = makeScratch();
     for (const [command, options] of commands) {
-      const { status, stdout } = await tandem([command, '--help'], scratch.path);
+      const { status, stdout } = await runHere(command, '--help');
       expect(status, command).toBe(0);
       expect(
         [...options].filter((option) => !stdout.includes(`${option} `) && !stdout.includes(`${option}\n`)),
@@ -97,6 +115,17 @@ const tableKeys = (page: string): readonly string[] =>
 
 it('the table of keys has every key of the schema and no other', () => {
   expect([...tableKeys('docs/config.md')].sort()).toEqual([...leavesOf(clusterJsonSchema() as Schema, '')].sort());
+});
+
+it('the table of exports has a row for each that is painted in the tests, with its scheduler, above the limit', () => {
+  const rows = [...read('docs/exports.md').matchAll(/^\| ([a-z][\w-]*) .*\|$/gm)]
+    .map(([row]) => row.split('|').map((cell) => cell.trim()))
+    .filter(([, name]) => name !== 'model');
+  const named = OPTIMUM_MODELS.map((model) => [model, schedulerOf(model).replace('Scheduler', '')]);
+  expect(rows.map(([, name, scheduler]) => [name, scheduler])).toEqual(named);
+  const measured = rows.flatMap((row) => row.slice(4, 8));
+  expect(measured).toHaveLength(4 * OPTIMUM_MODELS.length);
+  expect(measured.filter((cell) => cell !== 'equal' && !(Number.parseFloat(cell) >= 50))).toEqual([]);
 });
 
 it('the README is short', () => {

@@ -4,8 +4,11 @@ import { availableParallelism } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { LineCounter, parseDocument } from 'yaml';
 import { TandemError } from '../../common/errors.js';
+
 import type { Provider } from '../../common/onnxruntime.js';
+import { ownPath } from '../../common/own-files.js';
 import { userCache } from '../../common/remembered.js';
+import { splitOf } from '../../partition/mesh/shape.js';
 import { socketsOf } from '../cluster/transport.js';
 import { NETWORK_NAMES } from '../pipeline/index.js';
 import { parseBytes } from './bytes.js';
@@ -30,7 +33,7 @@ export type {
 } from './cluster-config.js';
 export { clusterJsonSchema, clusterJsonSchemaText } from './json-schema.js';
 export { type LauncherGroup, launcherGroupIn } from './launcher-group.js';
-export type { ClusterInput } from './schema.js';
+export { type ClusterInput, LIMITS } from './schema.js';
 
 /** @param text `512x512` */
 export const parseSize = (text: string): PictureSize => {
@@ -121,6 +124,13 @@ const asLaunched = (parsed: ClusterParsed): ClusterParsed => {
   return size === undefined ? parsed : { ...parsed, hosts: size };
 };
 
+/** What all devices divide, or those of a group, and whether the plan may have it otherwise. */
+const toParallel = ({ parallel, split }: ClusterParsed): Pick<ClusterConfig, 'split' | 'parallel' | 'mesh'> => {
+  if (typeof parallel === 'object') return { split: splitOf(parallel), parallel: splitOf(parallel), mesh: parallel };
+  const said = parallel === undefined || parallel === 'auto' ? split : parallel;
+  return { split: said ?? 'tensor', parallel: parallel ?? split ?? 'auto' };
+};
+
 const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
   ...hostsOf(parsed, file),
   file: resolve(file),
@@ -128,10 +138,7 @@ const toConfig = (parsed: ClusterParsed, file: string): ClusterConfig => ({
   devices: allDevices(parsed).map((device, _, all) => toDevice(device, all)),
   wire: toWire(parsed.wire),
   quantize: parsed.quantize,
-  split: parsed.parallel === 'batch' ? 'batch' : (parsed.split ?? 'tensor'),
-  ...(typeof parsed.parallel === 'object'
-    ? { parallel: 'tensor', mesh: parsed.parallel }
-    : { parallel: parsed.parallel ?? parsed.split ?? 'auto' }),
+  ...toParallel(parsed),
   aim: parsed.aim,
   placement: toHosting(parsed.placement),
   loader: parsed.loader,
@@ -210,15 +217,26 @@ export const readClusterConfig = async (file: string): Promise<ClusterConfig> =>
   return config.wire.link === undefined ? config : withLink(config, config.wire.link);
 };
 
+const WHY_NO_CONFIG: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file',
+  ENOTDIR: 'part of the path is a file',
+  EISDIR: 'a directory is there',
+  EACCES: 'this user may not read it',
+};
+
+const noConfig = (file: string, why: string, cause?: Error): TandemError => {
+  const advice = `"tandem init MODEL --out cluster.yaml" writes one for a model, and ${ownPath('configs')} holds some that run as they are`;
+  return new TandemError('CONFIG_MISSING', `Expected a cluster config at ${file}; ${why}. ${advice}.`, { cause });
+};
+
 /**
  * As `readClusterConfig`, without rates: for those who are about to measure them.
  * @throws TandemError `CONFIG_MISSING`, `CONFIG_INVALID`
  */
 export const readUncalibratedConfig = async (file: string): Promise<ClusterConfig> => {
+  if (/\.onnx$/i.test(file)) throw noConfig(file, 'that is a model');
   const text = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
-    const why = cause.code === 'ENOENT' ? 'there is no such file' : cause.message;
-    const message = `Expected a cluster config at ${file}; ${why}. configs/ holds examples that run as they are.`;
-    throw new TandemError('CONFIG_MISSING', message, { cause });
+    throw noConfig(file, WHY_NO_CONFIG[cause.code ?? ''] ?? cause.message, cause);
   });
   return parseClusterConfig(text, file);
 };

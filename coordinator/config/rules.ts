@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Provider } from '../../common/onnxruntime.js';
-import { PASSES } from '../../partition/mesh/shape.js';
+import { PASSES, WAYS } from '../../partition/mesh/shape.js';
 import { exportAdvice } from '../export-advice.js';
 import { NETWORK_NAMES, type NetworkName } from '../pipeline/index.js';
 import { checkHosts } from './host-rules.js';
@@ -65,8 +65,6 @@ const waysAgree = (root: unknown): readonly ConfigProblem[] => {
   return [{ path: ['parallel'], message }];
 };
 
-const WAYS = ['tensor', 'guidance', 'pipeline', 'replicas'];
-
 const meshFits = (root: unknown): readonly ConfigProblem[] => {
   const [parallel, devices] = [field(root, 'parallel'), field(root, 'devices')];
   if (typeof parallel !== 'object' || parallel === null || !Array.isArray(devices)) return [];
@@ -82,12 +80,18 @@ const meshFits = (root: unknown): readonly ConfigProblem[] => {
       path: ['parallel', 'guidance'],
       message: `expected 1 or ${PASSES}, as guidance has ${PASSES} passes; found ${field(parallel, 'guidance')}`,
     });
+  if (Number(field(parallel, 'tensor')) > 1 && Number(field(parallel, 'tokens')) > 1)
+    problems.push({
+      path: ['parallel', 'tokens'],
+      message: `expected 1 beside tensor ${field(parallel, 'tensor')}, as the ranks of a group split tensors or tokens; found ${field(parallel, 'tokens')}`,
+    });
   return [...problems, ...placedInGroups(root, parallel)];
 };
 
 /** Text encoders and the VAE decoder run on one cluster's workers, or in the coordinator. */
 const placedInGroups = (root: unknown, parallel: object): readonly ConfigProblem[] => {
-  if (WAYS.slice(1).every((way) => (field(parallel, way) ?? 1) === 1)) return [];
+  const groups = WAYS.filter((way) => way !== 'tensor' && way !== 'tokens');
+  if (groups.every((way) => (field(parallel, way) ?? 1) === 1)) return [];
   return NETWORK_NAMES.flatMap((name): readonly ConfigProblem[] => {
     const choice = field(field(root, 'placement'), name);
     if (choice === undefined || choice === 'auto' || choice === 'coordinator') return [];

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { recall, remember } from '../../common/remembered.js';
 import type { MeshRequest } from '../../partition/index.js';
-import { shapeText } from '../../partition/mesh/shape.js';
+import { ONE_DEVICE, shapeText } from '../../partition/mesh/shape.js';
 import type { ClusterConfig } from '../config/index.js';
 import type { Hooks } from '../hooks.js';
 import { plan, type TimedMesh } from '../planner/index.js';
@@ -18,7 +18,13 @@ import { denoiserRequest, type OpenedModel, type ShardRequest } from '../shards/
 /** Pictures at once, where pictures per minute are what counts. */
 export const CONCURRENCY = 4;
 
-const shape = z.object({ tensor: z.number(), guidance: z.number(), pipeline: z.number(), replicas: z.number() });
+const shape = z.object({
+  tensor: z.number(),
+  tokens: z.number(),
+  guidance: z.number(),
+  pipeline: z.number(),
+  replicas: z.number(),
+});
 const choice = z.object({
   /** Of the tensors over all; ms. */
   ownMs: z.number(),
@@ -32,7 +38,7 @@ type Better = NonNullable<Choice['better']>;
 export type Open = (config: ClusterConfig) => Promise<OpenedModel>;
 
 /** Any shape that takes the passes apart. */
-export const APART = { tensor: 1, guidance: 2, pipeline: 1, replicas: 1 } as const;
+export const APART = { ...ONE_DEVICE, guidance: 2 };
 
 /** All ways to use a request's devices, also those that take the passes of guidance one at a time, where these have sizes of their own. */
 export const meshRequest = (together: ShardRequest, apart: Dims): MeshRequest & ShardRequest => {

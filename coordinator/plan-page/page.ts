@@ -96,6 +96,7 @@ const NAMES: Readonly<Record<PlanReport['alternatives'][number]['name'], string>
   'tensor-parallel': 'split the tensors',
   'single-device': 'do not split',
   'guidance-batch': 'split the guidance batch',
+  tokens: 'split the tokens',
 };
 
 const drawAlternatives = ({ alternatives, recommendation, predicted }: PlanReport): string => {

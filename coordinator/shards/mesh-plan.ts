@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { recall, remember } from '../../common/remembered.js';
 import type { PipelinePlan } from '../../partition/index.js';
+import { ONE_DEVICE } from '../../partition/mesh/shape.js';
 import type { ClusterSettings, DeviceConfig } from '../config/index.js';
 import type { Hooks } from '../hooks.js';
 import { plan } from '../planner/index.js';
@@ -107,7 +108,7 @@ export const planGroups = async (
   opened: OpenedModel,
   hooks: Hooks = {},
 ): Promise<MeshPlan> => {
-  const { mesh = { tensor: 1, guidance: 1, pipeline: 1, replicas: 1 }, devices } = settings;
+  const { mesh = ONE_DEVICE, devices } = settings;
   const sides = parts(devices, mesh.guidance * mesh.replicas);
   if (mesh.pipeline === 1) {
     const route = [{ stage: 0, network: DENOISER }];

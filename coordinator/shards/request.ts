@@ -1,5 +1,6 @@
 /** What is asked of the partitioner for a network of a cluster, and where its shards are kept. */
 import type { SplitRequest } from '../../partition/index.js';
+import { splitOf } from '../../partition/mesh/shape.js';
 import type { ClusterSettings, DeviceConfig } from '../config/index.js';
 import type { Dims } from './dims.js';
 import type { DenoiserModel } from './model.js';
@@ -21,6 +22,14 @@ export interface OpenedModel {
 
 /** For a cluster's denoiser. */
 export const denoiserRequest = (
-  { devices, wire, quantize, shards, split }: ClusterSettings,
+  { devices, wire, quantize, shards, split, mesh }: ClusterSettings,
   { model, dims }: OpenedModel,
-): ShardRequest => ({ model, dims, devices, wire: wire.dtype, quantize, split, root: shards });
+): ShardRequest => ({
+  model,
+  dims,
+  devices,
+  wire: wire.dtype,
+  quantize,
+  split: mesh === undefined ? split : splitOf(mesh),
+  root: shards,
+});

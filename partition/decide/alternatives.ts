@@ -3,15 +3,17 @@
 import { TandemError } from '../../common/errors.js';
 import type { Graph } from '../graph/graph.js';
 import type { DeviceSpec } from '../plan/device.js';
+import type { Split } from '../request.js';
 import { type DecideOptions, decide, oversized } from './decide.js';
 import { type Decided, type MadeReport, makeReport } from './report.js';
 
 export interface Alternative {
   /**
    * `tensor-parallel`: the plan itself. `single-device`: the whole model on the fastest device. `guidance-batch`: each rank has all
-   * weights and computes its part of the batch, such as one half of classifier-free guidance (`--split batch`).
+   * weights and computes its part of the batch, such as one half of classifier-free guidance (`--split batch`). `tokens`: each rank
+   * has all weights and computes its part of the tokens or rows (`--split tokens`).
    */
-  readonly name: 'tensor-parallel' | 'single-device' | 'guidance-batch';
+  readonly name: 'tensor-parallel' | 'single-device' | 'guidance-batch' | 'tokens';
   readonly step_ms: number;
   /** Index is the rank; one entry for a single device. */
   readonly weight_bytes_per_rank: readonly number[];
@@ -65,6 +67,12 @@ const tryOut = (
   return describe(name, report, fits && fitsAll(report, devices));
 };
 
+const OWN_NAMES: Readonly<Record<Split, Alternative['name']>> = {
+  tensor: 'tensor-parallel',
+  batch: 'guidance-batch',
+  tokens: 'tokens',
+};
+
 const fastest = (devices: readonly DeviceSpec[], graph: Graph, options: DecideOptions): Alternative | undefined =>
   devices
     .map((device) => ({
@@ -93,8 +101,8 @@ const distinct = (devices: readonly DeviceSpec[]): readonly DeviceSpec[] => {
 
 /** The plan and what could be done instead, the plan first. */
 export const findAlternatives = (decided: Decided, options: DecideOptions): readonly Alternative[] => {
-  const { graph, devices } = decided;
-  const own = options.split === 'batch' ? 'guidance-batch' : 'tensor-parallel';
+  const { model: graph, devices } = decided;
+  const own = OWN_NAMES[options.split];
   if (devices.length === 1) return [describe('single-device', makeReport(decided), true)];
   const other =
     own === 'tensor-parallel'
@@ -113,6 +121,7 @@ const ADVICE: Readonly<Record<Alternative['name'], string>> = {
   'tensor-parallel': 'Split the tensors',
   'single-device': 'Do not split',
   'guidance-batch': 'Split the guidance batch instead (--split batch)',
+  tokens: 'Split the tokens instead (--split tokens)',
 };
 
 /** Another plan that fits and is faster; undefined where none is. */

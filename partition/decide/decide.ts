@@ -10,6 +10,7 @@ import { type ChooseOptions, choose, type WireDtype } from '../plan/choose.js';
 import { nodeMs, oversizedOperands } from '../plan/cost.js';
 import { cut } from '../plan/cut.js';
 import { bufferLimitOf, type DeviceSpec } from '../plan/device.js';
+import { withMoments } from '../plan/moments.js';
 import { ratesOf } from '../plan/rates.js';
 import { place } from '../plan/states.js';
 import type { Split } from '../request.js';
@@ -35,12 +36,17 @@ const speedsOf = (graph: Graph, devices: readonly DeviceSpec[]): readonly number
     ? devices.map(ratesOf).map((rates) => 1 / graph.nodes.reduce((sum, node) => sum + nodeMs(node, rates), 0))
     : devices.map(({ speed }) => speed ?? 1);
 
-const GOALS: Readonly<Record<Split, NonNullable<ChooseOptions['goal']>>> = { tensor: 'memory', batch: 'time' };
+const GOALS: Readonly<Record<Split, NonNullable<ChooseOptions['goal']>>> = {
+  tensor: 'memory',
+  batch: 'time',
+  tokens: 'work',
+};
 
 /** @param shares of the ranks; only their ratios count */
-const decideShares = (graph: Graph, shares: readonly number[], options: DecideOptions): Decided => {
+const decideShares = (model: Graph, shares: readonly number[], options: DecideOptions): Decided => {
   const { devices, wire: wireDtype, split, scopes, finish, onStage } = options;
   onStage?.('place');
+  const graph = split === 'tokens' && devices.length > 1 ? withMoments(model) : model;
   const placements = place(graph, { speeds: shares, providers: devices.map(({ provider }) => provider) }, split);
   onStage?.('choose');
   const bufferLimits = devices.map(bufferLimitOf);
@@ -51,7 +57,7 @@ const decideShares = (graph: Graph, shares: readonly number[], options: DecideOp
     const program = emitRank(graph, plan, sections, rank, { worldSize: devices.length, wireDtype, provider });
     return provider === 'cpu' ? withGraphs(program, fuseAttention) : program;
   });
-  return { graph, scopes, plan, cut: sections, programs: finish(emitted), devices, wireDtype };
+  return { model, graph, scopes, plan, cut: sections, programs: finish(emitted), devices, wireDtype };
 };
 
 /** What a rank needs, and how much of that goes with its share. */

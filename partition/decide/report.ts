@@ -3,14 +3,13 @@
 import type { DType } from '../../common/tensor.js';
 import { type CollectiveKind, sentElements } from '../graph/collective.js';
 import type { Graph, Node } from '../graph/graph.js';
-import { isDivided } from '../graph/placement.js';
 import type { Scope } from '../graph/scopes.js';
 import { type Plan, shardedShares, type WireDtype, wireElementBytes, wireType } from '../plan/choose.js';
 import { collectiveMs, nodeFlops, nodeMs, rankMs, workShare } from '../plan/cost.js';
 import type { Cut } from '../plan/cut.js';
 import type { DeviceSpec } from '../plan/device.js';
 import { type Rates, ratesOf } from '../plan/rates.js';
-import { whyWhole } from '../plan/states.js';
+import { findConstants, whyWhole } from '../plan/states.js';
 import { operatorKey } from '../rules/index.js';
 import { type Program, peakBytes, sentBytes, weightBytes } from '../segments/rank-program.js';
 import { makeBlocks, type PlanBlock } from './blocks.js';
@@ -28,7 +27,7 @@ export interface MadeReport {
     /** Share of the model's floating-point operations that this rank runs, 0 to 1. */
     readonly flop_fraction: number;
   }[];
-  /** Share of the model's weight bytes of which no rank holds all, 0 to 1. */
+  /** Share of the model's weight bytes that are in parts, 0 to 1: of heads that ranks share, one of them may have all. */
   readonly sharded_weight_fraction: number;
   readonly sharded_flop_fraction: number;
   /** Segments of a rank's program. */
@@ -70,6 +69,9 @@ export interface MadeReport {
 
 /** Everything that was decided, in one place. */
 export interface Decided {
+  /** As it was given. */
+  readonly model: Graph;
+  /** What was planned: the same, with norms in their parts where rows are split. */
   readonly graph: Graph;
   readonly scopes: ReadonlyMap<Node, Scope>;
   readonly plan: Plan;
@@ -82,10 +84,15 @@ export interface Decided {
 
 const isWhole = (node: Node, plan: Plan): boolean => {
   const row = plan.rows.get(node);
-  return !row || ![...row.inputs, ...row.outputs].some(isDivided);
+  return !row || [...row.inputs, ...row.outputs].every(({ kind }) => kind !== 'shard');
 };
 
 const runNodes = ({ graph, cut }: Decided): readonly Node[] => graph.nodes.filter((node) => cut.segmentOf.has(node));
+
+const withoutConstants = (graph: Graph): readonly Node[] => {
+  const constants = findConstants(graph);
+  return graph.nodes.filter(({ outputs }) => !outputs.every((output) => !output || constants.has(output)));
+};
 
 const sum = (numbers: readonly number[]): number => numbers.reduce((total, number) => total + number, 0);
 
@@ -136,7 +143,7 @@ const slowest = (devices: readonly DeviceSpec[], ms: (rates: Rates, rank: number
 
 const predict = (decided: Decided): MadeReport['predicted'] => {
   const { devices, programs, cut } = decided;
-  const nodes = runNodes(decided);
+  const nodes = withoutConstants(decided.model);
   const whole = devices
     .map(ratesOf)
     .map((rates) => sum(nodes.map((node) => nodeMs(node, rates))) + rates.segmentMs + rates.stepMs);

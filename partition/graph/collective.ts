@@ -10,22 +10,40 @@ import {
   placementKey,
   REPLICATE,
   rangesWithin,
+  rankRanges,
+  rankSize,
   type Shard,
   samePlacement,
+  shardExtent,
   shardWorldSize,
+  withoutHalo,
 } from './placement.js';
 
 /** One collective. All ranks' parts lie as `from` says before it, and as `to` says after it. */
 export type Conversion =
   | { readonly kind: 'all-reduce'; readonly from: Placement; readonly to: Placement }
   | { readonly kind: 'reduce-scatter'; readonly from: Placement; readonly to: Shard }
-  | { readonly kind: 'all-gather'; readonly from: Shard; readonly to: Placement };
+  | { readonly kind: 'all-gather'; readonly from: Shard; readonly to: Placement }
+  | Move;
+
+/**
+ * From one shard to another. `all-to-all`: along another axis, each rank sends each other one its part of what it has. `halo`: the
+ * same with rows of the neighbours', which they send.
+ */
+export interface Move {
+  readonly kind: 'all-to-all' | 'halo';
+  readonly from: Shard;
+  readonly to: Shard;
+}
 
 export type CollectiveKind = Conversion['kind'];
 
 const ALL_REDUCE: Conversion = { kind: 'all-reduce', from: PARTIAL, to: REPLICATE };
 const reduceScatter = (to: Shard): Conversion => ({ kind: 'reduce-scatter', from: PARTIAL, to });
 const allGather = (from: Shard): Conversion => ({ kind: 'all-gather', from, to: REPLICATE });
+
+export const isMove = (conversion: Conversion): conversion is Move =>
+  conversion.kind === 'all-to-all' || conversion.kind === 'halo';
 
 /** How a tensor lies as its node makes it, and the collectives that make more of it, each of what the one before made. */
 export interface TensorState {
@@ -49,34 +67,81 @@ const evenShard = (shape: readonly number[], worldSize: number): Shard | undefin
   return piece && { kind: 'shard', axis, pieces: [piece] };
 };
 
+/** From a shard to one that is wanted: along another axis, or with more rows of the same; undefined where it is neither. */
+const move = (from: Shard, to: Shard): Move | undefined => {
+  if (from.axis !== to.axis) return { kind: 'all-to-all', from, to };
+  return to.halo && samePlacement(from, withoutHalo(to)) ? { kind: 'halo', from, to } : undefined;
+};
+
 /**
  * The sequences of collectives that are worth a thought for a tensor. A partial one becomes whole at once (all-reduce: each rank
  * sends all of its addend to each other one), or in two (reduce-scatter, then all-gather), which sends `2 / worldSize` times as
  * much and waits twice. Of the shards in between, those serve that somebody reads, and the most even one.
  * @param wanted shards that the tensor's readers can take
+ * @param mayMove whether a shard may become another one, without ever being whole
  */
 export const findConversions = (
   made: Placement,
   shape: readonly number[],
   wanted: readonly Shard[],
   worldSize: number,
+  mayMove = false,
 ): readonly (readonly Conversion[])[] => {
   switch (made.kind) {
     case 'replicate':
       return [[]];
     case 'shard':
-      return isOverlapping(made) ? [[]] : [[], [allGather(made)]];
+      if (isOverlapping(made)) return [[]];
+      return [
+        [],
+        [allGather(made)],
+        ...(mayMove ? wanted.flatMap((to) => move(made, to) ?? []).map((one) => [one]) : []),
+      ];
     case 'partial': {
       const even = evenShard(shape, worldSize);
-      const shards = new Map([...wanted, ...(even ? [even] : [])].map((shard) => [placementKey(shard), shard]));
+      const apart = wanted.filter(({ halo }) => halo === undefined);
+      const shards = new Map([...apart, ...(even ? [even] : [])].map((shard) => [placementKey(shard), shard]));
       return [
         [],
         [ALL_REDUCE],
-        ...wanted.map((shard) => [reduceScatter(shard)]),
+        ...apart.map((shard) => [reduceScatter(shard)]),
         ...[...shards.values()].map((shard) => [reduceScatter(shard), allGather(shard)]),
       ];
     }
   }
+};
+
+/**
+ * What a rank sends another one in a move, as stretches of its own part along an axis; none where the other one needs nothing of it.
+ */
+export const movedRanges = (
+  { from, to }: Move,
+  rank: number,
+  receiver: number,
+): { readonly axis: number; readonly ranges: readonly (readonly [number, number])[] } => {
+  const wanted = rankRanges(to, receiver);
+  if (from.axis !== to.axis) return { axis: to.axis, ranges: wanted };
+  const ranges: (readonly [number, number])[] = [];
+  let base = 0;
+  for (const [start, end] of rankRanges(from, rank)) {
+    for (const [first, last] of wanted) {
+      const [low, high] = [Math.max(start, first), Math.min(end, last)];
+      if (low < high) ranges.push([base + low - start, base + high - start]);
+    }
+    base += end - start;
+  }
+  return { axis: to.axis, ranges };
+};
+
+const length = (ranges: readonly (readonly [number, number])[]): number =>
+  ranges.reduce((sum, [start, end]) => sum + end - start, 0);
+
+const movedElements = (shape: readonly number[], one: Move, rank: number, worldSize: number): number => {
+  const held = one.from.axis === one.to.axis ? rankSize(one.from, rank) : shardExtent(one.to);
+  const perRow = localElements(shape, one.from, rank) / Math.max(1, held);
+  return Array.from({ length: worldSize }, (_, receiver) =>
+    receiver === rank ? 0 : perRow * length(movedRanges(one, rank, receiver).ranges),
+  ).reduce((sum, elements) => sum + elements, 0);
 };
 
 /** Elements that a rank sends, over all its peers: what a peer needs of it goes directly from it to that peer. */
@@ -93,6 +158,9 @@ export const sentElements = (
       return elementCount(shape) - localElements(shape, conversion.to, rank);
     case 'all-gather':
       return localElements(shape, conversion.from, rank) * (worldSize - 1);
+    case 'all-to-all':
+    case 'halo':
+      return movedElements(shape, conversion, rank, worldSize);
   }
 };
 

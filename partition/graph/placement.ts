@@ -15,10 +15,18 @@ export interface Piece {
   readonly ends?: readonly number[];
 }
 
+/** Rows beyond a rank's part, of its neighbours': as many as a window reaches over its edges. */
+export interface Halo {
+  readonly before: number;
+  readonly after: number;
+}
+
 export interface Shard {
   readonly kind: 'shard';
   readonly axis: number;
   readonly pieces: readonly Piece[];
+  /** Of a shard in one piece: each rank's part is this much longer, as far as the axis goes. */
+  readonly halo?: Halo;
 }
 
 export type Placement = { readonly kind: 'replicate' } | { readonly kind: 'partial' } | Shard;
@@ -42,8 +50,11 @@ export const placementKey = (placement: Placement): string => {
       return 'R';
     case 'partial':
       return 'P';
-    case 'shard':
-      return `S${placement.axis}:${placement.pieces.map(pieceKey).join('|')}`;
+    case 'shard': {
+      const { axis, pieces, halo } = placement;
+      const rows = halo ? `~${halo.before},${halo.after}` : '';
+      return `S${axis}:${pieces.map(pieceKey).join('|')}${rows}`;
+    }
   }
 };
 
@@ -52,16 +63,21 @@ export const samePlacement = (a: Placement, b: Placement): boolean => placementK
 /** The same pieces along another axis. */
 export const onAxis = (shard: Shard, axis: number): Shard => ({ ...shard, axis });
 
+/** The shard by itself, as a node makes it. */
+export const withoutHalo = ({ halo: _, ...shard }: Shard): Shard => shard;
+
 /** Extent of the axis that a shard splits. */
 export const shardExtent = (shard: Shard): number => shard.pieces.reduce((sum, piece) => sum + piece.extent, 0);
 
 /** A rank's ranges `[start, end)` of the split axis, in order; empty ones are left out. */
 export const rankRanges = (shard: Shard, rank: number): (readonly [number, number])[] => {
   const ranges: (readonly [number, number])[] = [];
+  const { before, after } = shard.halo ?? { before: 0, after: 0 };
   let base = 0;
   for (const piece of shard.pieces) {
     const [start, end] = partOf(piece, rank);
-    if (end > start) ranges.push([base + start, base + end]);
+    const [first, last] = [Math.max(0, start - before), Math.min(piece.extent, end + after)];
+    if (last > first) ranges.push([base + first, base + last]);
     base += piece.extent;
   }
   return ranges;
@@ -132,14 +148,8 @@ export const isAligned = (shard: Shard, unit: number): boolean =>
   shard.pieces.every((piece) => offsetsOf(piece).every((offset) => offset % unit === 0));
 
 /** Whether ranks share elements, which then count more than once in any sum over the ranks. */
-export const isOverlapping = (shard: Shard): boolean => shard.pieces.some(({ ends }) => ends !== undefined);
-
-/** Whether no rank has all of a tensor. */
-export const isDivided = (placement: Placement): boolean =>
-  placement.kind === 'shard' &&
-  Array.from({ length: shardWorldSize(placement) }, (_, rank) => rankSize(placement, rank)).every(
-    (size) => size < shardExtent(placement),
-  );
+export const isOverlapping = ({ pieces, halo }: Shard): boolean =>
+  halo !== undefined || pieces.some(({ ends }) => ends !== undefined);
 
 const widenPiece = ({ extent, bounds }: Piece, unit: number): Piece => {
   const starts = bounds.map((bound) => Math.floor(bound / unit) * unit);

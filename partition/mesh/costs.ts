@@ -2,10 +2,12 @@
  * What each way to use the devices costs, for two aims: the time of one picture's step, and the time per step where several pictures
  * are made at once. A step is all that one picture needs of the model once: with guidance two passes.
  */
+import { TandemError } from '../../common/errors.js';
 import type { Opened } from '../open.js';
 import type { DeviceSpec } from '../plan/device.js';
+import type { Split } from '../request.js';
 import { type GroupCost, groupCost } from './groups.js';
-import { type MeshShape, PASSES, runsPassesApart, shapesOf, sides } from './shape.js';
+import { type MeshShape, PASSES, runsPassesApart, shapesOf, sides, splitOf } from './shape.js';
 
 /** One way to use the devices; the JSON keys are a contract. */
 export interface MeshCost {
@@ -59,14 +61,28 @@ const key = ({ provider, speed, rates, memoryLimit }: DeviceSpec): string =>
 /** Groups of equal devices cost the same. */
 const remembering = (openings: Openings) => {
   const known = new Map<string, GroupCost | undefined>();
-  return (apart: boolean, devices: readonly DeviceSpec[], stages: number): GroupCost | undefined => {
-    const asked = JSON.stringify([apart && openings.apart !== undefined, devices.map(key), stages]);
+  return (apart: boolean, devices: readonly DeviceSpec[], shape: MeshShape): GroupCost | undefined => {
+    const split = splitOf(shape);
+    const asked = JSON.stringify([apart && openings.apart !== undefined, devices.map(key), shape.pipeline, split]);
     if (known.has(asked)) return known.get(asked);
     const { graph, how } = (apart ? openings.apart : undefined) ?? openings.together;
-    const cost = groupCost(graph, devices, stages, { ...how, split: 'tensor' });
+    const cost = wherePossible(split, () => groupCost(graph, devices, shape.pipeline, { ...how, split }));
     known.set(asked, cost);
     return cost;
   };
+};
+
+/** A model, or a stage of it, that has fewer tokens than there are ranks, or whose tokens go too many ways for the solver. */
+const NOT_BY_TOKENS: ReadonlySet<string> = new Set(['PLAN_TOKENS', 'PLAN_TOO_WIDE']);
+
+/** Undefined where tokens cannot be split; what goes wrong with tensors goes wrong with the whole plan. */
+const wherePossible = (split: Split, cost: () => GroupCost | undefined): GroupCost | undefined => {
+  try {
+    return cost();
+  } catch (error) {
+    if (split === 'tokens' && error instanceof TandemError && NOT_BY_TOKENS.has(error.code)) return undefined;
+    throw error;
+  }
 };
 
 const costOf = (
@@ -82,7 +98,7 @@ const costOf = (
   const count = sides(shape);
   const size = devices.length / count;
   const groups = Array.from({ length: count }, (_, side) =>
-    groupOf(apart, devices.slice(side * size, (side + 1) * size), shape.pipeline),
+    groupOf(apart, devices.slice(side * size, (side + 1) * size), shape),
   ).filter((group) => group !== undefined);
   if (groups.length < count) return undefined;
   const runs = apart ? PASSES : 1;

@@ -142,5 +142,11 @@ export const collectiveMs = (
       return copied + localBytes(value, conversion.to, rank) * added;
     case 'all-gather':
       return copied;
+    case 'all-to-all':
+    case 'halo':
+      return (
+        localBytes(value, conversion.from, rank) / move.readBytesPerMs +
+        localBytes(value, conversion.to, rank) / move.writeBytesPerMs
+      );
   }
 };

@@ -17,17 +17,26 @@ import {
   placementKey,
   REPLICATE,
   type Shard,
+  withoutHalo,
 } from '../graph/placement.js';
-import { findRule, operatorKey, whyNoRule } from '../rules/index.js';
+import { findFacts, findRule, operatorKey, whyNoRule } from '../rules/index.js';
 import { findQuirk } from '../rules/quirks.js';
 import type { Operand, PlaceContext, Row } from '../rules/rule.js';
 import { isStatic } from '../rules/rule.js';
 import { refine } from '../rules/signature.js';
+import { batchOf, findTokens, type TokenSeed } from './tokens.js';
 
 /** Splitting a smaller constant is not worth a search of its own. */
 const SEED_ELEMENTS = 256;
 /** Bounds the search; real graphs stay below 8. */
 const CANDIDATES_PER_VALUE = 16;
+
+/**
+ * What is divided: `tensor`, the weights and the work on them; `batch`, the pictures and prompts of a batch, such as the two halves
+ * of classifier-free guidance, with all weights on every rank; `tokens`, the tokens or rows of each picture, with all weights on
+ * every rank.
+ */
+export type Split = 'tensor' | 'batch' | 'tokens';
 
 export interface Placements {
   /** Per node its rows; the first is always all-replicate. */
@@ -63,11 +72,12 @@ export const findConstants = (graph: Graph): ReadonlySet<Value> => {
 };
 
 /**
- * @param seeds where splits start: at the contractions (`tensor`), or at the model's inputs, along their batch (`batch`)
- * @throws TandemError PLAN_BATCH where the batch has fewer parts than there are ranks
+ * @param seeds where splits start: at the contractions (`tensor`), at the model's inputs, along their batch (`batch`), or at what the
+ * contractions read, along its tokens or rows (`tokens`), and then no product's weights are split
+ * @throws TandemError PLAN_BATCH where the batch has fewer parts than there are ranks; PLAN_TOKENS where no picture has
  */
-export const place = (graph: Graph, context: PlaceContext, seeds: 'tensor' | 'batch' = 'tensor'): Placements =>
-  new Search(graph, context).run(seeds);
+export const place = (graph: Graph, context: PlaceContext, seeds: Split = 'tensor'): Placements =>
+  new Search(graph, context, seeds).run();
 
 const batchTooSmall = (batch: number, ranks: number): TandemError =>
   new TandemError(
@@ -75,8 +85,15 @@ const batchTooSmall = (batch: number, ranks: number): TandemError =>
     `Expected a batch of at least ${ranks}, one for each rank, to split the batch; found ${batch}. Split the tensors instead (--split tensor), or give fewer devices.`,
   );
 
+const tooFewTokens = (ranks: number): TandemError =>
+  new TandemError(
+    'PLAN_TOKENS',
+    `Expected a model that works on at least ${ranks} tokens or rows, one for each rank, to split them; found none. Split the tensors instead (--split tensor), or give fewer devices.`,
+  );
+
 class Search {
   readonly #graph: Graph;
+  readonly #seeds: Split;
   readonly #context: PlaceContext;
   readonly #uses;
   readonly #constants: ReadonlySet<Value>;
@@ -84,11 +101,12 @@ class Search {
   readonly #candidates = new Map<Value, Map<string, Placement>>();
   readonly #queue: { readonly value: Value; readonly placement: Placement }[] = [];
 
-  constructor(graph: Graph, context: PlaceContext) {
+  constructor(graph: Graph, context: PlaceContext, seeds: Split) {
     this.#graph = graph;
+    this.#seeds = seeds;
     this.#uses = findUses(graph);
     const isRepeated = (value: Value, axis: number) => isRepeatedBy(this.#uses.producer.get(value), axis);
-    this.#context = { ...context, known: (value) => this.#shards(value), isRepeated };
+    this.#context = { ...context, rows: seeds === 'tokens', known: (value) => this.#shards(value), isRepeated };
     this.#constants = findConstants(graph);
     for (const node of graph.nodes) {
       const row = replicateRow(node);
@@ -96,8 +114,8 @@ class Search {
     }
   }
 
-  run(seeds: 'tensor' | 'batch'): Placements {
-    if (this.#context.speeds.length > 1) this.#seedAll(seeds);
+  run(): Placements {
+    if (this.#context.speeds.length > 1) this.#seedAll();
     for (let next = this.#queue.shift(); next; next = this.#queue.shift()) this.#spread(next.value, next.placement);
     return {
       rows: new Map([...this.#rows].map(([node, rows]) => [node, [...rows.values()]])),
@@ -105,24 +123,39 @@ class Search {
     };
   }
 
-  #seedAll(seeds: 'tensor' | 'batch'): void {
-    switch (seeds) {
+  #seedAll(): void {
+    switch (this.#seeds) {
       case 'tensor':
         for (const node of this.#graph.nodes) this.#seed(node);
         return;
       case 'batch':
         this.#seedBatch();
         return;
+      case 'tokens':
+        this.#seedTokens();
+        return;
       default:
-        seeds satisfies never;
+        this.#seeds satisfies never;
     }
+  }
+
+  #seedTokens(): void {
+    const seeds = findTokens(this.#graph, (value) => this.#isWeight(value));
+    const shards = seeds.flatMap((seed) => this.#shardOf(seed) ?? []);
+    if (!shards.some(({ isTokens }) => isTokens)) throw tooFewTokens(this.#context.speeds.length);
+    for (const { value, shard } of shards) this.#suggest(value, shard);
+  }
+
+  #shardOf({ value, axis, pieces: count, isTokens }: TokenSeed) {
+    const extent = (value.shape?.[axis] ?? 0) / count;
+    const piece = Number.isInteger(extent) ? apportion(extent, extent, this.#context.speeds) : undefined;
+    const shard = piece && ({ kind: 'shard', axis, pieces: Array.from({ length: count }, () => piece) } as const);
+    return shard && { value, shard, isTokens };
   }
 
   /** The batch is the first axis of the model's largest input, and of those inputs that have as many. */
   #seedBatch(): void {
-    const sizes = this.#graph.inputs.map(({ shape = [] }) => elementCount(shape));
-    const largest = this.#graph.inputs[sizes.indexOf(Math.max(...sizes))];
-    const batch = largest?.shape?.[0] ?? 1;
+    const batch = batchOf(this.#graph);
     const piece = apportion(batch, batch, this.#context.speeds);
     if (!piece) throw batchTooSmall(batch, this.#context.speeds.length);
     for (const input of this.#graph.inputs) {
@@ -238,16 +271,23 @@ class Search {
     }
   }
 
+  /** What is split by tokens leaves the weights of products whole. */
+  #splitsWeights(node: Node, row: Row): boolean {
+    if (this.#seeds !== 'tokens' || !findFacts(node).isProduct) return false;
+    return node.inputs.some((value, i) => value && this.#isWeight(value) && row.inputs[i]?.kind === 'shard');
+  }
+
   #addRow(node: Node, row: Row): void {
     const rows = this.#rows.get(node);
     const key = rowKey(row);
-    if (!rows || rows.has(key)) return;
+    if (!rows || rows.has(key) || this.#splitsWeights(node, row)) return;
     rows.set(key, row);
     const suggestAll = (values: readonly (Value | undefined)[], placements: readonly Placement[]) =>
       values.forEach((value, i) => {
         const placement = placements[i];
         // A constant can be sliced anew for each of its readers, so what one of them needs is nothing to the others.
-        if (value && !value.constant && placement && placement.kind !== 'replicate') this.#suggest(value, placement);
+        if (value && !value.constant && placement && placement.kind !== 'replicate')
+          this.#suggest(value, placement.kind === 'shard' ? withoutHalo(placement) : placement);
       });
     suggestAll(
       node.inputs.map((value, i) => (row.inputs[i]?.kind === 'partial' ? undefined : value)),

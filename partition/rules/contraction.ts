@@ -5,6 +5,7 @@ import { intAttribute, type Node, stringAttribute, type Value } from '../graph/g
 import type { Table } from './registry.js';
 import { type LocalEdit, type LocalShapes, shapeOf } from './rule.js';
 import { broadcastFactors, type Factors, numbered, rule, type Signature } from './signature.js';
+import { byRows } from './window.js';
 
 /** `[..., m, k] x [..., k, n] -> [..., m, n]`; a 1-D operand lacks `m` or `n`. */
 const matMul = (node: Node, transA = false, transB = false): Signature => {
@@ -177,7 +178,9 @@ export const CONTRACTION = {
   MatMul: rule({ ...PRODUCT, signature: (node) => matMul(node), linear: eitherInput }),
   'com.microsoft::FusedMatMul': rule({ ...PRODUCT, signature: fusedMatMul, linear: eitherInput }),
   Gemm: rule({ ...PRODUCT, signature: gemm, linear: withoutAddend }),
-  Conv: rule({ ...CONVOLUTION, signature: conv, flops: convFlops, localise: localGroups }),
+  Conv: byRows(rule({ ...CONVOLUTION, signature: conv, flops: convFlops, localise: localGroups }), (node) =>
+    shapeOf(node.inputs[1]).slice(2),
+  ),
   ConvTranspose: rule({ ...CONVOLUTION, signature: convTranspose, flops: convTransposeFlops, localise: localGroups }),
   Einsum: rule({ ...PRODUCT, signature: einsum, linear: eachInput, flops: einsumFlops }),
 } satisfies Table;

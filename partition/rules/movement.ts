@@ -11,6 +11,7 @@ import {
 import type { Table } from './registry.js';
 import { type LocalEdit, type LocalShapes, shapeOf } from './rule.js';
 import { type Factors, numbered, rule, type Signature } from './signature.js';
+import { byRepeatedRows } from './window.js';
 
 const noFlops = () => 0;
 const firstInput = () => [[0]];
@@ -140,12 +141,12 @@ const localExpand = (_: Node, local: LocalShapes): LocalEdit => ({ constants: { 
 /** Interpolation between elements is linear; the cubic and nearest kinds are too. Only cropping adds a constant. */
 const resizeLinear = (node: Node) => (node.attributes.has('extrapolation_value') ? [] : [[0]]);
 
-export const LAYOUT = {
+export const MOVEMENT = {
   Transpose: rule({ cost: 'move', signature: transpose, linear: firstInput, flops: noFlops }),
   Expand: rule({ cost: 'move', signature: expand, linear: firstInput, flops: noFlops, localise: localExpand }),
   Tile: rule({ cost: 'move', signature: tile, linear: firstInput, flops: noFlops }),
   Pad: rule({ cost: 'move', signature: pad, flops: noFlops }),
-  Resize: rule({ cost: 'move', signature: resize, linear: resizeLinear, localise: localResize }),
+  Resize: byRepeatedRows(rule({ cost: 'move', signature: resize, linear: resizeLinear, localise: localResize })),
   Upsample: rule({ cost: 'move', signature: upsample, linear: firstInput }),
   Trilu: rule({ cost: 'move', signature: trilu, linear: firstInput }),
   DepthToSpace: rule({ cost: 'move', signature: depthToSpace, linear: firstInput, flops: noFlops }),

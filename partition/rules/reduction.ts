@@ -5,6 +5,7 @@ import { constantInts, intAttribute, intsAttribute, type Node, normaliseAxis } f
 import type { Table } from './registry.js';
 import { type LocalEdit, type LocalShapes, type OperatorClass, shapeOf } from './rule.js';
 import { type Factors, numbered, rule, type Signature } from './signature.js';
+import { byRows } from './window.js';
 
 const inputFlops = (perElement: number) => (node: Node) => perElement * elementCount(shapeOf(node.inputs[0]));
 
@@ -106,6 +107,9 @@ const pooling = (node: Node): Signature | undefined => {
   return { inputs: [factors], outputs: node.outputs.map(() => factors) };
 };
 
+const poolKernel = (node: Node): readonly number[] | undefined =>
+  node.outputs[1] ? undefined : intsAttribute(node, 'kernel_shape');
+
 /** The index of the largest along one axis, which is kept or not. */
 const argReduce = (node: Node): Signature => {
   const shape = shapeOf(node.inputs[0]);
@@ -150,8 +154,9 @@ export const REDUCTION = {
   ReduceL1: reduce(true, false),
   ReduceL2: reduce(false, false),
   ReduceSumSquare: reduce(true, false),
-  AveragePool: rule({ signature: pooling, linear: () => [[0]] }),
-  MaxPool: rule({ signature: pooling }),
+  AveragePool: byRows(rule({ signature: pooling, linear: () => [[0]] }), poolKernel),
+  MaxPool: byRows(rule({ signature: pooling }), poolKernel),
+  LpPool: rule({ signature: pooling }),
   GlobalAveragePool: rule({ cost: summing, signature: pooling, linear: () => [[0]], flops: inputFlops(1) }),
   GlobalMaxPool: rule({ cost: summing, signature: pooling, flops: inputFlops(1) }),
 } satisfies Table;

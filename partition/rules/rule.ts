@@ -38,6 +38,8 @@ export interface PlaceContext {
   readonly speeds: readonly number[];
   /** How a value may be split as far as the search has come. */
   readonly known?: (value: Value) => readonly Shard[];
+  /** Whether rows may be split where a window goes over them (`window.ts`). */
+  readonly rows?: boolean;
   /** Whether a value is the same all along an axis; never where absent. */
   readonly isRepeated?: (value: Value, axis: number) => boolean;
   /** Per rank, for what each gets wrong (`quirks.ts`); nothing where absent. */

@@ -5,7 +5,7 @@
  */
 
 import { DTYPES, type DType } from '../../common/tensor.js';
-import type { Conversion } from '../graph/collective.js';
+import { type Conversion, isMove, type Move, movedRanges } from '../graph/collective.js';
 import type { Value } from '../graph/graph.js';
 import { localShape, rankRanges, type Shard } from '../graph/placement.js';
 import type { Tape } from '../graph/tape.js';
@@ -29,8 +29,8 @@ export interface Transfer {
 export interface Passing {
   readonly sends: readonly Sent[];
   readonly receives: readonly Received[];
-  /** Each rank's, as it was on the wire; this rank keeps its own. */
-  readonly contributions: readonly Value[];
+  /** Each rank's, as it was on the wire; this rank keeps its own. Of a rank that has nothing for this one there is none. */
+  readonly contributions: readonly (Value | undefined)[];
 }
 
 const allRanks = ({ worldSize }: Transfer): readonly number[] => Array.from({ length: worldSize }, (_, rank) => rank);
@@ -48,9 +48,43 @@ const contributionShape = ({ conversion, shape, rank }: Transfer, from: number):
     ? localShape(shape, conversion.to, rank)
     : localShape(shape, conversion.from, from);
 
+/** What `from` sends `to` of a tensor that moves, as a shape; undefined where it is nothing. */
+const movedShape = ({ shape }: Transfer, one: Move, from: number, to: number): readonly number[] | undefined => {
+  const { axis, ranges } = movedRanges(one, from, to);
+  if (ranges.length === 0) return undefined;
+  const size = ranges.reduce((sum, [start, end]) => sum + end - start, 0);
+  return localShape(shape, one.from, from).map((old, other) => (other === axis ? size : old));
+};
+
+/** A rank keeps its own part as it is: nobody else has it. */
+const sendMoved = (tape: Tape, transfer: Transfer, one: Move, value: Value): Passing => {
+  const { conversion: of, name, rank, wireDtype } = transfer;
+  const cut = (whole: Value, to: number): Value | undefined => {
+    const { axis, ranges } = movedRanges(one, rank, to);
+    const isAll = localShape(transfer.shape, one.from, rank).join() === movedShape(transfer, one, rank, to)?.join();
+    return ranges.length === 0 ? undefined : isAll ? whole : cutOut(tape, whole, axis, ranges);
+  };
+  const peers = allRanks(transfer).filter((peer) => peer !== rank);
+  const sends = peers.flatMap((to) => {
+    const part = cut(value, to);
+    return part ? [{ of, value: convert(tape, name, part, wireDtype), to: [to] }] : [];
+  });
+  const contributions = allRanks(transfer).map((from): Value | undefined => {
+    if (from === rank) return cut(value, rank);
+    const shape = movedShape(transfer, one, from, rank);
+    return shape && { name: `${name}@from${from}`, dtype: wireDtype, shape };
+  });
+  const receives = peers.flatMap((from) => {
+    const arrived = contributions[from];
+    return arrived ? [{ of, value: arrived, from }] : [];
+  });
+  return { sends, receives, contributions };
+};
+
 /** Ends a segment: what the rank contributes of `value`, in the wire type. */
 export const emitSend = (tape: Tape, transfer: Transfer, value: Value): Passing => {
   const { conversion: of, name, rank, wireDtype } = transfer;
+  if (isMove(of)) return sendMoved(tape, transfer, of, value);
   const wire = convert(tape, name, value, wireDtype);
   const parts = allRanks(transfer).map((to) =>
     of.kind === 'reduce-scatter' ? cutOut(tape, wire, of.to.axis, rankRanges(of.to, to)) : wire,
@@ -74,9 +108,12 @@ export const emitSend = (tape: Tape, transfer: Transfer, value: Value): Passing 
 /** Begins the segment after the one that sent. @param result the tensor made of all contributions */
 export const emitReceive = (tape: Tape, transfer: Transfer, { contributions }: Passing, result: Value): void => {
   const { conversion, name, dtype } = transfer;
-  const parts = contributions.map((contribution) => convert(tape, name, contribution, dtype));
-  if (conversion.kind === 'all-gather') join(tape, conversion.from, parts, result);
-  else addUp(tape, parts, result);
+  const parts = contributions.map((part) => part && convert(tape, name, part, dtype));
+  const there = parts.filter((part) => part !== undefined);
+  if (conversion.kind === 'halo') tape.add('Concat', there, result, [intAttribute('axis', conversion.to.axis)]);
+  else if (conversion.kind === 'all-gather' || conversion.kind === 'all-to-all')
+    join(tape, conversion.from, there, result);
+  else addUp(tape, there, result);
 };
 
 /** In rank order on every rank, so that all round alike. */

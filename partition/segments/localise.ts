@@ -48,7 +48,8 @@ export const localise = (tape: Tape, node: Node, row: Row, rank: number, { input
   const [result, ...others] = outputs;
   if (edit.scale === undefined || !result) return tape.keep({ ...local, outputs });
   const part: Value = { ...result, name: `${result.name}@part` };
-  tape.keep({ ...local, outputs: [part, ...others] });
+  // The node that gives the result may be called as the result is.
+  tape.keep({ ...local, name: part.name, outputs: [part, ...others] });
   scale(tape, part, edit.scale, result);
 };
 

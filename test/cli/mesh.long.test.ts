@@ -41,3 +41,17 @@ it('draws the same picture with a device for each pass of guidance as on one dev
   const guidance = await draw('guidance', 2, '{ guidance: 2 }');
   expect(guidance.picture.equals(one.picture)).toBe(true);
 });
+
+it.each([2, 3, 4])('gives by tokens on %i devices what the whole model gives, and draws', async (count) => {
+  const shards = join(scratch.path, 'shards');
+  const devices = ['--tensor-parallel-size', String(count), '--split', 'tokens', '--threads', '1'];
+  const { status, stdout } = await tandem(
+    ['verify', resolve('models/emoji-sd'), ...devices, '--shards', shards, '--json'],
+    scratch.path,
+  );
+  expect(status).toBe(0);
+  expect(JSON.parse(stdout)).toMatchObject({ passed: true, ranks_agree: true });
+  const one = await draw('whole', 1, 'tensor');
+  const { weights } = await draw(`tokens-${count}`, count, `{ tokens: ${count} }`);
+  expect(Math.min(...weights) / (one.weights[0] ?? 0)).toBeGreaterThan(0.99);
+});

@@ -3,9 +3,9 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { decode } from 'fast-png';
 import { afterAll, describe, expect, it } from 'vitest';
-import { makeScratch, SHIPPED_DIMS, tandem } from './tandem.js';
+import { makePreparedScratch, SHIPPED_DIMS, tandem } from './tandem.js';
 
-const scratch = makeScratch();
+const scratch = makePreparedScratch();
 afterAll(scratch.remove);
 
 const run = (...args: string[]) => tandem(args, scratch.path);
@@ -66,6 +66,9 @@ describe('a prompt', () => {
     const left = /this part of it was left out: "(.*)"\./.exec(stderr)?.[1] ?? '';
     expect(left).toMatch(/beside a Pineapple$/);
     expect(prompt).toContain(` ${left}`);
+    const book = await draw('a unicorn '.repeat(2000), '--out', join(scratch.path, 'long.png'));
+    expect(book.status).toBe(0);
+    expect(book.stderr).toMatch(/left out: "[a-z ]{100,300} \[\.\.\.\] [a-z ]{100,300}"\./);
   });
 });
 

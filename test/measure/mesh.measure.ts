@@ -19,7 +19,7 @@ const STEPS = Number(process.env.STEPS ?? 6);
 const ROUNDS = Number(process.env.ROUNDS ?? 5);
 const PASSES = 2;
 
-const ONE = { tensor: 1, guidance: 1, pipeline: 1, replicas: 1 };
+const ONE = { tensor: 1, tokens: 1, guidance: 1, pipeline: 1, replicas: 1 };
 const WAYS = [
   { name: 'one worker', mesh: ONE, threads: 1 },
   { name: '2 threads', mesh: ONE, threads: 2 },

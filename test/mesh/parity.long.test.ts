@@ -16,7 +16,7 @@ const DIRECTORY = fileDirectory();
 // A busy machine.
 vi.setConfig({ testTimeout: 180_000 });
 
-const ONE = { tensor: 1, guidance: 1, pipeline: 1, replicas: 1 };
+const ONE = { tensor: 1, tokens: 1, guidance: 1, pipeline: 1, replicas: 1 };
 
 const CASES = [
   ['sdxl-dynamo23', { ...ONE, pipeline: 2 }],
@@ -27,13 +27,28 @@ const CASES = [
   ['zimage-dynamo23', { ...ONE, pipeline: 3 }],
   ['dit-dynamo23', { ...ONE, pipeline: 2, guidance: 2 }],
   ['sd35-dynamo23', { ...ONE, replicas: 2, tensor: 2 }],
+  // Sizes that ranks do not divide: 10 tokens of text on three and four, 16 rows and 64 tokens of a picture on three.
+  ...[
+    'sd3-ts14',
+    'flux-ts17',
+    'pixart-dynamo18',
+    'zimage-dynamo23',
+    'lumina2-ts17',
+    'dit-dynamo23',
+    'sdxl-ts17',
+    'sd-optimum18',
+  ].flatMap((name) => [2, 3, 4].map((tokens) => [name, { ...ONE, tokens }] as const)),
+  ['sd35-ts17', { ...ONE, tokens: 2, guidance: 2 }],
+  ['sdxl-dynamo23', { ...ONE, tokens: 2, pipeline: 2 }],
 ] as const;
 
 const settingsOf = (mesh: typeof ONE) => ({
-  devices: Array.from({ length: mesh.tensor * mesh.guidance * mesh.pipeline * mesh.replicas }, () => ({
+  devices: Array.from({ length: mesh.tensor * mesh.tokens * mesh.guidance * mesh.pipeline * mesh.replicas }, () => ({
     provider: 'cpu' as const,
     deviceId: 0,
     threads: 1,
+    // So slow that the planner splits whatever can be.
+    ...(mesh.tokens > 1 ? { speed: 0.01 } : {}),
   })),
   wire: { dtype: 'fp32' as const, transport: 'auto' as const },
   quantize: 'none' as const,

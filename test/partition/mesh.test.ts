@@ -29,17 +29,18 @@ describe('a pipeline', () => {
 
 describe('the shapes of a mesh', () => {
   it('are all products of the number of devices, with guidance for two passes at most', () => {
-    expect(shapesOf(2)).toHaveLength(4);
+    expect(shapesOf(2)).toHaveLength(5);
     for (const count of [1, 2, 3, 4, 6, 8])
-      for (const { tensor, guidance, pipeline, replicas } of shapesOf(count)) {
-        expect(tensor * guidance * pipeline * replicas).toBe(count);
+      for (const { tensor, tokens, guidance, pipeline, replicas } of shapesOf(count)) {
+        expect(tensor * tokens * guidance * pipeline * replicas).toBe(count);
         expect(guidance).toBeLessThanOrEqual(2);
+        expect(Math.min(tensor, tokens)).toBe(1);
       }
   });
 });
 
 describe('the costs of a mesh', () => {
-  const find = (costs: readonly MeshCost[], way: 'guidance' | 'pipeline' | 'replicas') =>
+  const find = (costs: readonly MeshCost[], way: 'tokens' | 'guidance' | 'pipeline' | 'replicas') =>
     costs.find(({ shape }) => shape[way] === 2);
 
   it('tell latency from throughput, weigh the weights, and leave out what does not fit', async () => {
@@ -54,6 +55,10 @@ describe('the costs of a mesh', () => {
     expect(ratio(pipeline?.weight_bytes, single?.weight_bytes)).toBeLessThan(0.55);
     expect([guidance, replicas, single].map((cost) => cost?.fits)).toEqual([false, false, false]);
     expect(pipeline?.fits).toBe(true);
+    const tokens = find(costs, 'tokens');
+    expect(tokens?.fits).toBe(false);
+    expect(ratio(tokens?.weight_bytes, single?.weight_bytes)).toBeCloseTo(1);
+    expect(tokens?.throughput_step_ms).toBe(tokens?.latency_step_ms);
     const fitting = costs.filter(({ fits }) => fits);
     expect(fitting.map(({ shape }) => shape.tensor * shape.pipeline)).toEqual([2, 2]);
     const least = Math.min(...fitting.map((cost) => cost.throughput_step_ms));

@@ -7,7 +7,7 @@ const SHORT = { prompt: 'a red apple', num_inference_steps: 6, guidance_scale: 3
 
 let served: Served;
 beforeAll(async () => {
-  const mesh = { tensor: 1, guidance: 1, pipeline: 2, replicas: 1 };
+  const mesh = { tensor: 1, tokens: 1, guidance: 1, pipeline: 2, replicas: 1 };
   served = start(await testConfig({}, { mesh, parallel: 'tensor' }));
   await served.ready;
 });

@@ -43,7 +43,7 @@ const LEFT_OUT: readonly LeftOut[] = [
   },
   {
     reason: 'space is split nowhere: a window crosses the seam unless its size and step happen to fit',
-    ops: ['Conv', 'ConvTranspose', 'AveragePool', 'MaxPool', 'Resize', 'Upsample'],
+    ops: ['Conv', 'ConvTranspose', 'AveragePool', 'MaxPool', 'LpPool', 'Resize', 'Upsample'],
     rows: ['S3 R -> S3', 'S2 R -> S2', 'S3 -> S3', 'S2 R R -> S2'],
   },
   {

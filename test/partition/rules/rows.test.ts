@@ -1,6 +1,7 @@
 /** Every row that any rule offers, proved by numbers: the operator whole against the operator on shards. */
 import { describe, expect, it } from 'vitest';
 import { knownOperators } from '#tandem/partition/rules/index.js';
+import type { PlaceContext } from '#tandem/partition/rules/rule.js';
 import { CONTEXTS, describeRow, findRows, linearRows, proveRow } from './rows.js';
 import { type Prepared, prepare, Runner } from './run.js';
 import { describeSample } from './sample.js';
@@ -16,11 +17,11 @@ const withRunner = async <T>(work: (runner: Runner) => Promise<T>): Promise<T> =
 };
 
 /** What is wrong with the rule's answers for a sample, on this many devices of these speeds. */
-const findWrong = async (runner: Runner, prepared: Prepared, speeds: readonly number[]): Promise<string[]> => {
-  const { rows, problems } = findRows(prepared.node, { speeds, isRepeated: () => true });
+const findWrong = async (runner: Runner, prepared: Prepared, context: PlaceContext): Promise<string[]> => {
+  const { rows, problems } = findRows(prepared.node, { ...context, isRepeated: () => true });
   const wrong = [...problems];
   for (const row of [...rows, ...linearRows(prepared.node)]) {
-    const problem = await proveRow(runner, prepared, row, speeds.length);
+    const problem = await proveRow(runner, prepared, row, context.speeds.length);
     if (problem) wrong.push(`${describeRow(row)}: ${problem}`);
   }
   return wrong;
@@ -31,7 +32,7 @@ describe('every row that the rule offers gives on shards what the operator gives
     await withRunner(async (runner) => {
       const prepared = await prepare(runner, sample);
       const wrong: string[] = [];
-      for (const { speeds } of CONTEXTS) wrong.push(...(await findWrong(runner, prepared, speeds)));
+      for (const context of CONTEXTS) wrong.push(...(await findWrong(runner, prepared, context)));
       expect(wrong).toEqual([]);
     });
   });

@@ -9,6 +9,7 @@ import {
   placementKey,
   REPLICATE,
   type Shard,
+  withoutHalo,
 } from '#tandem/partition/graph/placement.js';
 import { findRule } from '#tandem/partition/rules/index.js';
 import { ILLEGAL, type Match, type Operand, type PlaceContext, type Row } from '#tandem/partition/rules/rule.js';
@@ -16,7 +17,10 @@ import { difference, type Prepared, type Runner, runLocal } from './run.js';
 import { candidateShards, combine, distribute } from './shards.js';
 
 /** Two uneven ranks, and three even ones. */
-export const CONTEXTS: readonly PlaceContext[] = [{ speeds: [2, 1] }, { speeds: [1, 1, 1] }];
+export const CONTEXTS: readonly PlaceContext[] = [
+  { speeds: [2, 1], rows: true },
+  { speeds: [1, 1, 1], rows: true },
+];
 
 /** Rounding of float32 in another order of sums; float16 has a mantissa of 10 bits. */
 const TOLERANCE = 2e-5;
@@ -36,8 +40,11 @@ const operands = (node: Node): readonly Operand[] =>
     node[side].flatMap((value, index) => (value ? [{ side, index }] : [])),
   );
 
-const isAsAsked = (row: Row, { side, index }: Operand, shard: Shard): boolean =>
-  placementKey(row[side][index] ?? REPLICATE) === placementKey(shard);
+/** A rank may need rows of its neighbours' beside the part that was asked about. */
+const isAsAsked = (row: Row, { side, index }: Operand, shard: Shard): boolean => {
+  const found = row[side][index] ?? REPLICATE;
+  return placementKey(found.kind === 'shard' ? withoutHalo(found) : found) === placementKey(shard);
+};
 
 /** Asks for a shard, and for those that the rule would rather have. */
 const ask = (node: Node, operand: Operand, first: Shard, context: PlaceContext): Found => {

@@ -73,6 +73,17 @@ const CONV = [
   conv('Conv', '', { x: [2, 6, 5, 4], w: [7, 6, 3, 3], attributes: SAME }),
   conv('Conv', 'with a bias', { x: [2, 6, 5, 4], w: [7, 6, 3, 3], bias: 7, attributes: SAME }),
   conv('Conv', 'with stride 2', { x: [2, 5, 6, 6], w: [4, 5, 3, 3], attributes: { ...SAME, strides: [2, 2] } }),
+  conv('Conv', 'with a wide window', {
+    x: [1, 2, 12, 4],
+    w: [3, 2, 5, 3],
+    attributes: { pads: [4, 1, 4, 1], dilations: [2, 1] },
+  }),
+  conv('Conv', 'with stride 2 padded behind', {
+    x: [1, 3, 12, 6],
+    w: [4, 3, 3, 3],
+    attributes: { pads: [0, 1, 1, 1], strides: [2, 2] },
+  }),
+  conv('Conv', 'of patches', { x: [2, 3, 12, 6], w: [5, 3, 2, 2], bias: 5, attributes: { strides: [2, 2] } }),
   conv('Conv', 'of 1x1', { x: [3, 6, 5, 4], w: [7, 6, 1, 1], bias: 7 }),
   conv('Conv', 'of 1x1 with stride 2', { x: [3, 6, 5, 4], w: [7, 6, 1, 1], attributes: { strides: [2, 2] } }),
   conv('Conv', 'of 1x1 with padding', { x: [3, 6, 5, 4], w: [7, 6, 1, 1], attributes: SAME }),

@@ -92,7 +92,7 @@ const RANKED = [
 ];
 
 const POOLING = [
-  ...['AveragePool', 'MaxPool'].map((op) => sample(op, [normal(IMAGE)], { attributes: WINDOW })),
+  ...['AveragePool', 'MaxPool', 'LpPool'].map((op) => sample(op, [normal(IMAGE)], { attributes: WINDOW })),
   sample('AveragePool', [normal(IMAGE)], {
     variant: 'with padding',
     attributes: { kernel_shape: [3, 3], pads: [1, 1, 1, 1], count_include_pad: 1 },

@@ -142,6 +142,7 @@ const scales = (values: readonly number[]): SampleInput => ({ ...numbers(values,
 
 const RESIZE = [
   resize('by scales', [undefined, scales([1, 1, 2, 2])], NEAREST),
+  resize('half pixels', [undefined, scales([1, 1, 3, 2])], { mode: 'nearest' }),
   resize('to sizes', [undefined, undefined, ints([2, 5, 8, 6])], NEAREST),
   resize('linear', [undefined, undefined, ints([2, 5, 7, 5])], { mode: 'linear' }),
   resize('cubic', [undefined, scales([1, 1, 2, 2])], { mode: 'cubic' }),
@@ -173,7 +174,7 @@ const RESIZE = [
   }),
 ];
 
-export const LAYOUT_SAMPLES: readonly Sample[] = [
+export const MOVEMENT_SAMPLES: readonly Sample[] = [
   ...RESHAPE,
   ...MOVES,
   ...PARTS,
