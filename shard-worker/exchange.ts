@@ -9,7 +9,7 @@ import { stepAbandoned } from './abandoned.js';
 import type { BufferPool } from './buffers.js';
 import { DroppedFrames } from './dropped-frames.js';
 import { decodeHeader, encodeHeader, type PieceHeader, type Place, pieceCount, pieceOf, placeKey } from './frames.js';
-import { type Expected, expectedOf, Gathering, type Programs, tensorKey } from './gathering.js';
+import { checkRoom, type Expected, expectedOf, Gathering, type Programs, tensorKey } from './gathering.js';
 import { type ExchangeInbox, ExchangeOutbox } from './transport.js';
 
 export interface ExchangeOptions {
@@ -35,9 +35,6 @@ interface Sending {
   readonly waiting: Set<number>;
   readonly tensors: readonly HostTensor[];
 }
-
-/** Peers run ahead by a segment or two of each micro-batch; beyond this, what arrives is nobody's. */
-const MAX_GATHERINGS = 256;
 
 /** One rank's end of the exchange. */
 export class Exchange {
@@ -223,8 +220,7 @@ export class Exchange {
     const name = placeKey(place);
     const existing = this.#gatherings.get(name);
     if (existing) return existing;
-    if (this.#gatherings.size >= MAX_GATHERINGS)
-      throw new TandemError('EXCHANGE_FRAME', `Expected frames of the steps under way, found one of ${name} too many.`);
+    checkRoom(this.#gatherings, name);
     const gathering = new Gathering(
       name,
       this.#expected[place.segment] ?? new Map(),

@@ -45,6 +45,15 @@ const startArrival = (receive: Receive, totalBytes: number, buffers: BufferPool)
   arrived: 0,
 });
 
+/** Peers run ahead by a segment or two of each micro-batch; beyond this, what arrives is nobody's. */
+const MAX_GATHERINGS = 256;
+
+/** @throws TandemError `EXCHANGE_FRAME` where there are as many already as can be meant */
+export const checkRoom = (gatherings: ReadonlyMap<string, Gathering>, name: string): void => {
+  if (gatherings.size >= MAX_GATHERINGS)
+    throw new TandemError('EXCHANGE_FRAME', `Expected frames of the steps under way, found one of ${name} too many.`);
+};
+
 /** Everything that one segment of one step waits for. */
 export class Gathering {
   readonly name: string;

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { clusterJsonSchema } from '#tandem/coordinator/index.js';
-import { makeScratch, tandem } from './cli/tandem.js';
+import { runHere } from './cli/in-process.js';
 
 const PAGES = [
   'README.md',
@@ -38,6 +38,22 @@ describe('links', () => {
   });
 });
 
+/** The files and the lines that the diffs of a page give them. */
+const additionsIn = (page: string): readonly (readonly [file: string, line: string])[] =>
+  [...read(page).matchAll(/^```diff\n(.*?)^```/gms)].flatMap(([, diff = '']) => {
+    let file = '';
+    return diff.split('\n').flatMap((line) => {
+      file = /^# (\S+)$/.exec(line)?.[1] ?? file;
+      return line.startsWith('+') && !line.includes('...') ? [[file, line.slice(1)] as const] : [];
+    });
+  });
+
+it('what CONTRIBUTING shows as added stands in the files', () => {
+  const additions = additionsIn('CONTRIBUTING.md');
+  expect(new Set(additions.map(([file]) => file)).size).toBeGreaterThan(5);
+  expect(additions.filter(([file, line]) => !read(file).split('\n').includes(line))).toEqual([]);
+});
+
 describe('commands', () => {
   it('of npm are scripts, of measurements and tools files', () => {
     const { scripts } = JSON.parse(read('package.json'));
@@ -60,9 +76,8 @@ describe('commands', () => {
       commands.set(command, options);
     }
     expect(commands.size).toBeGreaterThan(5);
-    const scratch = makeScratch();
     for (const [command, options] of commands) {
-      const { status, stdout } = await tandem([command, '--help'], scratch.path);
+      const { status, stdout } = await runHere(command, '--help');
       expect(status, command).toBe(0);
       expect(
         [...options].filter((option) => !stdout.includes(`${option} `) && !stdout.includes(`${option}\n`)),

@@ -9,9 +9,9 @@ import { systemError } from '../../common/system-errors.js';
 import type { HostTensor } from '../../common/tensor.js';
 import type { LoaderChoice } from '../../shard-worker/loader.js';
 import type { FromWorker, ToWorker } from '../../shard-worker/protocol.js';
-import { newSession, Seal } from '../../shard-worker/seal.js';
 import type { ControlServer } from '../../shard-worker/transport.js';
-import { decodeFromWorker, encodeMessage, toProblem } from '../../shard-worker/wire.js';
+import { decodeFromWorker, toProblem } from '../../shard-worker/wire.js';
+import { ControlLine } from './control-line.js';
 import { workerFailed } from './errors.js';
 import { whatToLoad } from './load-order.js';
 import { LoadProgress } from './load-progress.js';
@@ -69,7 +69,7 @@ export class Group {
   /** Ids of workers that were replaced: what is still on its way from them is no news. */
   readonly #retired = new Set<string>();
   readonly #strangers: Rarely;
-  readonly #session = newSession();
+  readonly #line: ControlLine;
   readonly #loadProgress = new LoadProgress();
   readonly #pinger: NodeJS.Timeout;
   readonly #attacher: NodeJS.Timeout;
@@ -86,6 +86,7 @@ export class Group {
     const { devices, timeouts, detached } = options;
     this.#options = options;
     this.#strangers = new Rarely(options.onNotice);
+    this.#line = new ControlLine(options.server, detached);
     this.#restarts = devices.map(() => 0);
     this.#members = devices.map((_, rank) => this.#begin(rank));
     this.#register();
@@ -194,7 +195,7 @@ export class Group {
           profile: profile.name,
         })),
     };
-    return this.#watch(adoptMember(worker, detached.runtime, this.#session, wanted));
+    return this.#watch(adoptMember(worker, detached.runtime, this.#line.session, wanted));
   }
 
   #watch(member: Member): Member {
@@ -246,7 +247,7 @@ export class Group {
     const { rank, life } = member;
     if (message.kind === 'hello' && (life.kind === 'starting' || life.kind === 'attaching'))
       this.#greet(member, message);
-    if (message.kind === 'challenge' && life.kind === 'attaching' && message.session === this.#session)
+    if (message.kind === 'challenge' && life.kind === 'attaching' && message.session === this.#line.session)
       this.#attach(member, message.challenge);
     if (message.kind === 'progress') {
       const { done, total } = this.#loadProgress.add(rank, message.phase, message.done, message.total);
@@ -263,17 +264,12 @@ export class Group {
   #greet(member: Member, hello: Extract<FromWorker, { kind: 'hello' }>): void {
     if (member.life.kind === 'attaching' && member.life.session !== hello.session) return;
     member.endpoint = hello.exchange_endpoint;
-    if (member.life.kind === 'starting') this.#prepareSeal(member, hello.challenge);
+    if (member.life.kind === 'starting') this.#line.seal(member, hello.challenge);
     member.exchangeKey = hello.exchange_key;
     member.memory = hello.exchange_memory;
     member.steps = hello.loaded?.steps ?? 0;
     // A rank that is gone may have begun one step more than those that are left.
     if (hello.last_step !== undefined) this.#steps = Math.max(this.#steps, hello.last_step + 1);
-  }
-
-  #prepareSeal(member: Member, challenge: string | undefined): void {
-    const token = this.#options.detached?.runtime.token;
-    if (token !== undefined && challenge !== undefined) member.seal = new Seal(token, challenge, this.#session);
   }
 
   /** Everything that happens to a worker passes here: the new life decides what to do. */
@@ -332,39 +328,20 @@ export class Group {
   }
 
   #send(member: Member, message: ToWorker): void {
-    this.#sendFrame(member, message).catch((error: unknown) => {
+    this.#line.send(member, message).catch((error: unknown) => {
       this.#event(member, { kind: 'given_up', error: workerFailed(member.rank, toProblem(error)) });
     });
   }
 
-  #sendFrame({ id, seal, process: { link } }: Member, message: ToWorker): Promise<void> {
-    const frame = encodeMessage(message);
-    if (link !== undefined) return link.send(frame);
-    return this.#options.server.send(id, seal === undefined ? frame : seal.seal(frame));
-  }
-
-  /** Repeated, because what is sent to a worker before it has found this coordinator's socket is lost. */
   #knock(): void {
-    const { detached } = this.#options;
     const attaching = this.#members.filter(({ life }) => life.kind === 'attaching');
-    if (detached === undefined || attaching.length === 0) {
-      clearInterval(this.#attacher);
-      return;
-    }
-    for (const member of attaching)
-      if (member.seal === undefined) this.#send(member, { kind: 'knock', session: this.#session });
+    if (attaching.length === 0) clearInterval(this.#attacher);
+    for (const member of attaching) if (member.seal === undefined) this.#send(member, this.#line.knock);
   }
 
-  /** Takes a worker over that has said what to seal. It answers every knock, and the first answer is enough. */
   #attach(member: Member, challenge: string): void {
-    const { detached } = this.#options;
-    if (detached === undefined || member.seal !== undefined) return;
-    this.#prepareSeal(member, challenge);
-    this.#send(member, {
-      kind: 'attach',
-      session: this.#session,
-      keep_warm_ms: Math.ceil(detached.keepWarmMs),
-    });
+    const order = this.#line.attach(member, challenge);
+    if (order !== undefined) this.#send(member, order);
   }
 
   /** Pings everyone and looks who is overdue. */
@@ -394,7 +371,7 @@ export class Group {
     const hears = gently && kind !== 'starting' && kind !== 'attaching' && kind !== 'failed';
     member.life = transition(member.rank, member.life, { kind: 'dismissed' }, performance.now());
     if (!hears) return endNow(member.process);
-    this.#sendFrame(member, { kind: 'shutdown' }).catch(() => undefined);
+    this.#line.send(member, { kind: 'shutdown' }).catch(() => undefined);
     return endGently(member.process);
   }
 }

@@ -10,8 +10,8 @@ export const STDERR_CHARACTERS = 4000;
 const SHUTDOWN_MS = 3000;
 const TERMINATE_MS = 1000;
 const KILL_MS = 10_000;
-/** How often to look whether a process is gone that is no child of this one; ms. */
-const LOOK_MS = 50;
+/** How often to look whether a process is gone that is no child of this one, in ms; but on Linux, a look starts a program. */
+const LOOK_MS = process.platform === 'linux' ? 20 : 50;
 
 export interface WorkerHandle {
   /** 0 if the process could not be started. */

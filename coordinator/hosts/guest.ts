@@ -16,6 +16,9 @@ export interface GuestOptions {
   readonly onMeasured: (to: string, wireBytesPerMs: number, latencyMs: number) => void;
 }
 
+/** Pieces of files that may be asked for and not yet be sent: a host asks for few ahead, and each is held until it is sent. */
+const MAX_SERVING = 64;
+
 const signalOf = (name: string | null): NodeJS.Signals | null =>
   name !== null && name in constants.signals ? (name as NodeJS.Signals) : null;
 
@@ -27,6 +30,7 @@ export class Guest {
   sentBytes = 0;
   readonly #options: GuestOptions;
   readonly #workers = new Map<string, RemoteWorker>();
+  #serving = 0;
 
   constructor(options: GuestOptions) {
     this.#options = options;
@@ -69,7 +73,7 @@ export class Guest {
         for (const worker of this.#workers.values()) worker.isStopped = message.stopped.includes(worker.order.id);
         return;
       case 'want':
-        void this.#serve(message);
+        if (this.#serving < MAX_SERVING) void this.#serve(message);
         return;
       case 'started':
         this.#workers.get(message.id)?.started(message.pid, message.directories);
@@ -106,10 +110,12 @@ export class Guest {
 
   /** Only files of the ranks that it was given. */
   async #serve({ id, network, path, offset }: Extract<Rest, { kind: 'want' }>): Promise<void> {
+    this.#serving += 1;
     const offered = this.#workers.get(id)?.order.networks.find(({ name }) => name === network);
     const data = offered === undefined ? undefined : await readPiece(offered, path, offset).catch(() => undefined);
     this.sentBytes += data?.byteLength ?? 0;
     // An empty piece tells that there is none.
-    void this.say({ kind: 'piece', id, network, path, offset, data: data ?? Buffer.alloc(0) });
+    await this.say({ kind: 'piece', id, network, path, offset, data: data ?? Buffer.alloc(0) });
+    this.#serving -= 1;
   }
 }

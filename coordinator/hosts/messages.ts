@@ -72,7 +72,12 @@ export const fromHost = z.discriminatedUnion('kind', [
     signal: z.string().nullable(),
     stderr: z.array(z.string()),
   }),
-  z.object({ kind: z.literal('measured'), to: z.string(), bytes_per_ms: z.number(), latency_ms: z.number() }),
+  z.object({
+    kind: z.literal('measured'),
+    to: z.string(),
+    bytes_per_ms: z.number().nonnegative(),
+    latency_ms: z.number().nonnegative(),
+  }),
   z.object({ kind: z.literal('leave') }),
 ]);
 

@@ -14,6 +14,7 @@ import {
   type Watch,
 } from '../../partition/index.js';
 import { cancelled } from '../hooks.js';
+import { findKin } from './kin.js';
 import type { BestMesh, Orders, Task } from './protocol.js';
 
 const findMesh = async ({ request, aim }: Orders['mesh']['asked'], watch: Watch): Promise<BestMesh> => {
@@ -34,8 +35,10 @@ const perform = (task: Task, watch: Watch): Promise<Orders[Task['kind']]['given'
     case 'mesh':
       return findMesh(task.asked, watch);
     case 'partition': {
-      const { request, out, alongside } = task.asked;
-      return partition(request, out, { ...watch, ...(alongside === undefined ? {} : { alongside }) });
+      const { request, out, kin } = task.asked;
+      return findKin(out, kin).then((alongside) =>
+        partition(request, out, { ...watch, ...(alongside === undefined ? {} : { alongside }) }),
+      );
     }
     default:
       return task satisfies never;

@@ -35,7 +35,8 @@ export interface Orders {
   readonly pipeline: Order<{ readonly request: SplitRequest; readonly stages: number }, PipelinePlan>;
   readonly mesh: Order<{ readonly request: MeshRequest; readonly aim: Aim }, BestMesh>;
   readonly partition: Order<
-    { readonly request: SplitRequest; readonly out: string; readonly alongside: string | undefined },
+    /** `kin`: how the names of shard directories begin whose weights may be shared. */
+    { readonly request: SplitRequest; readonly out: string; readonly kin: string },
     Manifest
   >;
 }

@@ -11,8 +11,15 @@ const PARTITIONER = ['common', 'partition'].map((folder) =>
   fileURLToPath(new URL(`../../${folder}/`, import.meta.url)),
 );
 
+let ownDigest: string | undefined;
+
 /** Digest of the partitioner's own code: between releases a version number does not tell one from the next. */
 const partitionerDigest = (): string => {
+  ownDigest ??= digestCode();
+  return ownDigest;
+};
+
+const digestCode = (): string => {
   const hash = createHash('sha256');
   for (const folder of PARTITIONER) {
     const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.js'));

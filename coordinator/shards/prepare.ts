@@ -1,7 +1,7 @@
 /** Shard directories on demand: reused where one fits, else made by the partitioner. */
 import { statSync } from 'node:fs';
-import { mkdir, readdir } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { TandemError } from '../../common/errors.js';
 import type { Manifest, Profile } from '../../partition/write/manifest.js';
 import { findOptimisedMismatch } from '../../partition/write/optimise/target.js';
@@ -62,21 +62,6 @@ const profileFor = (manifest: Manifest, dims: Dims): Profile => {
   throw new TandemError('PROFILE_MISSING', `Expected shards for ${JSON.stringify(dims)}; the directory has ${have}.`);
 };
 
-const ownBytes = ({ files, ranks }: Manifest): number =>
-  files.filter(({ path }) => ranks.some(({ weights }) => weights === path)).reduce((sum, { bytes }) => sum + bytes, 0);
-
-/** The shards of another size of the same model that have most weights of their own. */
-const findKin = async (root: string, prefix: string, own: string): Promise<string | undefined> => {
-  const names = (await readdir(root)).filter((name) => name.startsWith(prefix) && name !== own);
-  const found: { directory: string; bytes: number }[] = [];
-  for (const directory of names.map((name) => join(root, name))) {
-    // One that is damaged or being replaced is of no use, and no harm.
-    const manifest = await readManifest(directory).catch(() => undefined);
-    if (manifest !== undefined) found.push({ directory, bytes: ownBytes(manifest) });
-  }
-  return found.sort((a, b) => b.bytes - a.bytes).at(0)?.directory;
-};
-
 /** Where shards are, and the beginning of the names of all sizes of the model. */
 interface NamedDirectory {
   readonly directory: string;
@@ -89,8 +74,7 @@ const makeShards = async (
   hooks: Hooks,
 ): Promise<Manifest> => {
   await mkdir(request.root, { recursive: true });
-  const alongside = await findKin(request.root, prefix, basename(directory));
-  return plan('partition', { request, out: directory, alongside }, hooks);
+  return plan('partition', { request, out: directory, kin: prefix }, hooks);
 };
 
 const isWhole = async (directory: string): Promise<boolean> => {

@@ -3,7 +3,6 @@
 import type { DType } from '../../common/tensor.js';
 import { type CollectiveKind, sentElements } from '../graph/collective.js';
 import type { Graph, Node } from '../graph/graph.js';
-import { isDivided } from '../graph/placement.js';
 import type { Scope } from '../graph/scopes.js';
 import { type Plan, shardedShares, type WireDtype, wireElementBytes, wireType } from '../plan/choose.js';
 import { collectiveMs, nodeFlops, nodeMs, rankMs, workShare } from '../plan/cost.js';
@@ -28,7 +27,7 @@ export interface MadeReport {
     /** Share of the model's floating-point operations that this rank runs, 0 to 1. */
     readonly flop_fraction: number;
   }[];
-  /** Share of the model's weight bytes of which no rank holds all, 0 to 1. */
+  /** Share of the model's weight bytes that are in parts, 0 to 1: of heads that ranks share, one of them may have all. */
   readonly sharded_weight_fraction: number;
   readonly sharded_flop_fraction: number;
   /** Segments of a rank's program. */
@@ -85,7 +84,7 @@ export interface Decided {
 
 const isWhole = (node: Node, plan: Plan): boolean => {
   const row = plan.rows.get(node);
-  return !row || ![...row.inputs, ...row.outputs].some(isDivided);
+  return !row || [...row.inputs, ...row.outputs].every(({ kind }) => kind !== 'shard');
 };
 
 const runNodes = ({ graph, cut }: Decided): readonly Node[] => graph.nodes.filter((node) => cut.segmentOf.has(node));

@@ -151,13 +151,6 @@ export const isAligned = (shard: Shard, unit: number): boolean =>
 export const isOverlapping = ({ pieces, halo }: Shard): boolean =>
   halo !== undefined || pieces.some(({ ends }) => ends !== undefined);
 
-/** Whether no rank has all of a tensor. */
-export const isDivided = (placement: Placement): boolean =>
-  placement.kind === 'shard' &&
-  Array.from({ length: shardWorldSize(placement) }, (_, rank) => rankSize(placement, rank)).every(
-    (size) => size < shardExtent(placement),
-  );
-
 const widenPiece = ({ extent, bounds }: Piece, unit: number): Piece => {
   const starts = bounds.map((bound) => Math.floor(bound / unit) * unit);
   const ends = bounds.slice(1).map((bound) => Math.ceil(bound / unit) * unit);

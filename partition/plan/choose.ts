@@ -8,7 +8,6 @@ import { DTYPES, type DType } from '../../common/tensor.js';
 import { findConversions, findForm, formsOf, sentElements, type TensorState } from '../graph/collective.js';
 import { findUses, type Graph, type Node, type Value } from '../graph/graph.js';
 import {
-  isDivided,
   isOverlapping,
   type Placement,
   placementKey,
@@ -56,12 +55,16 @@ const WHOLE_WEIGHTS_PRICE = 1;
 const EXCHANGE_PRICE = 0.002;
 /** A tensor that a device does not take costs more than anything else, so that it is split wherever a rule allows it. */
 const OVERSIZED_PRICE = 1e9;
-/** The share of weights and of operations that is to be split; exchanges are made cheaper by this factor until it is. */
+/**
+ * The share of weights and of operations that is to be split. What is left whole is given a price, all of it together as many steps,
+ * which grows by a factor until so much is split: the splits that are found so are those that cost least.
+ */
 const WANTED_SHARE = 0.95;
 /** The same where only the work is split: that is done for the time's sake, so the rest may stay whole where that is faster. */
 const WANTED_WORK = 0.5;
-const DISCOUNT = 1.5;
-const DISCOUNT_STEPS = 20;
+const LEAST_WHOLE_PRICE = 0.05;
+const WHOLE_PRICE_FACTOR = 1.5;
+const WHOLE_PRICE_STEPS = 20;
 
 /**
  * Element type on the wire, as segments are emitted: `fp16` makes single precision travel as half precision, and leaves the others as
@@ -80,7 +83,13 @@ interface Prices {
   readonly perWeightByte: number;
   /** Of a tensor that is exchanged, beside the time that its bytes take. */
   readonly perExchange: number;
+  /** Of a byte of weights, and of an operation, that is left whole, where leaving all of it whole costs one step. */
+  readonly perWholeByte: number;
+  readonly perWholeFlop: number;
 }
+
+/** Whether a rank does only its part of a node. */
+const isInParts = ({ inputs, outputs }: Row): boolean => [...inputs, ...outputs].some(({ kind }) => kind === 'shard');
 
 class PlanProblem {
   readonly #graph: Graph;
@@ -91,6 +100,8 @@ class PlanProblem {
   readonly #index = new Map<Node | Value, number>();
   readonly #domains: number[] = [];
   readonly #unary: Float64Array[] = [];
+  /** Of nodes: what each row leaves whole, which costs more or less by what is wanted. */
+  readonly #whole: Float64Array[] = [];
   readonly #pairs: PairCost[] = [];
 
   constructor(graph: Graph, placements: Placements, options: ChooseOptions, prices: Prices) {
@@ -108,17 +119,19 @@ class PlanProblem {
     for (const node of graph.nodes) this.#addPairs(node);
   }
 
-  /** @param discount exchanges, bytes included, are made cheaper by this factor */
-  costs(discount: number): CostGraph {
-    // Tensors come after nodes.
-    const firstTensor = this.#graph.nodes.length;
-    const unary = this.#unary.map((costs, i) => (i < firstTensor ? costs : costs.map((cost) => cost / discount)));
+  /** @param wholePrice what leaving all weights and all work whole costs, in steps, beside what it takes */
+  costs(wholePrice: number): CostGraph {
+    // Nodes come before tensors.
+    const unary = this.#unary.map((costs, i) => {
+      const whole = this.#whole[i];
+      return whole && wholePrice > 0 ? costs.map((cost, row) => cost + wholePrice * (whole[row] ?? 0)) : costs;
+    });
     return { domains: this.#domains, unary, pairs: this.#pairs };
   }
 
-  /** @param discount as `costs` has it */
-  solve(discount: number): Plan {
-    const { choice } = minimise(this.costs(discount));
+  /** @param wholePrice as `costs` has it */
+  solve(wholePrice: number): Plan {
+    const { choice } = minimise(this.costs(wholePrice));
     const chosen = <T>(key: Node | Value, options: readonly T[]): T => {
       const option = options[choice[this.#index.get(key) ?? 0] ?? 0];
       if (option === undefined) throw new RangeError('The solver chose a state that does not exist.');
@@ -196,6 +209,16 @@ class PlanProblem {
         (row) => (isConstant ? 0 : slowest(row) + this.#oversizedCost(node, row)) + this.#weightCost(node, row),
       ),
     );
+    const work = isConstant ? 0 : nodeFlops(node) * this.#prices.perWholeFlop;
+    const whole = this.#rows(node).map((row) => (isInParts(row) ? 0 : work) + this.#wholeWeightCost(node, row));
+    this.#whole.push(Float64Array.from(whole));
+  }
+
+  #wholeWeightCost(node: Node, row: Row): number {
+    return node.inputs.reduce((sum, value, i) => {
+      if (value?.constant?.kind !== 'weight' || row.inputs[i]?.kind === 'shard') return sum;
+      return sum + valueBytes(value) * this.#prices.perWholeByte;
+    }, 0);
   }
 
   #oversizedCost(node: Node, row: Row): number {
@@ -265,21 +288,21 @@ export interface Shares {
   readonly flops: number;
 }
 
-/** Shares of weight bytes and of floating-point operations of which no rank has all. */
+/** Shares of weight bytes and of floating-point operations that are in parts, which may overlap. */
 export const shardedShares = (graph: Graph, plan: Plan): Shares => {
   const constants = plan.placements.constants;
   let [flops, splitFlops] = [0, 0];
   const weights = new Map<Value, boolean>();
   for (const node of graph.nodes) {
     const row = plan.rows.get(node);
-    const split = row !== undefined && [...row.inputs, ...row.outputs].some(isDivided);
+    const split = row !== undefined && isInParts(row);
     if (!node.outputs.every((output) => !output || constants.has(output))) {
       flops += nodeFlops(node);
       splitFlops += split ? nodeFlops(node) : 0;
     }
     node.inputs.forEach((value, i) => {
       if (value?.constant?.kind === 'weight')
-        weights.set(value, (weights.get(value) ?? true) && isDivided(row?.inputs[i] ?? REPLICATE));
+        weights.set(value, (weights.get(value) ?? true) && row?.inputs[i]?.kind === 'shard');
     });
   }
   const bytes = (values: readonly Value[]) => values.reduce((sum, value) => sum + valueBytes(value), 0);
@@ -295,6 +318,8 @@ const roundMs = (rates: readonly Rates[]): number =>
 const timePrices = (rates: readonly Rates[]): Prices => ({
   perWeightByte: 0,
   perExchange: roundMs(rates),
+  perWholeByte: 0,
+  perWholeFlop: 0,
 });
 
 const priceList = (graph: Graph, { rates }: ChooseOptions): Prices => {
@@ -304,42 +329,47 @@ const priceList = (graph: Graph, { rates }: ChooseOptions): Prices => {
   const stepMs = Math.max(...rates.map(stepOf));
   const weights = new Set(graph.nodes.flatMap((node) => node.inputs.filter((value) => value?.constant !== undefined)));
   const bytes = [...weights].reduce((sum, value) => sum + (value ? valueBytes(value) : 0), 0);
+  const flops = graph.nodes.filter(isRun).reduce((sum, node) => sum + nodeFlops(node), 0);
   return {
     perWeightByte: (WHOLE_WEIGHTS_PRICE * stepMs) / Math.max(1, bytes),
     perExchange: EXCHANGE_PRICE * stepMs + roundMs(rates),
+    perWholeByte: stepMs / Math.max(1, bytes),
+    perWholeFlop: stepMs / Math.max(1, flops),
   };
 };
 
-/** The problem whose solution is the cheapest plan, before any discount: for those who want to solve it themselves. */
+/** The time, and what is left of the work; who holds which weights is decided. */
+const workPrices = (graph: Graph, options: ChooseOptions): Prices => ({
+  ...timePrices(options.rates),
+  perWholeFlop: priceList(graph, options).perWholeFlop,
+});
+
+/** The problem whose solution is the cheapest plan, before what is whole has a price: for those who want to solve it themselves. */
 export const costGraphOf = (graph: Graph, placements: Placements, options: ChooseOptions): CostGraph =>
-  new PlanProblem(graph, placements, options, priceList(graph, options)).costs(1);
+  new PlanProblem(graph, placements, options, priceList(graph, options)).costs(0);
 
 /**
  * The cheapest plan. Where it would leave more than a twentieth of the weights or of the work whole, or half of the work where it is
- * only that which is to be split, exchanges are made just so much cheaper that it does not, as far as that helps.
+ * only that which is to be split, the cheapest one that does not, as far as there is one.
  * @throws TandemError PLAN_TOO_WIDE when the graph is too entangled for the exact solver
  */
 export const choose = (graph: Graph, placements: Placements, options: ChooseOptions): Plan => {
-  if (options.goal === 'time') return new PlanProblem(graph, placements, options, timePrices(options.rates)).solve(1);
+  if (options.goal === 'time') return new PlanProblem(graph, placements, options, timePrices(options.rates)).solve(0);
   const isWork = options.goal === 'work';
-  const problem = new PlanProblem(
-    graph,
-    placements,
-    options,
-    isWork ? timePrices(options.rates) : priceList(graph, options),
-  );
+  const prices = isWork ? workPrices(graph, options) : priceList(graph, options);
+  const problem = new PlanProblem(graph, placements, options, prices);
   const attempt = (step: number) => {
-    const plan = problem.solve(DISCOUNT ** step);
+    const plan = problem.solve(step === 0 ? 0 : LEAST_WHOLE_PRICE * WHOLE_PRICE_FACTOR ** (step - 1));
     const { weights, flops } = shardedShares(graph, plan);
     return { plan, share: isWork ? flops : Math.min(weights, flops) };
   };
   const wanted = isWork ? WANTED_WORK : WANTED_SHARE;
   const isEnough = ({ share }: { readonly share: number }) => share >= wanted || options.rates.length === 1;
-  // Most need no discount or little, so it is doubled until it is enough, and then the least one is looked for.
+  // Most need no price or a low one, so its exponent is doubled until it is enough, and then the least one is looked for.
   let [low, high] = [-1, 0];
   let best = attempt(high);
-  while (!isEnough(best) && high < DISCOUNT_STEPS) {
-    [low, high] = [high, Math.min(DISCOUNT_STEPS, Math.max(1, 2 * high))];
+  while (!isEnough(best) && high < WHOLE_PRICE_STEPS) {
+    [low, high] = [high, Math.min(WHOLE_PRICE_STEPS, Math.max(1, 2 * high))];
     best = attempt(high);
   }
   while (isEnough(best) && high - low > 1) {

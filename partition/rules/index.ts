@@ -4,7 +4,7 @@ import type { Node } from '../graph/graph.js';
 import { ATTENTION } from './attention.js';
 import { CONTRACTION } from './contraction.js';
 import { ELEMENTWISE } from './elementwise.js';
-import { LAYOUT } from './movement.js';
+import { MOVEMENT } from './movement.js';
 import type { OperatorName } from './names.js';
 import { PARTS } from './parts.js';
 import { REDUCTION } from './reduction.js';
@@ -14,7 +14,7 @@ import type { Facts, Operator, Rule } from './rule.js';
 import { WHOLE } from './whole.js';
 
 const REGISTRY: Readonly<Record<OperatorName, Operator>> = join(
-  join(join(ELEMENTWISE, CONTRACTION), join(RESHAPE, join(LAYOUT, PARTS))),
+  join(join(ELEMENTWISE, CONTRACTION), join(RESHAPE, join(MOVEMENT, PARTS))),
   join(join(REDUCTION, ATTENTION), WHOLE),
 );
 

@@ -141,7 +141,7 @@ const localExpand = (_: Node, local: LocalShapes): LocalEdit => ({ constants: { 
 /** Interpolation between elements is linear; the cubic and nearest kinds are too. Only cropping adds a constant. */
 const resizeLinear = (node: Node) => (node.attributes.has('extrapolation_value') ? [] : [[0]]);
 
-export const LAYOUT = {
+export const MOVEMENT = {
   Transpose: rule({ cost: 'move', signature: transpose, linear: firstInput, flops: noFlops }),
   Expand: rule({ cost: 'move', signature: expand, linear: firstInput, flops: noFlops, localise: localExpand }),
   Tile: rule({ cost: 'move', signature: tile, linear: firstInput, flops: noFlops }),

@@ -132,6 +132,7 @@ const trailing = rule({ cost: 'norm', signature: trailingNorm, flops: inputFlops
 export const REDUCTION = {
   Softmax: rule({ cost: 'softmax', signature: alongAxis, flops: inputFlops(3) }),
   LogSoftmax: rule({ cost: 'softmax', signature: alongAxis, flops: inputFlops(3) }),
+  Hardmax: rule({ cost: 'softmax', signature: alongAxis, flops: inputFlops(2) }),
   CumSum: rule({ signature: (node) => cumSum(node), linear: () => [[0]] }),
   LpNormalization: rule({ cost: 'norm', signature: alongAxis, flops: inputFlops(3) }),
   LayerNormalization: trailing,

@@ -62,13 +62,35 @@ const propagate = (workspace: Workspace): Set<number> => {
   return affected;
 };
 
+/** First in, first out, each once. A set would look through all that has left it to find its first. */
+class Queue {
+  readonly #items: number[] = [];
+  readonly #members = new Set<number>();
+  #head = 0;
+
+  add(variable: number): void {
+    if (this.#members.has(variable)) return;
+    this.#members.add(variable);
+    this.#items.push(variable);
+  }
+
+  delete(variable: number): void {
+    this.#members.delete(variable);
+  }
+
+  get first(): number | undefined {
+    while (this.#head < this.#items.length && !this.#members.has(this.#items[this.#head] as number)) this.#head += 1;
+    return this.#items[this.#head];
+  }
+}
+
 /**
  * Eliminates what is easy until nothing is; leaves before chain links, since they leave no pair behind.
  * @returns the variables whose costs or states changed
  */
 const peel = (workspace: Workspace, limits: Limits, decisions: Decision[]): Set<number> => {
   const touched = new Set<number>();
-  const [leaves, links] = [new Set<number>(), new Set<number>()];
+  const [leaves, links] = [new Queue(), new Queue()];
   const enqueue = (): void => {
     for (const variable of propagate(workspace)) {
       touched.add(variable);
@@ -77,7 +99,7 @@ const peel = (workspace: Workspace, limits: Limits, decisions: Decision[]): Set<
       else if (degree <= MAX_DEGREE) links.add(variable);
     }
   };
-  const next = (): number | undefined => leaves.values().next().value ?? links.values().next().value;
+  const next = (): number | undefined => leaves.first ?? links.first;
   enqueue();
   for (let variable = next(); variable !== undefined; variable = next()) {
     leaves.delete(variable);

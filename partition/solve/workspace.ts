@@ -34,6 +34,17 @@ export class Workspace {
     for (const variable of this.remaining) this.changed.add(variable);
   }
 
+  /** The same problem, to be reduced in another way. */
+  copy(): Workspace {
+    const copy = new Workspace({ domains: [], unary: [], pairs: [] });
+    copy.statesOf.push(...this.statesOf);
+    copy.unaryOf.push(...this.unaryOf);
+    copy.pairsOf.push(...this.pairsOf.map((tables) => new Map(tables)));
+    for (const variable of this.remaining) copy.remaining.add(variable);
+    copy.changed = new Set(this.changed);
+    return copy;
+  }
+
   states(variable: number): Int32Array {
     return this.statesOf[variable] as Int32Array;
   }

@@ -4,7 +4,7 @@ import { byteLength, type HostTensor } from '../../common/tensor.js';
 import type { Receive } from '../../partition/write/manifest.js';
 import type { BufferPool } from '../buffers.js';
 import { decodeHeader, type PieceHeader, type Place, placeKey } from '../frames.js';
-import { type Expected, expectedOf, Gathering, tensorKey } from '../gathering.js';
+import { checkRoom, type Expected, expectedOf, Gathering, tensorKey } from '../gathering.js';
 import type { JoinedProgram } from '../program.js';
 
 export interface ArrivalsOptions {
@@ -32,8 +32,7 @@ export class Arrivals {
   add(headerBytes: Uint8Array, payload: Uint8Array): void {
     try {
       const header = decodeHeader(Buffer.from(headerBytes));
-      if (header.step > this.#options.afterStep)
-        this.#gathering(header).add(header, this.#expectation(header), payload);
+      if (header.step > this.#options.afterStep) this.#take(header, payload);
     } catch (error) {
       if (!(error instanceof TandemError)) throw error;
       this.#dropped ||= ` A frame was dropped before: ${error.message}`;
@@ -66,6 +65,13 @@ export class Arrivals {
       return new TandemError('EXCHANGE_TIMEOUT', `Rank ${this.#options.rank} waited ${timeoutMs} ms.`);
     const { code, message } = late.timeout(timeoutMs);
     return new TandemError(code, `${message}${this.#dropped}`);
+  }
+
+  #take(header: PieceHeader, payload: Uint8Array): void {
+    const receive = this.#expectation(header);
+    const name = placeKey(header);
+    if (!this.#gatherings.has(name)) checkRoom(this.#gatherings, name);
+    this.#gathering(header).add(header, receive, payload);
   }
 
   #expectation(header: PieceHeader): Receive {

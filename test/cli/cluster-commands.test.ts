@@ -2,16 +2,19 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { decode } from 'fast-png';
 import { afterAll, describe, expect, it } from 'vitest';
-import { isAlive, makeScratch, start, tandem } from './tandem.js';
+import { testDirectory } from '../support/directory.js';
+import { isAlive, makePreparedScratch, start, tandem } from './tandem.js';
 
-const scratch = makeScratch();
+const scratch = makePreparedScratch();
 afterAll(scratch.remove);
 
-const generate = (config: string, out: string, ...more: string[]) =>
+const generateIn = (cache: string, config: string, out: string, ...more: string[]) =>
   tandem(
     ['generate', '--config', config, '--prompt', 'a red apple', '--num-inference-steps', '2', '--out', out, ...more],
-    scratch.path,
+    cache,
   );
+
+const generate = (config: string, out: string, ...more: string[]) => generateIn(scratch.path, config, out, ...more);
 
 /** Peak signal to noise of two 8-bit pictures, in dB. */
 const psnr = (a: ArrayLike<number>, b: ArrayLike<number>): number => {
@@ -24,8 +27,9 @@ describe('tandem generate', () => {
   it('makes the same picture with two workers as with one, and reuses the shards', async () => {
     const [single, dual, again] = ['single.png', 'dual.png', 'again.png'].map((name) => join(scratch.path, name));
     if (!single || !dual || !again) throw new Error('unreachable');
+    const empty = testDirectory();
     expect((await generate('configs/single-cpu.yaml', single)).status).toBe(0);
-    const first = await generate('configs/dual-cpu.yaml', dual, '--json');
+    const first = await generateIn(empty, 'configs/dual-cpu.yaml', dual, '--json');
     expect(first.status).toBe(0);
     expect(first.stderr).toMatch(/Partitioning emoji-sd into .* \(none are prepared yet\)/);
     const report = JSON.parse(first.stdout);
@@ -49,7 +53,7 @@ describe('tandem generate', () => {
     const pictures = [single, dual].map((file) => decode(readFileSync(file)));
     expect(psnr(pictures[0]?.data ?? [], pictures[1]?.data ?? [])).toBeGreaterThan(60);
 
-    const second = await generate('configs/dual-cpu.yaml', again);
+    const second = await generateIn(empty, 'configs/dual-cpu.yaml', again);
     expect(second.stderr).toMatch(/Reusing the shards in /);
     expect(second.stdout).toMatch(/Wrote .*again\.png \(64x64, seed 0, ddim\)/);
     expect(readFileSync(again).equals(readFileSync(dual))).toBe(true);

@@ -4,9 +4,9 @@ import { join, resolve } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { firstConfig } from '#tandem/coordinator/devices/first-config.js';
 import type { DevicesReport, ProviderReport } from '#tandem/coordinator/devices/index.js';
-import { makeScratch, tandem } from './tandem.js';
+import { makePreparedScratch, tandem } from './tandem.js';
 
-const scratch = makeScratch();
+const scratch = makePreparedScratch();
 afterAll(scratch.remove);
 
 describe('tandem devices', () => {

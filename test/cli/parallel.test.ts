@@ -2,9 +2,10 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { makeScratch, start, tandem } from './tandem.js';
+import { testDirectory } from '../support/directory.js';
+import { makePreparedScratch, start, tandem } from './tandem.js';
 
-const scratch = makeScratch();
+const scratch = makePreparedScratch();
 afterAll(scratch.remove);
 
 const MODEL = resolve('models/emoji-sd');
@@ -19,9 +20,9 @@ const configOf = (name: string, ...lines: string[]): string => {
   return file;
 };
 
-const draw = async (config: string, out: string) => {
+const draw = async (config: string, out: string, cache = scratch.path) => {
   const args = ['generate', '--config', config, '--prompt', 'a red apple', '--num-inference-steps', '2', '--json'];
-  const { status, stdout, stderr } = await tandem([...args, '--out', join(scratch.path, out)], scratch.path);
+  const { status, stdout, stderr } = await tandem([...args, '--out', join(scratch.path, out)], cache);
   expect(status).toBe(0);
   return { report: JSON.parse(stdout), stderr };
 };
@@ -32,10 +33,11 @@ const USING =
 describe('parallel: auto', () => {
   it('gives each device half of guidance where parts of tensors would be slower, says so, and says it again from memory', async () => {
     const config = configOf('auto');
-    const first = await draw(config, 'auto.png');
+    const empty = testDirectory();
+    const first = await draw(config, 'auto.png', empty);
     expect(first.report.world_size).toBe(2);
     expect(USING.exec(first.stderr)?.[1]).toBe('2 devices as guidance 2');
-    const again = await draw(config, 'again.png');
+    const again = await draw(config, 'again.png', empty);
     expect(USING.exec(again.stderr)?.[0]).toBe(USING.exec(first.stderr)?.[0]);
     expect(again.stderr).not.toMatch(/Partitioning|^plan: /m);
   });

@@ -6,9 +6,9 @@ import { PassThrough } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { afterAll, describe, expect, it } from 'vitest';
 import { createLineProgress } from '#tandem/coordinator/cli/progress-lines.js';
-import { makeScratch, tandem } from './tandem.js';
+import { makePreparedScratch, tandem } from './tandem.js';
 
-const scratch = makeScratch();
+const scratch = makePreparedScratch();
 afterAll(scratch.remove);
 
 /** What a pipe gets of a stage with steps of that length. */

@@ -3,9 +3,19 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { onTestFailed } from 'vitest';
+import { type Directory, makeDirectory } from '../support/directory.js';
+import { copyPrepared } from '../support/prepared.js';
 
-export { makeDirectory as makeScratch } from '../support/directory.js';
 export { isAlive } from '../support/processes.js';
+
+/** For a test's files and its cache, which has the shipped model's shards as after a first picture. */
+export const makePreparedScratch = (): Directory => {
+  const directory = makeDirectory();
+  copyPrepared(directory.path);
+  return directory;
+};
+
+export { makeDirectory as makeScratch };
 
 export interface Ended {
   readonly status: number | null;

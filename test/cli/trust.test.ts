@@ -3,9 +3,9 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { decode } from 'fast-png';
 import { afterAll, describe, expect, it } from 'vitest';
-import { makeScratch, SHIPPED_DIMS, tandem } from './tandem.js';
+import { makePreparedScratch, SHIPPED_DIMS, tandem } from './tandem.js';
 
-const scratch = makeScratch();
+const scratch = makePreparedScratch();
 afterAll(scratch.remove);
 
 const run = (...args: string[]) => tandem(args, scratch.path);

@@ -1,16 +1,16 @@
-import { afterAll, describe, expect, it } from 'vitest';
-import { makeScratch, SHIPPED_DIMS, tandem } from './tandem.js';
+import { describe, expect, it } from 'vitest';
+import { testDirectory } from '../support/directory.js';
+import { runHere } from './in-process.js';
+import { SHIPPED_DIMS, tandem } from './tandem.js';
 
-const scratch = makeScratch();
-afterAll(scratch.remove);
-
-const run = (...args: string[]) => tandem(args, scratch.path);
+/** In a process of its own. */
+const run = (...args: string[]) => tandem(args, testDirectory());
 
 describe('tandem', () => {
   it.each(['plan', 'partition', 'verify', 'generate', 'launch', 'bench', 'schema'])(
     'explains "%s" with an example',
     async (command) => {
-      const { status, stdout } = await run(command, '--help');
+      const { status, stdout } = await runHere(command, '--help');
       expect(status).toBe(0);
       expect(stdout).toMatch(/Examples?:\n {2}\$ tandem /);
     },
@@ -19,6 +19,11 @@ describe('tandem', () => {
   it('names its version and its commands', async () => {
     expect((await run('--version')).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
     expect((await run('--help')).stdout).toMatch(/plan .*partition .*verify .*generate .*launch .*bench /s);
+  });
+
+  it('ends with 2 where it does not understand, and with 1 where it fails', async () => {
+    expect(await run('nonsense')).toMatchObject({ status: 2, stdout: '', stderr: expect.stringMatching(/nonsense/) });
+    expect(await run('launch', 'none.yaml')).toMatchObject({ status: 1, stderr: expect.stringMatching(/none\.yaml/) });
   });
 
   it.each([
@@ -52,7 +57,7 @@ describe('tandem', () => {
     },
     { args: ['bench', 'models/emoji-sd', '--cold', '--micro-batches', '2'], says: /--micro-batches and --cold/ },
   ])('does not understand $args, says why and ends with status 2', async ({ args, says }) => {
-    const { status, stdout, stderr } = await run(...args);
+    const { status, stdout, stderr } = await runHere(...args);
     expect(status).toBe(2);
     expect(stderr).toMatch(says);
     expect(stdout).toBe('');
@@ -79,7 +84,7 @@ describe('tandem', () => {
     },
     { args: ['launch', 'none.yaml'], says: /Expected a cluster config at none\.yaml/ },
   ])('fails at $args with a message instead of a stack', async ({ args, says }) => {
-    const { status, stderr } = await run(...args);
+    const { status, stderr } = await runHere(...args);
     expect(status).toBe(1);
     expect(stderr).toMatch(says);
     expect(stderr).not.toMatch(/\n\s+at /);

@@ -46,7 +46,7 @@ it('serves again with the same workers when `tandem launch` was killed, and leav
       [
         `model: ${resolve('models/emoji-sd')}`,
         `devices: ${devices}`,
-        'shards: shards',
+        'parallel: tensor',
         'placement: { text_encoder: shard, vae_decoder: { rank: 1 } }',
         'server: { port: 0 }',
         '',

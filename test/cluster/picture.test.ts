@@ -6,11 +6,9 @@ import { createPipeline, type GeneratedImage, type Pipeline } from '#tandem/coor
 import { type PreparedShards, prepareShards } from '#tandem/coordinator/shards/prepare.js';
 import { denoiserRequest } from '#tandem/coordinator/shards/request.js';
 import { startCluster } from '#tandem/coordinator/start-cluster.js';
-import { fileDirectory } from '../support/directory.js';
 
 const STEPS = 6;
 
-const root = fileDirectory();
 let config: ClusterConfig;
 let picture: Picture;
 let shards: PreparedShards;
@@ -20,7 +18,7 @@ let pipeline: Pipeline;
 beforeAll(async () => {
   config = await readClusterConfig('configs/dual-cpu.yaml');
   picture = await planPicture(config);
-  shards = await prepareShards({ ...denoiserRequest(config, picture), root });
+  shards = await prepareShards(denoiserRequest(config, picture));
   const restart = { maxAttempts: 2, backoffMs: 10, capMs: 100 };
   ({ cluster } = await startCluster(
     { shards, networks: [] },

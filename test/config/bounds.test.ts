@@ -114,7 +114,7 @@ describe('a scheduler_config.json', () => {
 describe('a place that cannot be used', () => {
   const config = async (name: string, lines: string): Promise<string> => {
     const path = join(directory, name);
-    await writeFile(path, `devices: [{ provider: cpu, threads: 1 }, { provider: cpu, threads: 1 }]\n${lines}\n`);
+    await writeFile(path, `parallel: tensor\ndevices: [{ provider: cpu }, { provider: cpu }]\n${lines}\n`);
     return path;
   };
 

@@ -4,13 +4,16 @@ import { join } from 'node:path';
 import { decode } from 'fast-png';
 import { type ClusterConfig, type GenerateRequest, generate, parseClusterConfig } from '#tandem/coordinator/index.js';
 
-/** @param setting a line of the config */
+/**
+ * @param scratch has the shards, as a cache has them
+ * @param setting a line of the config
+ */
 export const cpuConfig = (scratch: string, model: string, worldSize: number, setting: string): ClusterConfig =>
   parseClusterConfig(
     [
       `model: ${JSON.stringify(model)}`,
       setting,
-      `shards: ${JSON.stringify(join(scratch, 'shards'))}`,
+      `shards: ${JSON.stringify(join(scratch, 'tandem', 'shards'))}`,
       'parallel: tensor',
       'devices:',
       ...Array.from({ length: worldSize }, () => '  - { provider: cpu, threads: 1 }'),

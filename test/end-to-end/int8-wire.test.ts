@@ -7,9 +7,11 @@ import { checkWireError, rememberWireError } from '#tandem/coordinator/verify/wi
 import { materialise } from '../fixtures/materialise.js';
 import { MODEL, psnr } from '../pipeline/helpers.js';
 import { fileDirectory } from '../support/directory.js';
+import { copyPrepared } from '../support/prepared.js';
 import { cpuConfig, paint } from './cpu-pictures.js';
 
 const scratch = fileDirectory();
+copyPrepared(scratch);
 
 const configFor = (model: string, worldSize: number, dtype: ClusterConfig['wire']['dtype']): ClusterConfig =>
   cpuConfig(scratch, model, worldSize, `wire: { dtype: ${dtype} }`);

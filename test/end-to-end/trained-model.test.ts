@@ -1,30 +1,39 @@
 /** The model that ships draws what it is asked for, the same with one worker as with two. */
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { decode } from 'fast-png';
-import { describe, expect, it } from 'vitest';
-import { generate, readClusterConfig } from '#tandem/coordinator/index.js';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { readClusterConfig } from '#tandem/coordinator/index.js';
 import { psnr } from '../pipeline/helpers.js';
-import { fileDirectory } from '../support/directory.js';
-
-const scratch = fileDirectory();
+import { type ImageAnswer, json, post, type Served, start, testConfig } from '../server/helpers.js';
 
 interface Asked {
-  readonly config?: string;
+  readonly config?: 'dual-cpu' | 'single-cpu';
   readonly seed?: number;
   readonly negativePrompt?: string;
 }
 
+/** A server for each shipped config. */
+const served = new Map<string, Served>();
+
+beforeAll(async () => {
+  for (const name of ['dual-cpu', 'single-cpu']) {
+    const { devices, defaults, parallel } = await readClusterConfig(`configs/${name}.yaml`);
+    served.set(name, start(await testConfig({}, { devices, defaults, parallel })));
+  }
+  for (const { ready } of served.values()) await ready;
+});
+afterAll(async () => {
+  for (const { stop } of served.values()) await stop();
+});
+
 /** RGB bytes of what a shipped config draws with its own defaults. */
-const draw = async (prompt: string, { config = 'dual-cpu', ...asked }: Asked = {}): Promise<Uint8Array> => {
-  const shipped = await readClusterConfig(`configs/${config}.yaml`);
-  const { file } = await generate({
-    config: { ...shipped, shards: join(scratch, 'shards') },
-    prompt,
-    ...asked,
-    out: join(scratch, 'picture.png'),
-  });
-  return Uint8Array.from(decode(await readFile(file)).data);
+const draw = async (
+  prompt: string,
+  { config = 'dual-cpu', seed = 0, negativePrompt }: Asked = {},
+): Promise<Uint8Array> => {
+  const negative = negativePrompt === undefined ? {} : { negative_prompt: negativePrompt };
+  const body = { prompt, seed, ...negative, response_format: 'b64_json' };
+  const { data } = await json<ImageAnswer>(await post(served.get(config)?.url ?? '', body));
+  return Uint8Array.from(decode(Buffer.from(data[0]?.b64_json ?? '', 'base64')).data);
 };
 
 type Rgb = readonly [red: number, green: number, blue: number];

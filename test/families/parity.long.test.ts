@@ -28,6 +28,8 @@ const CASES: readonly (readonly [name: string, speeds: readonly number[]])[] = [
   ['clip-ts17-fused', [1, 1]],
   ['sd3-dynamo18-qkv', [1, 1, 1]],
   ['flux-dynamo23-qkv', [2, 1, 1]],
+  ['lumina2-ts17', [1, 1, 1]],
+  ['lumina2-dynamo18', [1, 1, 1, 1]],
   ['sd-optimum18', [1, 1]],
   ['clip-optimum18', [1, 1, 1, 1]],
   ['flux-optimum18', [1, 1, 1]],

@@ -11,9 +11,10 @@ import { randomInputs } from '#tandem/coordinator/verify/random-inputs.js';
 import { canonicalise } from '#tandem/partition/clean/canonicalise.js';
 import { fold } from '#tandem/partition/clean/fold.js';
 import { decide } from '#tandem/partition/decide/decide.js';
-import { makeReport } from '#tandem/partition/decide/report.js';
+import { type MadeReport, makeReport } from '#tandem/partition/decide/report.js';
 import { findScopes } from '#tandem/partition/graph/scopes.js';
 import { type PlanReport, plan } from '#tandem/partition/index.js';
+import type { Cut } from '#tandem/partition/plan/cut.js';
 import { readModel } from '#tandem/partition/read/index.js';
 import {
   type Dims,
@@ -28,7 +29,7 @@ import {
 import { graphOnly, materialise } from '../fixtures/materialise.js';
 import { runInMemory } from '../partition/in-memory.js';
 import { runSplit } from '../partition/small-model.js';
-import { countGathers, countInside, countSums, inDirectory } from '../partition/stages.js';
+import { countGathers, countInside, countRoundsInside, countSums, inDirectory } from '../partition/stages.js';
 
 const RANKS = [2, 3, 4] as const;
 const REAL_RANKS = [2, 3, 4, 5, 6, 7, 8] as const;
@@ -86,7 +87,7 @@ const measureExport = (name: string): Promise<Measured> =>
   });
 
 /** A further family's export: planned and run in memory, against the whole. */
-const measureFurther = (name: string, show: (ranks: number, report: Further, error: number) => void): Promise<void> =>
+const measureFurther = (name: string, show: (ranks: number, further: Further) => void): Promise<void> =>
   inDirectory(async (directory) => {
     const path = await materialise(name, join(directory, 'model'));
     const source = await readModel(path, { requireWeights: true });
@@ -105,11 +106,15 @@ const measureFurther = (name: string, show: (ranks: number, report: Further, err
       const outputs = await runInMemory(decided.programs, inputs);
       const error = Math.max(...outputs.map((one) => compareOutputs(one, expected).max_rel_error));
       expect(error, `${name} on ${ranks} ranks`).toBeLessThanOrEqual(1e-4);
-      show(ranks, makeReport(decided), error);
+      show(ranks, { report: makeReport(decided), cut: decided.cut, error });
     }
   });
 
-type Further = ReturnType<typeof makeReport>;
+interface Further {
+  readonly report: MadeReport;
+  readonly cut: Cut;
+  readonly error: number;
+}
 
 const describePlan = ({ name, byHand, blocks }: RealModel, worldSize: number, { report, seconds }: Planned): Row => [
   name,
@@ -168,14 +173,16 @@ it('prints max_rel_error and exchanges of each export of further families', asyn
     'operations',
     'by hand',
     'inside of blocks',
+    'rounds by hand',
+    'rounds inside',
     'sums',
     'gathers',
     'rounds',
   ]);
   for (const name of wanted(MORE_EXPORTS)) {
     const short = name.replace('families/', '');
-    const { byHand = 0, blocks = '' } = MORE_FAMILIES[short.split('-')[0] ?? ''] ?? {};
-    await measureFurther(name, (ranks, report, error) =>
+    const { byHand = 0, blocks = '', rounds = 0 } = MORE_FAMILIES[short.split('-')[0] ?? ''] ?? {};
+    await measureFurther(name, (ranks, { report, cut, error }) =>
       printRow([
         short,
         ranks,
@@ -184,6 +191,8 @@ it('prints max_rel_error and exchanges of each export of further families', asyn
         percent(report.sharded_flop_fraction),
         `${byHand} = ${blocks}`,
         countInside(report),
+        rounds,
+        countRoundsInside(report, cut),
         countSums(report),
         countGathers(report),
         report.segments - 1,

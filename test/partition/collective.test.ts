@@ -3,31 +3,12 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { type CollectiveKind, findConversions, findForm, sentElements } from '#tandem/partition/graph/collective.js';
 import { apportion, PARTIAL, REPLICATE, type Shard } from '#tandem/partition/graph/placement.js';
-import { type DeviceSpec, type PlanReport, plan, type SplitRequest } from '#tandem/partition/index.js';
+import type { DeviceSpec } from '#tandem/partition/index.js';
 import { intAttribute } from '#tandem/partition/onnx/index.js';
-import { RATES } from '#tandem/partition/plan/rates.js';
 import { manifestProblems } from '#tandem/partition/write/manifest-rules.js';
-import { materialise } from '../fixtures/materialise.js';
-import { node, type Outcome, runPartition, type SmallModel, writeSmallModel } from './small-model.js';
-import { countGathers, inDirectory } from './stages.js';
-
-/** CPUs whose ranks wait this long for each other, in every exchange, on a link whose bytes count. */
-const cpus = (speeds: readonly number[], waitMs: number): readonly DeviceSpec[] =>
-  speeds.map((speed) => ({
-    provider: 'cpu',
-    deviceId: 0,
-    speed,
-    rates: { ...RATES.cpu, latencyMs: waitMs, wireBytesPerMs: 0.4e6, segmentMs: 0 },
-  }));
-
-interface Run extends Outcome {
-  readonly report: PlanReport;
-}
-
-const runModel = async (request: SplitRequest, out: string): Promise<Run> => ({
-  ...(await runPartition(request, out)),
-  report: await plan(request),
-});
+import { cpus, type Run, runModel } from './collective-runs.js';
+import { node, type SmallModel, writeSmallModel } from './small-model.js';
+import { inDirectory } from './stages.js';
 
 const run = (model: SmallModel, devices: readonly DeviceSpec[], wire: 'fp32' | 'fp16' = 'fp32'): Promise<Run> =>
   inDirectory((directory) =>
@@ -165,26 +146,6 @@ describe('a tensor that moves from shard to shard', () => {
       [0, 1, 2].map((rank) => sentElements([10, 4], { kind, from: rows, to }, rank, 3));
     expect(sent('all-to-all', columns)).toEqual([3 * 2, 3 * 3, 4 * 3]);
     expect(sent('halo', withNeighbours)).toEqual([1 * 4, (2 + 1) * 4, 2 * 4]);
-  });
-});
-
-describe('real exports with reduce-scatters', () => {
-  it.each([
-    ['families/zimage-dynamo23', [1, 1, 1], { wholeInTwo: 1, onlyScattered: 0 }],
-    ['families/vae-dynamo18', [1, 1, 1, 1], { wholeInTwo: 1, onlyScattered: 1 }],
-  ])('%s at speeds %s gives what the whole model gives', async (name, speeds, least) => {
-    await inDirectory(async (directory) => {
-      const path = await materialise(name, directory);
-      const request = { model: { path }, devices: cpus(speeds, 0), dims: {}, wire: 'fp32' } as const;
-      const { report, error, manifest } = await runModel(request, join(directory, 'shards'));
-      const kinds = report.collectives.map(({ kind }) => kind);
-      const count = (wanted: CollectiveKind) => kinds.filter((kind) => kind === wanted).length;
-      const wholeInTwo = count('all-gather') - countGathers(report);
-      expect(wholeInTwo).toBeGreaterThanOrEqual(least.wholeInTwo);
-      expect(count('reduce-scatter') - wholeInTwo).toBeGreaterThanOrEqual(least.onlyScattered);
-      expect(manifestProblems(manifest)).toEqual([]);
-      expect(error).toBeLessThan(1e-5);
-    });
   });
 });
 

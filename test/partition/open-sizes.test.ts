@@ -7,9 +7,6 @@ import { plan } from '#tandem/partition/index.js';
 import { intAttribute } from '#tandem/partition/onnx/index.js';
 import { readModel } from '#tandem/partition/read/index.js';
 import { readManifest } from '#tandem/partition/write/read-manifest.js';
-import { makeScratch, tandem } from '../cli/tandem.js';
-import { dimsOf } from '../fixtures/families.js';
-import { materialise } from '../fixtures/materialise.js';
 import { node, runPartition, runSmallModel, type SmallModel, writeSmallModel } from './small-model.js';
 import { inDirectory } from './stages.js';
 
@@ -122,23 +119,4 @@ it('a size that depends on constants alone is computed', async () => {
     expect(rows?.shape).toEqual([3, 16]);
   });
   expect((await runSmallModel(model, [1, 1])).error).toBeLessThan(1e-5);
-});
-
-it('FLUX as Optimum exports it, whose rotary positions are chosen by constants, is verified on two and three ranks', async () => {
-  const scratch = makeScratch();
-  try {
-    const model = await materialise('families/flux-optimum18', join(scratch.path, 'flux'));
-    const dims = dimsOf('flux-optimum18');
-    const devices = [1, 1].map(() => ({ provider: 'cpu', deviceId: 0 }) as const);
-    const report = await plan({ model: { path: model }, devices, dims, wire: 'fp32' });
-    expect(report.replicated.filter(({ reason }) => reason.includes('depend on data'))).toEqual([]);
-    const sizes = Object.entries(dims).flatMap(([name, size]) => ['--dim', `${name}=${size}`]);
-    for (const ranks of ['2', '3']) {
-      const ended = await tandem(['verify', model, '--tensor-parallel-size', ranks, ...sizes], scratch.path);
-      expect(ended.stdout).toMatch(/^PASSED/);
-      expect(ended.status).toBe(0);
-    }
-  } finally {
-    scratch.remove();
-  }
 });

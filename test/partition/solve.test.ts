@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type CostGraph, type Minimum, minimise } from '#tandem/partition/solve/eliminate.js';
+import { type CostGraph, DEFAULT_LIMITS, type Minimum, minimise } from '#tandem/partition/solve/eliminate.js';
 import {
   chain,
   type Edge,
@@ -240,5 +240,35 @@ describe('minimise at full size', () => {
       draw: eighths,
     });
     measure('chain of 5,000 variables, 30 states', graph);
+  });
+});
+
+describe('a problem that is too wide because all of it reads a few variables', () => {
+  /** Rows of a ladder, each of which reads all six parts that one variable makes. */
+  const shared = (seed: number): CostGraph => {
+    const random = seeded(seed);
+    const rows = 6;
+    const parts = Array.from({ length: 6 }, (_, part) => 1 + part);
+    const domains = [3, ...parts.map(() => 6), ...Array.from({ length: 2 * rows }, () => 4)];
+    const first = 1 + parts.length;
+    const edges: Edge[] = [
+      ...chain(2 * rows).map(([a, b]): Edge => [first + a, first + b]),
+      ...Array.from({ length: 2 * rows - 3 }, (_, i): Edge => [first + i, first + i + 3]),
+      ...parts.flatMap((part) => Array.from({ length: rows }, (_, row): Edge => [part, first + 2 * row + (part % 2)])),
+    ];
+    const { unary, pairs } = withCosts(random, domains, edges, { forbidden: 0, draw: eighths });
+    // A part's six states belong to the three ways in which it can be made, two to each.
+    const makes = Float64Array.from({ length: 18 }, (_, i) =>
+      Math.floor((i % 6) / 2) === Math.floor(i / 6) ? 0 : Number.POSITIVE_INFINITY,
+    );
+    return { domains, unary, pairs: [...pairs, ...parts.map((part) => ({ a: 0, b: part, cost: makes }))] };
+  };
+
+  it('is divided by the states of the one that decides most, and stays exact', () => {
+    for (const seed of [1, 2]) {
+      const graph = shared(seed);
+      const narrow = { ...DEFAULT_LIMITS, bucketEntries: 2 ** 14 };
+      expect(minimise(graph, narrow).cost).toBe(minimise(graph).cost);
+    }
   });
 });

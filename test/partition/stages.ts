@@ -76,12 +76,20 @@ const BESIDE = /embedder|distilled_guidance/;
  * Tensors that are exchanged inside of the network's blocks, sums and gathers alike: those of one row a sample, which is what is
  * made of the time, are left out, for all of them travel together before the first block.
  */
-export const countInside = ({ blocks, collectives }: Pick<PlanReport, 'blocks' | 'collectives'>): number => {
+const exchangedInside = ({ blocks, collectives }: Pick<PlanReport, 'blocks' | 'collectives'>): ReadonlySet<string> => {
   const inside = blocks.filter(({ scope }) => IN_A_ROW.test(scope.join('/')) && !BESIDE.test(scope.join('/')));
   const names = new Set(inside.flatMap(({ exchanges }) => exchanges));
   const hasRows = (shape: readonly number[]) => shape.slice(1, -1).reduce((rows, size) => rows * size, 1) > 1;
-  return new Set(collectives.flatMap(({ tensor, shape }) => (names.has(tensor) && hasRows(shape) ? [tensor] : [])))
-    .size;
+  return new Set(collectives.flatMap(({ tensor, shape }) => (names.has(tensor) && hasRows(shape) ? [tensor] : [])));
+};
+
+/** How many tensors are exchanged inside of blocks. */
+export const countInside = (report: Pick<PlanReport, 'blocks' | 'collectives'>): number => exchangedInside(report).size;
+
+/** How many times ranks exchange something inside of blocks, however many tensors travel together. */
+export const countRoundsInside = (report: Pick<PlanReport, 'blocks' | 'collectives'>, { collectives }: Cut): number => {
+  const names = exchangedInside(report);
+  return new Set(collectives.flatMap(({ value, after }) => (names.has(value.name) ? [after] : []))).size;
 };
 
 const SYMBOLIC: Dims = { batch_size: 2, height: 16, width: 16, sequence_length: 16 };

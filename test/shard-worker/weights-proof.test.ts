@@ -1,7 +1,7 @@
 import { readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { readManifest } from '#tandem/partition/write/read-manifest.js';
 import { proveWeights } from '#tandem/shard-worker/weights-proof.js';
 import { errorOf, flipByte, withCopy } from '../cluster/helpers.js';
@@ -26,37 +26,39 @@ const withProved = (work: (weights: string, prove: () => Promise<number>) => Pro
     await work(weights, prove);
   });
 
-it('remembers that a file was proved', async () => {
-  await withProved(async (weights, prove) => {
-    const record = await readFile(`${weights}.proved`, 'utf8');
-    expect(record).toContain(String((await stat(weights)).ino));
-    expect(await prove()).toBe(1);
-    expect(await readFile(`${weights}.proved`, 'utf8')).toBe(record);
+describe.concurrent('a proof', () => {
+  it('is remembered', async () => {
+    await withProved(async (weights, prove) => {
+      const record = await readFile(`${weights}.proved`, 'utf8');
+      expect(record).toContain(String((await stat(weights)).ino));
+      expect(await prove()).toBe(1);
+      expect(await readFile(`${weights}.proved`, 'utf8')).toBe(record);
+    });
   });
-});
 
-it('finds a byte that was flipped after the proof, even where the size and the time of change were put back', async () => {
-  await withProved(async (weights, prove) => {
-    const { atime, mtime } = await stat(weights);
-    await flipByte(weights);
-    await utimes(weights, atime, mtime);
-    expect((await errorOf(prove())).code).toBe('SHARD_FILES');
+  it('does not hide a byte that was flipped after it, even where the size and the time of change were put back', async () => {
+    await withProved(async (weights, prove) => {
+      const { atime, mtime } = await stat(weights);
+      await flipByte(weights);
+      await utimes(weights, atime, mtime);
+      expect((await errorOf(prove())).code).toBe('SHARD_FILES');
+    });
   });
-});
 
-it('proves a file that took the place of the proved one', async () => {
-  await withProved(async (weights, prove) => {
-    const bytes = await readFile(weights);
-    await rm(weights);
-    await writeFile(weights, bytes.fill(7));
-    expect((await errorOf(prove())).code).toBe('SHARD_FILES');
+  it('is not that of a file that took the place of the proved one', async () => {
+    await withProved(async (weights, prove) => {
+      const bytes = await readFile(weights);
+      await rm(weights);
+      await writeFile(weights, bytes.fill(7));
+      expect((await errorOf(prove())).code).toBe('SHARD_FILES');
+    });
   });
-});
 
-it('says that a proved file is missing', async () => {
-  await withProved(async (weights, prove) => {
-    await rm(weights);
-    expect((await errorOf(prove())).message).toMatch(/"rank-0\/weights.bin" is missing/);
+  it('does not hide that its file is missing', async () => {
+    await withProved(async (weights, prove) => {
+      await rm(weights);
+      expect((await errorOf(prove())).message).toMatch(/"rank-0\/weights.bin" is missing/);
+    });
   });
 });
 

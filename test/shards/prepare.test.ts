@@ -1,4 +1,4 @@
-import { cp, readFile, rename, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises';
+import { readFile, rename, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { uniformDevices } from '#tandem/coordinator/cli/options.js';
@@ -8,15 +8,22 @@ import { prepareShards } from '#tandem/coordinator/shards/prepare.js';
 import type { ShardRequest } from '#tandem/coordinator/shards/request.js';
 import { MANIFEST_FILE } from '#tandem/partition/write/manifest.js';
 import { readManifest } from '#tandem/partition/write/read-manifest.js';
+import { node, writeSmallModel } from '../partition/small-model.js';
 import { fileDirectory } from '../support/directory.js';
 
-const DIMS = { batch_size: 1, height: 16, width: 16, sequence_length: 77 };
+/** What is tested is when shards are made; a model of two products is made in a moment. */
+const MODEL = {
+  inputs: { x: ['rows', 96] },
+  weights: { w1: [96, 512], w2: [512, 96] },
+  nodes: [node('MatMul', ['x', 'w1'], 'h'), node('Relu', ['h'], 'r'), node('MatMul', ['r', 'w2'], 'y')],
+  outputs: ['y'],
+};
+const DIMS = { rows: 256 };
 const scratch = fileDirectory();
 let model = '';
 
-beforeAll(async () => {
-  model = join(scratch, 'model.onnx');
-  await cp('models/emoji-sd/unet/model.onnx', model);
+beforeAll(() => {
+  model = writeSmallModel(scratch, MODEL);
 });
 
 const prepare = async (changes: Partial<ShardRequest> = {}, hooks: Hooks = {}) => {
@@ -47,7 +54,7 @@ describe('prepared shards', () => {
   it.each([
     ['the world size', { devices: uniformDevices(3, 'cpu', 1) }],
     ['a speed', { devices: uniformDevices(2, 'cpu', 1).map((device, rank) => ({ ...device, speed: 1 + rank })) }],
-    ['the dims', { dims: { ...DIMS, height: 8 } }],
+    ['the dims', { dims: { rows: 128 } }],
     ['the wire type', { wire: 'fp16' as const }],
     ['the kind of weights', { quantize: 'int8' as const }],
   ])('are others when %s changes', async (_, changes) => {
@@ -74,7 +81,7 @@ describe('prepared shards', () => {
       const kept = await readFile(path);
       await rm(path);
       await writeFile(path, content);
-      const other = await prepare({ root, dims: { ...DIMS, height: 24 + 8 * index } });
+      const other = await prepare({ root, dims: { rows: 128 + 64 * index } });
       expect(other.manifest.ranks.map(({ shared }) => shared !== undefined)).toEqual([false, true]);
       await rm(other.directory, { recursive: true });
       await rm(path);
@@ -84,7 +91,9 @@ describe('prepared shards', () => {
 
   it('leave the thread that asked for them free while they are planned and made', async () => {
     const before = performance.eventLoopUtilization();
-    await prepare({ root: join(scratch, 'free') });
+    const unet = findDenoiserModel('models/emoji-sd/unet/model.onnx');
+    const dims = { batch_size: 1, height: 16, width: 16, sequence_length: 77 };
+    await prepare({ model: unet, dims, root: join(scratch, 'free') });
     const { active, idle } = performance.eventLoopUtilization(before);
     expect(active).toBeLessThan(idle / 2);
   });
@@ -92,7 +101,7 @@ describe('prepared shards', () => {
   it('share the weights that another size of the same model has', async () => {
     const root = join(scratch, 'sizes');
     const first = await prepare({ root });
-    const second = await prepare({ root, dims: { ...DIMS, height: 24, width: 24 } });
+    const second = await prepare({ root, dims: { rows: 512 } });
     for (const [rank, { shared = '', weights }] of second.manifest.ranks.entries()) {
       const theirs = await stat(join(first.directory, first.manifest.ranks[rank]?.weights ?? ''));
       const [linked, own] = await Promise.all([shared, weights].map((path) => stat(join(second.directory, path))));

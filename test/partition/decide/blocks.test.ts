@@ -1,5 +1,5 @@
 /** The modules that a plan is told in. */
-import { describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { makeBlocks, type PlanBlock } from '#tandem/partition/decide/blocks.js';
 import { findScopes } from '#tandem/partition/graph/scopes.js';
 import { createGraph, createModel, createNode, type ModelProto } from '#tandem/partition/onnx/index.js';
@@ -8,17 +8,25 @@ import { inDirectory, planGraph, readFixture, readGraph } from '../stages.js';
 
 const NO_METADATA = createModel({});
 
-const blocksOf = async (name: string, count: number): Promise<readonly PlanBlock[]> => {
+const planOf = async (name: string, count: number) => {
   const graph = await readFixture(name);
-  const planned = planGraph(graph, new Array<number>(count).fill(1));
-  return makeBlocks({ ...planned, graph, scopes: findScopes(graph, NO_METADATA) });
+  return { ...planGraph(graph, new Array<number>(count).fill(1)), graph };
 };
+
+const blocksIn = ({ graph, ...planned }: Awaited<ReturnType<typeof planOf>>): readonly PlanBlock[] =>
+  makeBlocks({ ...planned, graph, scopes: findScopes(graph, NO_METADATA) });
 
 const sum = (numbers: readonly number[]): number => numbers.reduce((total, number) => total + number, 0);
 
 describe.each(['tiny-ts17', 'tiny-dynamo18'])('the blocks of %s', (name) => {
-  it('are the modules in the order in which they run, with at most one round of exchanges each', async () => {
-    const blocks = await blocksOf(name, 2);
+  let planned: Awaited<ReturnType<typeof planOf>>;
+  let blocks: readonly PlanBlock[];
+  beforeAll(async () => {
+    planned = await planOf(name, 2);
+    blocks = blocksIn(planned);
+  });
+
+  it('are the modules in the order in which they run, with at most one round of exchanges each', () => {
     const outer = [...new Set(blocks.map(({ scope }) => scope[0]))].filter((part) => /block|conv/.test(part ?? ''));
     expect(outer.slice(0, 3)).toEqual(['conv_in', 'down_blocks.0', 'down_blocks.1']);
     expect(outer.indexOf('mid_block')).toBeLessThan(outer.indexOf('up_blocks.0'));
@@ -26,21 +34,18 @@ describe.each(['tiny-ts17', 'tiny-dynamo18'])('the blocks of %s', (name) => {
     expect(blocks.some(({ scope }) => scope[1] === 'resnets.0')).toBe(true);
   });
 
-  it('hold all the work and every exchange once', async () => {
-    const blocks = await blocksOf(name, 2);
+  it('hold all the work and every exchange once', () => {
     expect(sum(blocks.map(({ flop_fraction }) => flop_fraction))).toBeCloseTo(1, 6);
     for (const block of blocks) {
       expect(sum(block.work.map(({ flop_fraction }) => flop_fraction))).toBeCloseTo(block.flop_fraction, 9);
     }
-    const graph = await readFixture(name);
-    const { cut } = planGraph(graph, [1, 1]);
     const exchanged = blocks.flatMap(({ exchanges }) => exchanges);
-    expect(exchanged.sort()).toEqual(cut.collectives.map(({ value }) => value.name).sort());
+    expect(exchanged.sort()).toEqual(planned.cut.collectives.map(({ value }) => value.name).sort());
   });
 });
 
 it('stay closed on one device, where nothing is exchanged', async () => {
-  const blocks = await blocksOf('tiny-ts17', 1);
+  const blocks = blocksIn(await planOf('tiny-ts17', 1));
   expect(blocks.every(({ scope }) => scope.length === 1)).toBe(true);
   expect(blocks.flatMap(({ exchanges }) => exchanges)).toEqual([]);
 });

@@ -38,7 +38,7 @@ const LEFT_OUT: readonly LeftOut[] = [
   },
   {
     reason: 'before opset 13 the axes behind the given one are combined as well, and rules do not know versions',
-    ops: ['Softmax', 'LogSoftmax', 'LpNormalization'],
+    ops: ['Softmax', 'LogSoftmax', 'Hardmax', 'LpNormalization'],
     rows: ['S2 -> S2'],
   },
   {

@@ -3,7 +3,7 @@ import { below, ints, normal, positive, type Sample, sample } from '../sample.js
 
 const SHAPE = [3, 7, 4];
 
-const SOFTMAX = ['Softmax', 'LogSoftmax'].flatMap((op) => [
+const SOFTMAX = ['Softmax', 'LogSoftmax', 'Hardmax'].flatMap((op) => [
   sample(op, [normal(SHAPE)]),
   sample(op, [normal(SHAPE)], { variant: 'along axis 1', attributes: { axis: 1 } }),
   sample(op, [normal(SHAPE)], { variant: 'in opset 11, from axis 1 on', opset: 11, attributes: { axis: 1 } }),

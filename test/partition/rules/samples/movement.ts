@@ -174,7 +174,7 @@ const RESIZE = [
   }),
 ];
 
-export const LAYOUT_SAMPLES: readonly Sample[] = [
+export const MOVEMENT_SAMPLES: readonly Sample[] = [
   ...RESHAPE,
   ...MOVES,
   ...PARTS,

@@ -1,0 +1,3 @@
+import { describeFusion } from './attention-fusion.js';
+
+describeFusion('tiny-ts14-sym', 'tiny-dynamo18-sym');
