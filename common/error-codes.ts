@@ -166,9 +166,8 @@ const COORDINATOR = {
   TENSOR_TYPE: { means: 'A tensor has an element type that the pipeline does not convert.' },
   TENSOR_SIZE: { means: 'A tensor has more or fewer elements than expected.' },
   TOKENIZER_INVALID: { means: "The tokenizer's files cannot be read." },
-  OUT_DIRECTORY: { means: 'The directory of the file to write does not exist.' },
+  OUT_DIRECTORY: { means: 'There is no directory for the file that is to be written.' },
   OUT_FORMAT: { means: 'The name of the file to write ends in no picture format that is known.' },
-  PAGE_UNWRITABLE: { means: "The plan's page cannot be written." },
   OUTPUTS_DIFFER: { means: 'Two runs have outputs of other names, types or shapes, so they cannot be compared.' },
   REFERENCE_NOT_FINITE: { means: 'The whole model itself gives infinities or NaN.' },
   BENCH_RUNS: { means: 'The runs to compare differ in model or sizes, or there are none.' },
@@ -179,7 +178,6 @@ const COORDINATOR = {
   PAGE_CACHE: { means: 'Files cannot be dropped from memory on this system.' },
   PLAIN_FAILED: { means: 'The whole model failed in its own process.' },
   PLAIN_TIMEOUT: { means: 'The whole model took longer than it may.' },
-  TRACE_FILE: { means: 'The trace cannot be written there.' },
 } as const satisfies Record<string, ErrorFacts>;
 
 const SERVER = {

@@ -24,7 +24,7 @@ export const kindOf = (path: string): 'file' | 'directory' | 'missing' => {
 const HUB_NAME = /^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/;
 
 const exportCommand = (model: string): string =>
-  `pip install "optimum[exporters,onnxruntime]" diffusers && optimum-cli export onnx --model ${model} ${basename(model)}-onnx`;
+  `pip install "optimum[onnxruntime]" diffusers && optimum-cli export onnx --model ${model} ${basename(model)}-onnx`;
 
 /** What would make a model out of what was named; empty where that is not known. */
 export const exportAdvice = (model: string): string => {

@@ -4,7 +4,6 @@
  * clock. The format: "Trace Event Format", Google, 2016.
  */
 import { writeFile } from 'node:fs/promises';
-import { TandemError } from '../common/errors.js';
 import type { TraceEvent } from '../shard-worker/recorder.js';
 import type { StepTrace } from './hooks.js';
 
@@ -38,16 +37,13 @@ export class Trace {
     this.#steps = [...this.#steps.slice(1 - MOST_STEPS), step];
   };
 
-  /** @throws TandemError `TRACE_FILE` */
   async write(): Promise<void> {
     const steps = this.#steps.flatMap((step) => this.#eventsOf(step));
     const names = [...this.#groups].map(
       ([name, pid]): ChromeEvent => ({ name: 'process_name', ph: 'M', pid, tid: 0, args: { name } }),
     );
     const text = JSON.stringify({ displayTimeUnit: 'ms', traceEvents: [...names, ...steps] });
-    await writeFile(this.#path, text).catch((cause: Error) => {
-      throw new TandemError('TRACE_FILE', `Cannot write the trace to ${this.#path}: ${cause.message}.`, { cause });
-    });
+    await writeFile(this.#path, text);
   }
 
   #pid(name: string): number {

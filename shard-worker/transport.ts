@@ -6,6 +6,7 @@
  */
 
 import { existsSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import { curveKeyPair, Dealer, Pull, Push, Reply, Router, type Socket } from 'zeromq';
 import { TandemError } from '../common/errors.js';
 import { Doorkeeper, type GuestList, Guests, type Refusal } from './doors.js';
@@ -66,10 +67,25 @@ const isOpen = (endpoint: string): boolean => socketPath(endpoint) === undefined
 const clientSecurity = (endpoint: string, serverKey: string, { publicKey, secretKey } = ownKeys()) =>
   isOpen(endpoint) ? { curveServerKey: serverKey, curvePublicKey: publicKey, curveSecretKey: secretKey } : {};
 
+const hasCode = (error: unknown, code: string): boolean =>
+  error instanceof Error && 'code' in error && error.code === code;
+
+/** Where ZeroMQ asks; the name of a socket that was closed is free a moment later. */
+const ZAP = 'inproc://zeromq.zap.01';
+const ZAP_FREE_MS = 2_000;
+
 const doorkeeper = new Doorkeeper(async () => {
   const socket = new Reply({ linger: 0 });
-  await socket.bind('inproc://zeromq.zap.01');
-  return socket;
+  const since = performance.now();
+  for (;;) {
+    try {
+      await socket.bind(ZAP);
+      return socket;
+    } catch (error) {
+      if (!hasCode(error, 'EADDRINUSE') || performance.now() - since > ZAP_FREE_MS) throw error;
+    }
+    await delay(5);
+  }
 });
 
 /** Connections that were refused because their key was on no list. */
@@ -84,9 +100,6 @@ const inUse = (endpoint: string, cause?: unknown): TandemError =>
     `Cannot listen on "${endpoint}": it is already in use; stop the process that holds it, remove a socket file left behind, or choose another.`,
     { cause },
   );
-
-const hasCode = (error: unknown, code: string): boolean =>
-  error instanceof Error && 'code' in error && error.code === code;
 
 const notInUse = (endpoint: string): void => {
   const path = socketPath(endpoint);

@@ -57,6 +57,7 @@ const PUBLIC: readonly string[] = [
   'coordinator/generate/generate.ts',
   'coordinator/generate/picture.ts',
   'coordinator/hooks.ts',
+  'coordinator/out-file.ts',
   'coordinator/hosting/dry-run.ts',
   'coordinator/launch.ts',
   'coordinator/pipeline/picture-file.ts',

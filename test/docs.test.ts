@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { clusterJsonSchema } from '#tandem/coordinator/index.js';
 import { runHere } from './cli/in-process.js';
+import { OPTIMUM_MODELS, schedulerOf } from './end-to-end/optimum-models.js';
 
 const PAGES = [
   'README.md',
@@ -20,7 +21,9 @@ const read = (page: string): string => readFileSync(page, 'utf8');
 
 /** What stands in code, in line or by the line. */
 const codeOf = (page: string): readonly string[] =>
-  [...read(page).matchAll(/`([^`\n]+)`|^(npm .*|npx .*|node .*)$/gm)].map(([, inline, line]) => inline ?? line ?? '');
+  [...read(page).matchAll(/`([^`\n]+)`|^(?:\$ )?(npm .*|npx .*|node .*)$/gm)].map(
+    ([, inline, line]) => inline ?? line ?? '',
+  );
 
 const CODE = PAGES.flatMap(codeOf);
 
@@ -112,6 +115,17 @@ const tableKeys = (page: string): readonly string[] =>
 
 it('the table of keys has every key of the schema and no other', () => {
   expect([...tableKeys('docs/config.md')].sort()).toEqual([...leavesOf(clusterJsonSchema() as Schema, '')].sort());
+});
+
+it('the table of exports has a row for each that is painted in the tests, with its scheduler, above the limit', () => {
+  const rows = [...read('docs/exports.md').matchAll(/^\| ([a-z][\w-]*) .*\|$/gm)]
+    .map(([row]) => row.split('|').map((cell) => cell.trim()))
+    .filter(([, name]) => name !== 'model');
+  const named = OPTIMUM_MODELS.map((model) => [model, schedulerOf(model).replace('Scheduler', '')]);
+  expect(rows.map(([, name, scheduler]) => [name, scheduler])).toEqual(named);
+  const measured = rows.flatMap((row) => row.slice(4, 8));
+  expect(measured).toHaveLength(4 * OPTIMUM_MODELS.length);
+  expect(measured.filter((cell) => cell !== 'equal' && !(Number.parseFloat(cell) >= 50))).toEqual([]);
 });
 
 it('the README is short', () => {

@@ -1,6 +1,7 @@
 /** A bench report in one sentence that can be forwarded: which run is faster, by how much, in how much memory, and why. */
 import { basename, dirname } from 'node:path';
 import { formatBytes } from '../config/bytes.js';
+import { DENOISER_FILES } from '../export-advice.js';
 import { type BenchReport, type BenchRunReport, largestWorker } from './bench.js';
 
 const ms = (value: number): string => (value < 1000 ? `${value.toPrecision(3)} ms` : `${(value / 1000).toFixed(2)} s`);
@@ -59,9 +60,14 @@ export const verdict = ({ runs, plain }: Pick<BenchReport, 'runs' | 'plain'>): s
   return `${speedText(first, last)}: a step takes ${stepText(last)} against ${stepText(first)}, as ${reasonText(first, last)}; ${memoryText(first, last)}.`;
 };
 
-/** `models/emoji-sd` of its denoiser's file. */
-const modelName = (path: string): string =>
-  basename(path) === 'model.onnx' ? basename(dirname(dirname(path))) : basename(path);
+const PARTS: readonly string[] = DENOISER_FILES.map(dirname);
+
+/** `emoji-sd` of `models/emoji-sd/unet/model.onnx`, and `sd15` of `sd15/model.onnx`. */
+const modelName = (path: string): string => {
+  const folder = dirname(path);
+  if (basename(path) !== 'model.onnx') return basename(path);
+  return basename(PARTS.includes(basename(folder)) ? dirname(folder) : folder);
+};
 
 export const conditionsText = ({ model, dims, runs, conditions }: BenchReport): string => {
   const { date, machine, versions } = conditions;

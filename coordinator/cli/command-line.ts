@@ -1,5 +1,6 @@
 /** The command line as a whole; each command is one file in `commands/`. */
 import { Command } from 'commander';
+import { ownPath } from '../../common/own-files.js';
 import { TOOL_VERSION } from '../../common/version.js';
 import type { ProcessContext } from './context.js';
 
@@ -13,6 +14,10 @@ First steps:
 
 Exit status: 0 done, 1 failed, 2 not understood, 130 cancelled with Ctrl-C.
 \`tandem help COMMAND\` shows a command's options with an example.`;
+
+/** Examples name files as they are found from where the command is run. */
+const fromHere = (text: string): string =>
+  text.replaceAll(/(?<=\s)(configs|models\/emoji-sd)\b/g, (path: string) => ownPath(path));
 
 type AddCommand = (program: Command, context: ProcessContext) => void;
 
@@ -45,6 +50,7 @@ export const createProgram = async (context: ProcessContext, args: readonly stri
     .version(TOOL_VERSION, '-V, --version')
     .showHelpAfterError('(add --help for the options and an example)')
     .addHelpText('after', OVERVIEW)
+    .configureOutput({ writeOut: (text) => process.stdout.write(fromHere(text)) })
     .exitOverride();
   for (const add of await loadCommands(args)) add(program, context);
   return program;

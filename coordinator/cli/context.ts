@@ -1,6 +1,7 @@
 /** What every command gets: its way to speak (results, progress, log) and the signal that stops it. */
 import { type Logger, pino } from 'pino';
 import type { Hooks } from '../hooks.js';
+import { checkOutFile } from '../out-file.js';
 import { Trace } from '../trace.js';
 import type { Progress } from './progress.js';
 import { progressOn } from './progress-stream.js';
@@ -43,7 +44,7 @@ export const withContext = async <T>(
 ): Promise<T> => {
   const log = createLog(options.verbose === true);
   const progress = await progressOn(process.stderr);
-  const trace = options.trace === undefined ? undefined : new Trace(options.trace);
+  const trace = options.trace === undefined ? undefined : new Trace(await checkOutFile(options.trace));
   const context: CommandContext = {
     log,
     progress,

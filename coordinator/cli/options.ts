@@ -13,6 +13,7 @@ import {
   defaultCalibrationFile,
   defaultShardsDirectory,
   defaultThreads,
+  LIMITS,
   readUncalibratedConfig,
 } from '../config/index.js';
 import { withCalibration } from '../config/measured-rates.js';
@@ -35,25 +36,31 @@ export const requireOptions =
     if (missing) command.error(`error: required option '${missing.flags}' not specified`);
   };
 
-const wholeNumber =
-  (least: number) =>
+const within =
+  (kind: string, isKind: (value: number) => boolean, most: number) =>
+  (least: number, limit = most) =>
   (text: string): number => {
     const value = Number(text);
-    if (text.trim() !== '' && Number.isSafeInteger(value) && value >= least) return value;
-    throw new InvalidArgumentError(`Expected a whole number, ${least} or more.`);
+    if (text.trim() !== '' && isKind(value) && value >= least && value <= limit) return value;
+    // A limit that is the number type's own is of interest to nobody who keeps it.
+    const range = limit === most && !(value > most) ? `${least} or more` : `from ${least} to ${limit}`;
+    throw new InvalidArgumentError(`Expected ${kind}, ${range}.`);
   };
+
+const wholeNumber = within('a whole number', Number.isInteger, Number.MAX_SAFE_INTEGER);
 
 export const positiveInteger = wholeNumber(1);
 export const nonNegativeInteger = wholeNumber(0);
+export const deviceCount = wholeNumber(1, LIMITS.devices);
+export const stepCount = wholeNumber(1, LIMITS.steps);
 
-export const nonNegativeNumber = (text: string): number => {
-  const value = Number(text);
-  if (text.trim() !== '' && Number.isFinite(value) && value >= 0) return value;
-  throw new InvalidArgumentError('Expected a number, 0 or more.');
-};
+const number = within('a number', Number.isFinite, Number.MAX_VALUE);
+
+export const nonNegativeNumber = number(0);
+export const guidanceScale = number(0, LIMITS.guidance);
 
 /** `1,2` */
-export const positiveIntegers = (text: string): readonly number[] => text.split(',').map(positiveInteger);
+export const deviceCounts = (text: string): readonly number[] => text.split(',').map(deviceCount);
 
 /** `NAME=SIZE`, repeated; also `NAME=SIZE,NAME=SIZE`. */
 export const addDim = (text: string, dims: Dims = {}): Dims => {
@@ -69,7 +76,9 @@ export const addDim = (text: string, dims: Dims = {}): Dims => {
 export const addText = (text: string, all: readonly string[] = []): readonly string[] => [...all, text];
 
 export const dimOption = (): Option =>
-  new Option('--dim <NAME=SIZE>', 'size of a symbolic dim; repeat it for each').argParser(addDim).default({}, 'none');
+  new Option('--dim <NAME=SIZE>', 'size that the model leaves open, such as height=64; repeat it for each')
+    .argParser(addDim)
+    .default({}, 'none');
 
 export const providerOption = (): Option =>
   new Option('--provider <name>', 'ONNX Runtime execution provider of every rank')
@@ -77,7 +86,9 @@ export const providerOption = (): Option =>
     .default('cpu');
 
 export const threadsOption = (): Option =>
-  new Option('--threads <n>', 'threads per cpu worker (default: the cores, shared equally)').argParser(positiveInteger);
+  new Option('--threads <n>', 'threads per cpu worker (default: the cores, shared equally)').argParser(
+    wholeNumber(1, LIMITS.threads),
+  );
 
 export const wireOption = (): Option =>
   new Option('--wire-dtype <type>', 'element type of activations between workers').choices(WIRE_DTYPES).default('fp32');
@@ -101,7 +112,7 @@ const addShape = (text: string, all: readonly MeshShape[] = []): readonly MeshSh
     const [name = '', size = ''] = part.split('=').map((word) => word.trim());
     if (!WAYS.some((way) => way === name))
       throw new InvalidArgumentError(`Expected WAY=N with one of ${WAYS.join(', ')}, such as --parallel pipeline=2.`);
-    return [name, positiveInteger(size)] as const;
+    return [name, deviceCount(size)] as const;
   });
   const shape = { ...ONE_DEVICE, ...Object.fromEntries(entries) };
   if (shape.tensor > 1 && shape.tokens > 1)

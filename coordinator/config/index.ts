@@ -6,6 +6,7 @@ import { LineCounter, parseDocument } from 'yaml';
 import { TandemError } from '../../common/errors.js';
 
 import type { Provider } from '../../common/onnxruntime.js';
+import { ownPath } from '../../common/own-files.js';
 import { userCache } from '../../common/remembered.js';
 import { splitOf } from '../../partition/mesh/shape.js';
 import { socketsOf } from '../cluster/transport.js';
@@ -32,7 +33,7 @@ export type {
 } from './cluster-config.js';
 export { clusterJsonSchema, clusterJsonSchemaText } from './json-schema.js';
 export { type LauncherGroup, launcherGroupIn } from './launcher-group.js';
-export type { ClusterInput } from './schema.js';
+export { type ClusterInput, LIMITS } from './schema.js';
 
 /** @param text `512x512` */
 export const parseSize = (text: string): PictureSize => {
@@ -216,15 +217,26 @@ export const readClusterConfig = async (file: string): Promise<ClusterConfig> =>
   return config.wire.link === undefined ? config : withLink(config, config.wire.link);
 };
 
+const WHY_NO_CONFIG: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file',
+  ENOTDIR: 'part of the path is a file',
+  EISDIR: 'a directory is there',
+  EACCES: 'this user may not read it',
+};
+
+const noConfig = (file: string, why: string, cause?: Error): TandemError => {
+  const advice = `"tandem init MODEL --out cluster.yaml" writes one for a model, and ${ownPath('configs')} holds some that run as they are`;
+  return new TandemError('CONFIG_MISSING', `Expected a cluster config at ${file}; ${why}. ${advice}.`, { cause });
+};
+
 /**
  * As `readClusterConfig`, without rates: for those who are about to measure them.
  * @throws TandemError `CONFIG_MISSING`, `CONFIG_INVALID`
  */
 export const readUncalibratedConfig = async (file: string): Promise<ClusterConfig> => {
+  if (/\.onnx$/i.test(file)) throw noConfig(file, 'that is a model');
   const text = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
-    const why = cause.code === 'ENOENT' ? 'there is no such file' : cause.message;
-    const message = `Expected a cluster config at ${file}; ${why}. configs/ holds examples that run as they are.`;
-    throw new TandemError('CONFIG_MISSING', message, { cause });
+    throw noConfig(file, WHY_NO_CONFIG[cause.code ?? ''] ?? cause.message, cause);
   });
   return parseClusterConfig(text, file);
 };

@@ -7,11 +7,11 @@ import { z } from 'zod';
 import { PROVIDERS, type Provider } from '../../common/onnxruntime.js';
 import { QUANTIZE, WIRE_DTYPES } from '../../partition/write/manifest.js';
 import { TRANSPORTS } from '../cluster/transport.js';
-import { NETWORK_NAMES, SCHEDULER_NAMES } from '../pipeline/index.js';
+import { MAX_PIXELS, NETWORK_NAMES, SCHEDULER_NAMES } from '../pipeline/index.js';
 import { BYTES_PATTERN } from './bytes.js';
 
 /** Beyond these a number is a mistake, and some would overflow: timers count milliseconds in 31 bits, about 24 days. */
-const MAX = {
+export const LIMITS = {
   seconds: 1_000_000,
   devices: 64,
   threads: 1024,
@@ -19,7 +19,7 @@ const MAX = {
   speed: 1e6,
   steps: 1000,
   guidance: 1000,
-  pixels: 16_384,
+  pixels: MAX_PIXELS,
   restarts: 1_000_000,
   queue: 100_000,
   text: 4096,
@@ -29,10 +29,10 @@ const MIN_SPEED = 1e-6;
 const MIN_SECONDS = 0.001;
 
 const positiveInteger = z.number().int().min(1);
-const seconds = z.number().min(MIN_SECONDS).max(MAX.seconds);
+const seconds = z.number().min(MIN_SECONDS).max(LIMITS.seconds);
 /** Pictures are decoded from latents of an eighth of their size. */
-const pixels = z.number().int().min(8).max(MAX.pixels).multipleOf(8);
-const text = z.string().min(1).max(MAX.text);
+const pixels = z.number().int().min(8).max(LIMITS.pixels).multipleOf(8);
+const text = z.string().min(1).max(LIMITS.text);
 
 /** `512x512` */
 const SIZE_PATTERN = /^[1-9]\d{0,4}x[1-9]\d{0,4}$/;
@@ -54,19 +54,19 @@ const device = z.strictObject({
     .number()
     .int()
     .min(0)
-    .max(MAX.deviceId)
+    .max(LIMITS.deviceId)
     .default(0)
     .describe("Index among the provider's devices; a cpu needs none"),
   threads: positiveInteger
-    .max(MAX.threads)
+    .max(LIMITS.threads)
     .optional()
     .describe('Threads per operator. Default: the cores, shared equally by the cpu devices'),
   memory_limit: z
-    .union([z.number().int().min(1), z.string().max(MAX.text).regex(BYTES_PATTERN)])
+    .union([z.number().int().min(1), z.string().max(LIMITS.text).regex(BYTES_PATTERN)])
     .optional()
     .describe('Weights and activations that fit: "8GiB", "512MB", or a number of bytes. Default: no limit'),
   buffer_limit: z
-    .union([z.number().int().min(1), z.string().max(MAX.text).regex(BYTES_PATTERN)])
+    .union([z.number().int().min(1), z.string().max(LIMITS.text).regex(BYTES_PATTERN)])
     .optional()
     .describe(
       'Largest tensor that the device takes: "1GiB", or a number of bytes (WebGPU: maxStorageBufferBindingSize of the adapter). Larger ones are split, or refused by name. Default: webgpu 4GiB, others no limit',
@@ -74,7 +74,7 @@ const device = z.strictObject({
   speed: z
     .number()
     .min(MIN_SPEED)
-    .max(MAX.speed)
+    .max(LIMITS.speed)
     .optional()
     .describe(
       'Speed relative to the other devices: twice the speed takes twice the share. Default: as calibrated, else 1',
@@ -89,7 +89,7 @@ const hostName = z
 
 const furtherHost = z.strictObject({
   name: hostName.describe('The name of its key'),
-  devices: z.array(device).min(1).max(MAX.devices).describe('Its devices, after those of the hosts before it'),
+  devices: z.array(device).min(1).max(LIMITS.devices).describe('Its devices, after those of the hosts before it'),
 });
 
 const join = z.strictObject({
@@ -131,7 +131,7 @@ const wire = z.strictObject({
     ),
 });
 
-const ways = positiveInteger.max(MAX.devices).default(1);
+const ways = positiveInteger.max(LIMITS.devices).default(1);
 
 const mesh = z.strictObject({
   tensor: ways.describe('Devices that share the tensors of each stage'),
@@ -155,7 +155,7 @@ const workers = z.strictObject({
   keep_warm_s: z
     .number()
     .min(0)
-    .max(MAX.seconds)
+    .max(LIMITS.seconds)
     .optional()
     .describe(
       'How long the workers of `launch` keep the loaded model when their coordinator was killed, for the next one; 0 ends them with it, else at least 10. Default: 600; 0 with transport tcp',
@@ -164,20 +164,20 @@ const workers = z.strictObject({
     .number()
     .int()
     .min(0)
-    .max(MAX.restarts)
+    .max(LIMITS.restarts)
     .default(5)
     .describe('How often in a row `launch` starts a lost worker again before it gives up; 0: not at all'),
 });
 
 const defaults = z.strictObject({
   num_inference_steps: positiveInteger
-    .max(MAX.steps)
+    .max(LIMITS.steps)
     .optional()
     .describe("Denoising steps. Default: the model family's own"),
   guidance_scale: z
     .number()
     .min(0)
-    .max(MAX.guidance)
+    .max(LIMITS.guidance)
     .optional()
     .describe("Weight of the prompt; 1 or less runs no negative prompt. Default: the model family's own"),
   width: pixels.optional().describe("Pixels, a multiple of 8 or 16. Default: the model's own size"),
@@ -191,14 +191,14 @@ const server = z.strictObject({
   api_key: text.optional().describe('Key that requests must carry, at least 16 characters. Default: none'),
   api_key_env: text.optional().describe('Environment variable with that key, in place of api_key'),
   max_running: positiveInteger
-    .max(MAX.queue)
+    .max(LIMITS.queue)
     .default(8)
     .describe('Pictures that are made at a time, a step of each in turn; a client of whom none is made need not wait'),
   max_queue: z
     .number()
     .int()
     .min(0)
-    .max(MAX.queue)
+    .max(LIMITS.queue)
     .default(16)
     .describe('Requests that may wait; more are refused with 429'),
   images: text
@@ -208,7 +208,7 @@ const server = z.strictObject({
     ),
   trust_proxy: z
     .array(z.string().refine(isProxy, 'expected an address, a range such as "10.0.0.0/8", or "loopback"'))
-    .max(MAX.devices)
+    .max(LIMITS.devices)
     .default([])
     .describe(
       'Proxies whose X-Forwarded-For, -Host and -Proto are believed: addresses, ranges, or "loopback", "linklocal", "uniquelocal". Default: none',
@@ -219,7 +219,7 @@ const server = z.strictObject({
 const place = z.union([
   z.enum(['auto', 'coordinator', 'shard']),
   z.strictObject({
-    rank: z.number().int().min(0).max(MAX.devices).describe('The device, by its place in the list of devices'),
+    rank: z.number().int().min(0).max(LIMITS.devices).describe('The device, by its place in the list of devices'),
   }),
 ]);
 
@@ -246,10 +246,10 @@ export const clusterSchema = z
     devices: z
       .array(device.extend({ host: hostName.optional().describe('Further host that has it. Default: this one') }))
       .min(1)
-      .max(MAX.devices)
+      .max(LIMITS.devices)
       .describe('One worker each; the place in the list is the rank'),
     hosts: z
-      .union([positiveInteger.max(MAX.hosts), z.array(furtherHost).min(1).max(MAX.hosts)])
+      .union([positiveInteger.max(LIMITS.hosts), z.array(furtherHost).min(1).max(LIMITS.hosts)])
       .optional()
       .describe(
         'A number: hosts in all, this one among them, each with the devices above. A list: further hosts with devices of their own. They run `tandem worker --join`. Default: this one alone',

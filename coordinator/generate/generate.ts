@@ -1,12 +1,12 @@
 /** A config and a prompt in, a picture made by all of the config's workers together out. */
-import { stat, writeFile } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
+import { writeFile } from 'node:fs/promises';
 import { TandemError } from '../../common/errors.js';
 import type { Workers } from '../cluster/index.js';
 import type { ClusterConfig } from '../config/index.js';
 import type { Hooks } from '../hooks.js';
 import { type HostedNetwork, planHosting, remotesOf } from '../hosting/index.js';
 import { prepareMesh, withMesh } from '../mesh/index.js';
+import { checkOutFile } from '../out-file.js';
 import {
   createPipeline,
   encodePicture,
@@ -63,18 +63,6 @@ export interface GenerateReport {
   /** What was done differently from what was asked. */
   readonly warnings: readonly string[];
 }
-
-/** Better said before minutes of work than after. */
-const checkWritable = async (out: string): Promise<string> => {
-  const file = resolve(out);
-  formatOfFile(file);
-  const directory = await stat(dirname(file)).catch(() => undefined);
-  if (directory?.isDirectory()) return file;
-  throw new TandemError(
-    'OUT_DIRECTORY',
-    `Expected the directory of ${out} to exist; there is no ${dirname(file)}. Make it first.`,
-  );
-};
 
 /** As the server has it: a prompt without a word asks for no picture in particular. */
 const checkPrompt = (prompt: string): void => {
@@ -152,7 +140,8 @@ const savePicture = async (
 export const generate = async (request: GenerateRequest): Promise<GenerateReport> => {
   const start = performance.now();
   checkPrompt(request.prompt);
-  const file = await checkWritable(request.out);
+  formatOfFile(request.out);
+  const file = await checkOutFile(request.out);
   const config = await followPlan(request.config, (one) => planPicture(one, request), request);
   // Groups of devices may take the passes of guidance one at a time.
   const picture = await planPicture(config, request);

@@ -64,8 +64,20 @@ const checkLengths = (values: InputValues, binding: DenoiserBinding): void => {
   ]);
 };
 
+const LONGEST_QUOTED = 400;
+
+/** A prompt may be a book: of a long text its beginning and its end. */
+const shortened = (text: string): string => {
+  const letters = [...text];
+  if (letters.length <= LONGEST_QUOTED) return text;
+  const half = LONGEST_QUOTED / 2;
+  return `${letters.slice(0, half).join('')} [...] ${letters.slice(-half).join('')}`;
+};
+
 const truncationWarnings = (name: string, { truncated }: EncodedPrompt): string[] =>
-  truncated.map((text) => `The ${name} is too long for the text encoder; this part of it was left out: "${text}".`);
+  truncated.map(
+    (text) => `The ${name} is too long for the text encoder; this part of it was left out: "${shortened(text)}".`,
+  );
 
 const zeros = (values: InputValues): InputValues =>
   Object.fromEntries(Object.entries(values).map(([role, value]) => [role, new Float32Array(value.length)]));

@@ -92,7 +92,11 @@ export interface ImageSize {
   readonly guidanceScale: number;
 }
 
+/** Pixels of a side: with more, a number is a mistake. */
+export const MAX_PIXELS = 16_384;
+
 const sideProblem = (side: string, pixels: number, multiple: number): string | undefined => {
+  if (pixels > MAX_PIXELS) return `${side} must be at most ${MAX_PIXELS}; found ${pixels}`;
   if (Number.isInteger(pixels / multiple) && pixels > 0) return undefined;
   const below = Math.floor(pixels / multiple) * multiple;
   const nearest = below > 0 ? `nearest are ${below} and ${below + multiple}` : `the smallest is ${multiple}`;

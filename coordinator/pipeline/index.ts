@@ -11,7 +11,14 @@
  *     generate          from the request to the image, around the denoising-loop
  *     vae-decoder, png, picture-file  latents -> pixels -> file
  */
-export { denoiserSizeFor, fixedSampleShape, type ImageSize, sizeProblems, symbolicSizes } from './denoiser-sizes.js';
+export {
+  denoiserSizeFor,
+  fixedSampleShape,
+  type ImageSize,
+  MAX_PIXELS,
+  sizeProblems,
+  symbolicSizes,
+} from './denoiser-sizes.js';
 export type { GeneratedImage, ImageRequest, StepProgress, Timings } from './image-request.js';
 export { type KnownWords, readKnownWords } from './known-words.js';
 export { type DenoiserSize, sampleShape } from './latent-layout.js';

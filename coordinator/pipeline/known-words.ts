@@ -34,6 +34,19 @@ export interface KnownWords {
 
 const SUGGESTIONS = 4;
 
+const MOST_QUOTED = 6;
+const LONGEST_QUOTED = 30;
+
+/** A prompt may hold thousands of words, or one of thousands of letters. */
+const quote = (words: readonly string[]): string => {
+  const shown = words.slice(0, MOST_QUOTED).map((word) => {
+    const letters = [...word];
+    return `"${letters.slice(0, LONGEST_QUOTED).join('')}${letters.length > LONGEST_QUOTED ? '...' : ''}"`;
+  });
+  const more = words.length - shown.length;
+  return `${shown.join(', ')}${more > 0 ? ` and ${more} more words` : ''}`;
+};
+
 /** One letter differs, or two of a long word. */
 const isMistyped = (word: string, name: string): boolean =>
   word.length >= 4 && editDistance(word, name) <= (word.length >= 7 ? 2 : 1);
@@ -48,18 +61,17 @@ const score = ({ names, colour, groups }: Thing, unknown: readonly string[], pro
   return (mistyped ? 4 : 0) + (shared ? 2 : 0) + (colour !== undefined && prompt.has(colour) ? 1 : 0);
 };
 
-/** The examples nearest to a prompt, the nearest first; where nothing is near, some from all over the list. */
-const nearestOf = (
-  things: readonly Thing[],
-  unknown: readonly string[],
-  prompt: ReadonlySet<string>,
-): readonly string[] => {
-  const scored = things
-    .map((one) => ({ one, points: score(one, unknown, prompt) }))
+/** What to try instead: the examples nearest to a prompt, the nearest first; where nothing is near, some from all over the list. */
+const offer = (things: readonly Thing[], unknown: readonly string[], prompt: ReadonlySet<string>): string => {
+  const near = things
+    .map((one) => ({ example: one.example, points: score(one, unknown, prompt) }))
+    .filter(({ points }) => points > 0)
     .sort((a, b) => b.points - a.points);
-  const near = scored.filter(({ points }) => points > 0).map(({ one }) => one.example);
   const spread = things.filter((_, index) => index % Math.ceil(things.length / SUGGESTIONS) === 0);
-  return [...new Set([...near, ...spread.map(({ example }) => example)])].slice(0, SUGGESTIONS);
+  const offered = near.length > 0 ? near : spread;
+  const quoted = offered.slice(0, SUGGESTIONS).map(({ example }) => `"${example}"`);
+  if (near.length === 0) return `Among them are ${quoted.join(', ')}.`;
+  return `Nearest to the prompt ${quoted.length > 1 ? 'are' : 'is'} ${quoted.join(', ')}.`;
 };
 
 const knownWords = ({ things, words }: z.output<typeof known>): KnownWords => {
@@ -70,9 +82,8 @@ const knownWords = ({ things, words }: z.output<typeof known>): KnownWords => {
       const asked = new Set(wordsOf(prompt));
       const unknown = [...asked].filter((word) => !met.has(word));
       if (unknown.length === 0) return undefined;
-      const quoted = unknown.map((word) => `"${word}"`).join(', ');
-      const offered = nearestOf(things, unknown, asked).map((example) => `"${example}"`);
-      return `The model has never met ${quoted}: it knows ${things.length} things. Nearest to the prompt are ${offered.join(', ')}.`;
+      const quoted = quote(unknown);
+      return `The model has never met ${quoted}: it knows ${things.length} things. ${offer(things, unknown, asked)}`;
     },
   };
 };

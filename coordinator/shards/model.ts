@@ -1,6 +1,7 @@
 /** What a MODEL argument means: a diffusers-layout directory's denoiser, or a bare `.onnx` file. */
 import { basename, join, resolve } from 'node:path';
 import { TandemError } from '../../common/errors.js';
+import { ownPath } from '../../common/own-files.js';
 import { DENOISER_FILES, exportAdvice, kindOf } from '../export-advice.js';
 
 export interface DenoiserModel {
@@ -30,7 +31,7 @@ export const findDenoiserModel = (model: string): DenoiserModel => {
       throw new TandemError('MODEL_MISSING', message);
     }
     case 'missing': {
-      const message = `Expected a diffusers-layout directory or an .onnx file at ${model}; there is nothing.${exportAdvice(model)}`;
+      const message = `Expected a diffusers-layout directory or an .onnx file at ${model}; there is nothing.${exportAdvice(model) || ` The model that ships is ${ownPath('models/emoji-sd')}.`}`;
       throw new TandemError('MODEL_MISSING', message);
     }
     default:

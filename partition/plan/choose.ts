@@ -60,11 +60,11 @@ const OVERSIZED_PRICE = 1e9;
  * which grows by a factor until so much is split: the splits that are found so are those that cost least.
  */
 const WANTED_SHARE = 0.95;
-/** The same where only the work is split: that is done for the time's sake, so the rest may stay whole where that is faster. */
-const WANTED_WORK = 0.5;
 const LEAST_WHOLE_PRICE = 0.05;
 const WHOLE_PRICE_FACTOR = 1.5;
 const WHOLE_PRICE_STEPS = 20;
+/** The share where only the work is split: that is done for the time's sake, so the rest may stay whole where that is faster. */
+const WANTED_WORK = 0.5;
 
 /**
  * Element type on the wire, as segments are emitted: `fp16` makes single precision travel as half precision, and leaves the others as
@@ -338,7 +338,7 @@ const priceList = (graph: Graph, { rates }: ChooseOptions): Prices => {
   };
 };
 
-/** The time, and what is left of the work; who holds which weights is decided. */
+/** Weights stay whole on every rank, so only time has a price, and work that is left whole. */
 const workPrices = (graph: Graph, options: ChooseOptions): Prices => ({
   ...timePrices(options.rates),
   perWholeFlop: priceList(graph, options).perWholeFlop,

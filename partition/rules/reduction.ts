@@ -132,7 +132,6 @@ const trailing = rule({ cost: 'norm', signature: trailingNorm, flops: inputFlops
 export const REDUCTION = {
   Softmax: rule({ cost: 'softmax', signature: alongAxis, flops: inputFlops(3) }),
   LogSoftmax: rule({ cost: 'softmax', signature: alongAxis, flops: inputFlops(3) }),
-  Hardmax: rule({ cost: 'softmax', signature: alongAxis, flops: inputFlops(2) }),
   CumSum: rule({ signature: (node) => cumSum(node), linear: () => [[0]] }),
   LpNormalization: rule({ cost: 'norm', signature: alongAxis, flops: inputFlops(3) }),
   LayerNormalization: trailing,
@@ -157,6 +156,7 @@ export const REDUCTION = {
   ReduceSumSquare: reduce(true, false),
   AveragePool: byRows(rule({ signature: pooling, linear: () => [[0]] }), poolKernel),
   MaxPool: byRows(rule({ signature: pooling }), poolKernel),
+  LpPool: rule({ signature: pooling }),
   GlobalAveragePool: rule({ cost: summing, signature: pooling, linear: () => [[0]], flops: inputFlops(1) }),
   GlobalMaxPool: rule({ cost: summing, signature: pooling, flops: inputFlops(1) }),
 } satisfies Table;

@@ -65,7 +65,7 @@ const PLANNED = join(
   join(
     // biome-ignore format: a list reads better dense
     rare(
-      'AffineGrid', 'CenterCropPad', 'Det', 'GlobalLpPool', 'LRN', 'LpPool', 'MaxRoiPool', 'MaxUnpool',
+      'AffineGrid', 'CenterCropPad', 'Det', 'GlobalLpPool', 'Hardmax', 'LRN', 'MaxRoiPool', 'MaxUnpool',
       'MeanVarianceNormalization', 'OneHot', 'ReverseSequence', 'RoiAlign',
     ),
     moves('GatherElements', 'GatherND', 'Scatter', 'ScatterElements', 'ScatterND'),

@@ -20,7 +20,10 @@ export const writeError = (path: string, error: unknown): unknown => {
   if (error instanceof TandemError || !(error instanceof Error)) return error;
   // A cancelled wait has a code as well, a number.
   if (!('code' in error) || typeof error.code !== 'string') return error;
-  const [code, reason] = REASONS[error.code] ?? ['WRITE_FAILED', `the system said: ${error.message}`];
+  const [code, reason] = REASONS[error.code] ?? [
+    'WRITE_FAILED',
+    `the system said: ${error.message}; choose another directory`,
+  ];
   return new TandemError(code, `"${path}" cannot be written: ${reason}.`, { cause: error });
 };
 

@@ -66,6 +66,9 @@ describe('a prompt', () => {
     const left = /this part of it was left out: "(.*)"\./.exec(stderr)?.[1] ?? '';
     expect(left).toMatch(/beside a Pineapple$/);
     expect(prompt).toContain(` ${left}`);
+    const book = await draw('a unicorn '.repeat(2000), '--out', join(scratch.path, 'long.png'));
+    expect(book.status).toBe(0);
+    expect(book.stderr).toMatch(/left out: "[a-z ]{100,300} \[\.\.\.\] [a-z ]{100,300}"\./);
   });
 });
 

@@ -1,10 +1,18 @@
+import { execFileSync } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import { join, relative, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { testDirectory } from '../support/directory.js';
+import { fileDirectory } from '../support/directory.js';
 import { runHere } from './in-process.js';
 import { SHIPPED_DIMS, tandem } from './tandem.js';
 
+const scratch = fileDirectory();
+mkdirSync(join(scratch, 'folder.png'));
+
 /** In a process of its own. */
-const run = (...args: string[]) => tandem(args, testDirectory());
+const run = (...args: string[]) => tandem(args, scratch);
+
+const draw = (...more: string[]) => ['generate', '--config', 'configs/single-cpu.yaml', '--prompt', 'a cat', ...more];
 
 describe('tandem', () => {
   it.each(['plan', 'partition', 'verify', 'generate', 'launch', 'bench', 'schema'])(
@@ -26,11 +34,22 @@ describe('tandem', () => {
     expect(await run('launch', 'none.yaml')).toMatchObject({ status: 1, stderr: expect.stringMatching(/none\.yaml/) });
   });
 
+  it('names files in its examples as they are found from where it is run', () => {
+    const help = execFileSync(process.execPath, [resolve('bin/tandem.js'), '--help'], { cwd: scratch });
+    const config = relative(scratch, resolve('configs/dual-cpu.yaml'));
+    expect(help.toString()).toContain(`tandem generate --config ${config}`);
+  });
+
   it.each([
     { args: ['nonsense'], says: /unknown command 'nonsense'/ },
     { args: ['plan'], says: /missing required argument 'MODEL'/ },
     { args: ['generate', '--prompt', 'x'], says: /required option '--config <file>' not specified/ },
-    { args: ['plan', 'x', '--tensor-parallel-size', '0'], says: /Expected a whole number, 1 or more/ },
+    { args: ['plan', 'x', '--tensor-parallel-size', '0'], says: /Expected a whole number, from 1 to 64/ },
+    { args: ['plan', 'x', '--tensor-parallel-size', '1000'], says: /Expected a whole number, from 1 to 64/ },
+    { args: ['verify', 'x', '--rounds', '0'], says: /Expected a whole number, 1 or more/ },
+    { args: ['verify', 'x', '--seed', '99999999999999999999'], says: /from 0 to 9007199254740991/ },
+    { args: ['generate', '--num-inference-steps', '-1'], says: /Expected a whole number, from 1 to 1000/ },
+    { args: ['generate', '--guidance-scale', '1e9'], says: /Expected a number, from 0 to 1000/ },
     { args: ['plan', 'x', '--dim', 'height'], says: /Expected NAME=SIZE/ },
     { args: ['plan', 'x', '--provider', 'gpu'], says: /Allowed choices are cpu, cuda, webgpu, dml, coreml/ },
     {
@@ -82,7 +101,22 @@ describe('tandem', () => {
       ],
       says: /int8 weights run on provider "cpu" only, but rank 0 is "webgpu"/,
     },
-    { args: ['launch', 'none.yaml'], says: /Expected a cluster config at none\.yaml/ },
+    {
+      args: ['launch', 'none.yaml'],
+      says: /Expected a cluster config at none\.yaml; .* configs holds some that run as they are/,
+    },
+    {
+      args: ['launch', 'models/emoji-sd'],
+      says: /a directory is there\. "tandem init MODEL --out cluster\.yaml" writes one/,
+    },
+    { args: ['launch', 'models/emoji-sd/unet/model.onnx'], says: /that is a model\. "tandem init/ },
+    { args: draw('--width', '100000'), says: /width must be at most 16384; found 100000/ },
+    { args: draw('--out', 'nowhere/x.png'), says: /Expected a directory at .*nowhere, to write nowhere\/x\.png/ },
+    { args: draw('--out', join(scratch, 'folder.png')), says: /\(EISDIR\): a directory is there; name a file/ },
+    { args: draw('--trace', 'models'), says: /\(EISDIR\): a directory is there; name a file/ },
+    { args: ['plan', 'models/emoji-sd', '--html', 'nowhere/x.html'], says: /Expected a directory at .*nowhere/ },
+    { args: ['simulate', 'models/emoji-sd', '--svg', 'nowhere/x.svg'], says: /Expected a directory at .*nowhere/ },
+    { args: ['bench', 'models/emoji-sd', '--chart', 'nowhere/x.svg'], says: /Expected a directory at .*nowhere/ },
   ])('fails at $args with a message instead of a stack', async ({ args, says }) => {
     const { status, stderr } = await runHere(...args);
     expect(status).toBe(1);

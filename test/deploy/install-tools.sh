@@ -1,11 +1,17 @@
 #!/usr/bin/env bash
-# Brings the programs that check deploy/: helm, hadolint, kubernetes-validate, promtool, docker-compose, buildah, debootstrap, Slurm.
+# Brings the programs of others that check deploy/ and the server's contracts: OpenAI's Python client, helm, hadolint,
+# kubernetes-validate, promtool, docker-compose, buildah, debootstrap, Slurm.
 # What is there stays; what cannot be had is told, and its tests say so themselves. Needs root; never fails.
 set -uo pipefail
 DIR=${TANDEM_TOOLS:-/usr/local}
 
 missing() { ! command -v "$1" >/dev/null; }
 cannot() { echo "Cannot have $1: its tests are not run." >&2; }
+
+client="$DIR/lib/tandem-openai"
+if ! "$client/bin/python" -c 'import openai' 2>/dev/null; then
+  { python3 -m venv "$client" && timeout 300 "$client/bin/pip" -q install openai; } >/dev/null 2>&1 || cannot "OpenAI's Python client"
+fi
 
 wanted=()
 missing promtool && wanted+=(prometheus)

@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process';
 import { accessSync, constants, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { delimiter, join, resolve } from 'node:path';
+import { delimiter, isAbsolute, join, resolve } from 'node:path';
 import { it } from 'vitest';
 import { parse, stringify } from 'yaml';
 import { type ClusterConfig, readUncalibratedConfig } from '#tandem/coordinator/config/index.js';
@@ -51,7 +51,7 @@ export const succeed = async (...asked: Parameters<typeof run>): Promise<string>
 };
 
 const isThere = (program: string): boolean =>
-  PATH.split(delimiter).some((directory) => {
+  (isAbsolute(program) ? [''] : PATH.split(delimiter)).some((directory) => {
     try {
       accessSync(join(directory, program), constants.X_OK);
       return true;

@@ -50,6 +50,10 @@ it('lets nobody onto a port who has not the key of the launch, whatever is sent,
   await listening;
 });
 
+it('listens on a port again as soon as the one before is closed', async () => {
+  for (let time = 0; time < 50; time++) (await ExchangeInbox.listen(ANY_PORT)).close();
+});
+
 it('lets no stranger command a worker, or speak for one', async () => {
   const server = await ControlServer.listen(ANY_PORT);
   const heard: string[] = [];

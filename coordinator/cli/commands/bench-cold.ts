@@ -1,8 +1,6 @@
 /** `tandem bench --cold`: how long it takes from nothing to the first result. */
 import { writeFile } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
 import { Option } from 'commander';
-import { TandemError } from '../../../common/errors.js';
 import { benchCold } from '../../bench/cold.js';
 import { drawColdReport } from '../../bench/cold-chart.js';
 import type { ColdRun } from '../../bench/cold-contestant.js';
@@ -79,17 +77,6 @@ const coldText = (report: ColdReport): string => {
   return `${formatTable(columns, rows)}\n\n${diskLine(report)}${speedupLine(report)}${notes}`;
 };
 
-/** @param svg the chart's text */
-export const saveChart = async (file: string, svg: string): Promise<void> => {
-  try {
-    await writeFile(resolve(file), svg);
-  } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    const message = `Expected to write the chart to ${file}, in ${dirname(resolve(file))}; the system said ${code}.`;
-    throw new TandemError('OUT_DIRECTORY', message, { cause });
-  }
-};
-
 export interface ColdOptions {
   readonly cold?: boolean;
   readonly pageCache: PageCacheOption;
@@ -105,6 +92,6 @@ export const runBenchCold = async (
   context: CommandContext,
 ): Promise<void> => {
   const report = await benchCold({ ...context, runs, pageCaches: STATES[pageCache], seed, plain });
-  if (chart !== undefined) await saveChart(chart, drawColdReport(report));
+  if (chart !== undefined) await writeFile(chart, drawColdReport(report));
   context.print(report, () => coldText(report));
 };

@@ -1,4 +1,5 @@
 /** `tandem bench`: single against dual, and against plain ONNX Runtime. */
+import { writeFile } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { inspect, type MeshShape, meshSize, runsPassesApart, shapeText } from '../../../partition/index.js';
@@ -11,6 +12,7 @@ import { formatBytes } from '../../config/bytes.js';
 import { type ClusterConfig, defaultShardsDirectory, readClusterConfig } from '../../config/index.js';
 import { planDenoiser, planPicture } from '../../generate/picture.js';
 import type { Hooks } from '../../hooks.js';
+import { checkOutFile } from '../../out-file.js';
 import type { Dims } from '../../shards/dims.js';
 import { findDenoiserModel } from '../../shards/model.js';
 import { prepareShowcase, SHOWCASE_DIMS } from '../../showcase/index.js';
@@ -19,12 +21,12 @@ import { sizesOf } from '../model-argument.js';
 import {
   addText,
   type DeviceOptions,
+  deviceCounts,
   dimOption,
   jsonOption,
   nonNegativeInteger,
   parallelOption,
   positiveInteger,
-  positiveIntegers,
   providerOption,
   quantizeOption,
   refuseMixed,
@@ -38,7 +40,7 @@ import {
   wireOption,
 } from '../options.js';
 import { formatMs, formatRatio, formatTable } from '../text-table.js';
-import { type ColdOptions, chartOption, coldOption, pageCacheOption, runBenchCold, saveChart } from './bench-cold.js';
+import { type ColdOptions, chartOption, coldOption, pageCacheOption, runBenchCold } from './bench-cold.js';
 import { UNCALIBRATED } from './plan.js';
 
 interface BenchOptions extends Omit<DeviceOptions, 'tensorParallelSize' | 'config'>, CommonOptions, ColdOptions {
@@ -212,7 +214,7 @@ export const addBench = (program: Command, outer: ProcessContext): void => {
     .command('bench [MODEL]')
     .description('Measure one cluster against another, and against plain ONNX Runtime.')
     .option('--config <file>', 'cluster config to measure; repeat it for each', addText)
-    .option('--tensor-parallel-size <n,n>', 'with a MODEL: world sizes to measure (default: 1,2)', positiveIntegers)
+    .option('--tensor-parallel-size <n,n>', 'with a MODEL: world sizes to measure (default: 1,2)', deviceCounts)
     .addOption(dimOption())
     .addOption(providerOption())
     .addOption(threadsOption())
@@ -242,6 +244,7 @@ export const addBench = (program: Command, outer: ProcessContext): void => {
           throw usageError('--parallel and --cold cannot both be given: a start is measured on one group of devices.');
         if (options.cold && microBatches > 1)
           throw usageError('--micro-batches and --cold cannot both be given: a start has no steps to overlap.');
+        if (options.chart !== undefined) await checkOutFile(options.chart);
         const runs = (await runsOf(model, options, command, context)).map((run) => ({
           ...run,
           microBatches,
@@ -249,7 +252,7 @@ export const addBench = (program: Command, outer: ProcessContext): void => {
         }));
         if (options.cold) return runBenchCold(runs, options, context);
         const report = await bench({ ...context, runs, steps, seed, plain });
-        if (options.chart !== undefined) await saveChart(options.chart, drawBenchReport(report));
+        if (options.chart !== undefined) await writeFile(options.chart, drawBenchReport(report));
         context.print({ ...report, verdict: verdict(report) }, () => benchText(report));
       }),
     );

@@ -9,11 +9,12 @@ import type { Dims } from '../../shards/dims.js';
 import { type CommonOptions, type ProcessContext, withContext } from '../context.js';
 import {
   dimOption,
+  guidanceScale,
   jsonOption,
   nonNegativeInteger,
-  nonNegativeNumber,
   positiveInteger,
   requireOptions,
+  stepCount,
   traceOption,
   verboseOption,
 } from '../options.js';
@@ -49,7 +50,7 @@ const given = <T extends object>(values: T): Partial<T> =>
 
 const stepsText = ({ num_inference_steps, timings }: GenerateReport): string => {
   const calls = timings.step_ms.length;
-  return `denoise, ${num_inference_steps} steps${calls === num_inference_steps ? '' : ` (${calls} calls)`}`;
+  return `denoise, ${num_inference_steps} ${num_inference_steps === 1 ? 'step' : 'steps'}${calls === num_inference_steps ? '' : ` (${calls} calls)`}`;
 };
 
 const generateText = (report: GenerateReport): string => {
@@ -92,12 +93,12 @@ export const addGenerate = (program: Command, outer: ProcessContext): void => {
   program
     .command('generate')
     .description("Make a picture with all of the config's workers together.")
-    .option('--config <file>', 'cluster config')
+    .option('--config <file>', 'cluster config: a model and its devices; "tandem init" writes one')
     .option('--prompt <text>', 'what the picture should show')
     .option('--negative-prompt <text>', 'what it should not show; needs a guidance scale above 1')
     .option('--seed <n>', 'seed of the initial noise', nonNegativeInteger, 0)
-    .option('--num-inference-steps <n>', 'denoising steps', positiveInteger)
-    .option('--guidance-scale <x>', 'weight of the prompt; 1 or less runs no negative prompt', nonNegativeNumber)
+    .option('--num-inference-steps <n>', 'denoising steps', stepCount)
+    .option('--guidance-scale <x>', 'weight of the prompt; 1 or less runs no negative prompt', guidanceScale)
     .option('--width <pixels>', "width of the picture (default: the config's, else the model's own)", positiveInteger)
     .option('--height <pixels>', "height of the picture (default: the config's, else the model's own)", positiveInteger)
     .addOption(new Option('--scheduler <name>', "instead of the model's own scheduler").choices([...SCHEDULER_NAMES]))

@@ -14,9 +14,9 @@ import { describeModel, isConfigFile, sizesOf } from '../model-argument.js';
 import {
   clusterFromOptions,
   type DeviceOptions,
+  deviceCount,
   dimOption,
   jsonOption,
-  positiveInteger,
   providerOption,
   quantizeOption,
   requireOptions,
@@ -140,7 +140,7 @@ export const addPartition = (program: Command, outer: ProcessContext): void => {
   program
     .command('partition <MODEL>')
     .description("Split a model and write each rank's weights and segment graphs.")
-    .option('--tensor-parallel-size <n>', 'ranks to split over', positiveInteger)
+    .option('--tensor-parallel-size <n>', 'ranks to split over', deviceCount)
     .option('--out <dir>', 'where to write the shard directory')
     .option('--config <file>', 'cluster config whose devices, speeds and memory limits to split for')
     .option('--no-prepare', 'leave the segments as they are: slower starts, on any machine')

@@ -1,7 +1,6 @@
 /** `tandem plan`: how a model would be split, without writing any shards. */
 import { writeFile } from 'node:fs/promises';
 import type { Command } from 'commander';
-import { TandemError } from '../../../common/errors.js';
 import {
   bestFor,
   inspect,
@@ -16,6 +15,7 @@ import { formatBytes } from '../../config/bytes.js';
 import type { ClusterSettings } from '../../config/index.js';
 import { APART, CONCURRENCY, meshRequest } from '../../generate/follow-plan.js';
 import { dryRunHosting, type NetworkReport } from '../../hosting/dry-run.js';
+import { checkOutFile } from '../../out-file.js';
 import { drawPlanPage } from '../../plan-page/page.js';
 import type { Dims } from '../../shards/dims.js';
 import type { DenoiserModel } from '../../shards/model.js';
@@ -24,9 +24,9 @@ import { type CommandContext, type CommonOptions, type ProcessContext, withConte
 import { describeModel, sizesOf } from '../model-argument.js';
 import {
   type DeviceOptions,
+  deviceCount,
   dimOption,
   jsonOption,
-  positiveInteger,
   providerOption,
   quantizeOption,
   splitOption,
@@ -228,19 +228,11 @@ const withRates = async (
   return withCalibration(cluster);
 };
 
-const writePage = async (file: string, page: string): Promise<void> => {
-  await writeFile(file, page).catch((cause: NodeJS.ErrnoException) => {
-    throw new TandemError('PAGE_UNWRITABLE', `Expected to write the plan's page to ${file}: ${cause.message}.`, {
-      cause,
-    });
-  });
-};
-
 export const addPlan = (program: Command, outer: ProcessContext): void => {
   program
     .command('plan <MODEL>')
     .description('Show how a model would be split: a dry run that writes nothing.')
-    .option('--tensor-parallel-size <n>', 'ranks to split over', positiveInteger)
+    .option('--tensor-parallel-size <n>', 'ranks to split over', deviceCount)
     .option('--config <file>', 'cluster config whose devices, speeds and memory limits to plan for')
     .addOption(dimOption())
     .addOption(providerOption())
@@ -255,6 +247,7 @@ export const addPlan = (program: Command, outer: ProcessContext): void => {
     .addHelpText('after', HELP)
     .action((argument: string, given: PlanOptions, command: Command) =>
       withContext(outer, given, async (context) => {
+        if (given.html !== undefined) await checkOutFile(given.html);
         const { model, options } = await describeModel(argument, given);
         const { path, name } = model;
         const described = await uncalibratedFromOptions(options, command);
@@ -272,7 +265,7 @@ export const addPlan = (program: Command, outer: ProcessContext): void => {
           report,
           onNotice: context.onNotice,
         });
-        if (options.html !== undefined) await writePage(options.html, drawPlanPage(report, name));
+        if (options.html !== undefined) await writeFile(options.html, drawPlanPage(report, name));
         context.print({ ...report, networks, meshes }, () => planText(report, networks, meshes));
       }),
     );

@@ -1,8 +1,8 @@
 /** `tandem simulate`: what a model's step would take on numbers of devices and over links that are not there. */
 import { writeFile } from 'node:fs/promises';
 import { type Command, InvalidArgumentError } from 'commander';
-import { TandemError } from '../../../common/errors.js';
 import { inspect, LINK_NAMES } from '../../../partition/index.js';
+import { checkOutFile } from '../../out-file.js';
 import type { Dims } from '../../shards/dims.js';
 import { drawCurves } from '../../simulate/curves.js';
 import { type SimulationReport, simulateModel } from '../../simulate/index.js';
@@ -67,11 +67,6 @@ const simulationText = ({ points, calibrated, micro_batches }: SimulationReport)
   ].join('\n');
 };
 
-const writeCurves = (file: string, svg: string): Promise<void> =>
-  writeFile(file, svg).catch((cause: NodeJS.ErrnoException) => {
-    throw new TandemError('PAGE_UNWRITABLE', `Expected to write the curves to ${file}: ${cause.message}.`, { cause });
-  });
-
 export const addSimulate = (program: Command, outer: ProcessContext): void => {
   program
     .command('simulate <MODEL>')
@@ -94,6 +89,7 @@ export const addSimulate = (program: Command, outer: ProcessContext): void => {
     .addHelpText('after', HELP)
     .action((argument: string, given: SimulateOptions) =>
       withContext(outer, given, async (context) => {
+        if (given.svg !== undefined) await checkOutFile(given.svg);
         const { model, options } = await describeModel(argument, given);
         const settings = (count: number) => uniformCluster(count, { ...options, quantize: 'none', split: 'tensor' });
         const { inputs } = await inspect(model.path);
@@ -103,7 +99,7 @@ export const addSimulate = (program: Command, outer: ProcessContext): void => {
         const request = { model, dims, counts: devices, links: link, microBatches, settings, onProgress, signal };
         const report = await simulateModel(request);
         if (options.svg !== undefined)
-          await writeCurves(options.svg, drawCurves(report, `${model.name}: speedup against one device`));
+          await writeFile(options.svg, drawCurves(report, `${model.name}: speedup against one device`));
         context.print(report, () => simulationText(report));
       }),
     );

@@ -10,6 +10,7 @@ import { describeModel, sizesOf } from '../model-argument.js';
 import {
   clusterFromOptions,
   type DeviceOptions,
+  deviceCount,
   dimOption,
   jsonOption,
   nonNegativeInteger,
@@ -85,7 +86,7 @@ export const addVerify = (program: Command, outer: ProcessContext): void => {
   program
     .command('verify <MODEL>')
     .description('Run real workers against the whole model on random inputs, and compare.')
-    .option('--tensor-parallel-size <n>', 'ranks to split over', positiveInteger)
+    .option('--tensor-parallel-size <n>', 'ranks to split over', deviceCount)
     .option('--config <file>', 'cluster config whose devices and wire to use')
     .addOption(dimOption())
     .addOption(providerOption())

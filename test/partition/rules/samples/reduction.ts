@@ -3,7 +3,7 @@ import { below, ints, normal, positive, type Sample, sample } from '../sample.js
 
 const SHAPE = [3, 7, 4];
 
-const SOFTMAX = ['Softmax', 'LogSoftmax', 'Hardmax'].flatMap((op) => [
+const SOFTMAX = ['Softmax', 'LogSoftmax'].flatMap((op) => [
   sample(op, [normal(SHAPE)]),
   sample(op, [normal(SHAPE)], { variant: 'along axis 1', attributes: { axis: 1 } }),
   sample(op, [normal(SHAPE)], { variant: 'in opset 11, from axis 1 on', opset: 11, attributes: { axis: 1 } }),
@@ -92,7 +92,7 @@ const RANKED = [
 ];
 
 const POOLING = [
-  ...['AveragePool', 'MaxPool'].map((op) => sample(op, [normal(IMAGE)], { attributes: WINDOW })),
+  ...['AveragePool', 'MaxPool', 'LpPool'].map((op) => sample(op, [normal(IMAGE)], { attributes: WINDOW })),
   sample('AveragePool', [normal(IMAGE)], {
     variant: 'with padding',
     attributes: { kernel_shape: [3, 3], pads: [1, 1, 1, 1], count_include_pad: 1 },
