@@ -16,6 +16,7 @@ import {
   createValueInfo,
   type GraphProto,
   type ModelProto,
+  type NodeProto,
   type TensorProto,
   type ValueInfoProto,
 } from '../onnx/index.js';
@@ -188,6 +189,20 @@ const toGraph = (model: ModelProto, specs: ReadonlyMap<string, OpenSpec>, source
 /** What a node makes that is no tensor: sequences and optional values, which no segment can take or give. */
 const NO_TENSOR = /Sequence(?!Length|At)|^Optional$/;
 
+/** Node bindings of ONNX Runtime cannot hold it, so no rank could send it or keep it between segments. */
+const makesBfloat16 = ({ opType, attribute }: NodeProto): boolean =>
+  opType === 'Cast' && attribute.some(({ name, i }) => name === 'to' && Number(i) === DTYPES.bfloat16.code);
+
+const checkBfloat16 = ({ graph }: ModelProto): void => {
+  const nodes = (graph?.node ?? []).filter(makesBfloat16);
+  if (nodes.length === 0) return;
+  throw new TandemError(
+    'MODEL_TYPE',
+    'Expected element types that ONNX Runtime can hand to Node.js; found nodes that make bfloat16. Export the model so that it computes in single or half precision throughout:',
+    { problems: nodes.map(({ name, output }) => `node "${name}" makes "${output[0]}"`) },
+  );
+};
+
 const checkTensors = ({ graph }: ModelProto): void => {
   const others = (graph?.node ?? []).filter(({ opType }) => NO_TENSOR.test(opType) && !opType.startsWith('Concat'));
   if (others.length === 0) return;
@@ -200,11 +215,13 @@ const checkTensors = ({ graph }: ModelProto): void => {
 
 /**
  * Fixes the model's dims, folds its shape arithmetic and finds all shapes.
- * @throws TandemError MODEL_DIMS when a symbolic dim has no size, MODEL_REFUSED when ONNX Runtime does not take the model
+ * @throws TandemError MODEL_DIMS when a symbolic dim has no size, MODEL_TYPE where a node makes what Node.js cannot hold, MODEL_REFUSED
+ *   when ONNX Runtime does not take the model
  */
 export const fold = async (source: SourceModel, dims: Dims): Promise<Graph> => {
   let folded = await foldInRuntime(makeFoldable(source, dims));
   checkTensors(folded);
+  checkBfloat16(folded);
   let specs = await inferSpecs(folded);
   for (let next = await computeOpen(folded, specs); next; next = await computeOpen(folded, specs)) {
     folded = await foldInRuntime(next);

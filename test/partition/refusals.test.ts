@@ -76,6 +76,17 @@ it.each([
   expect(error.problems).toEqual([`node "${makes}-0" is ${makes}`]);
 });
 
+it('refuses a model that rounds to bfloat16 on its way, and names the node', async () => {
+  const nodes = [
+    node('MatMul', ['x', 'w'], 'p'),
+    node('Cast', ['p'], 'short', castTo('bfloat16')),
+    node('Cast', ['short'], 'y', castTo('float32')),
+  ];
+  const error = await errorOf(planSmall({ inputs: { x: [2, 24] }, weights: { w: [24, 36] }, nodes, outputs: ['y'] }));
+  expect(error.code).toBe('MODEL_TYPE');
+  expect(error.problems).toEqual(['node "Cast-1" makes "short"']);
+});
+
 it('refuses an operator that ONNX Runtime does not know, and names it', async () => {
   const error = await errorOf(
     planSmall({
