@@ -3,7 +3,7 @@
 import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { brotliCompressSync, constants } from 'node:zlib';
+import { brotliCompressSync, constants, gzipSync } from 'node:zlib';
 
 const LIMIT = 60 * 2 ** 20;
 const KIT = 'out/gpu-kit';
@@ -20,9 +20,16 @@ const ROOTS = [
 ];
 ROOTS.push('systeminformation', 'tinybench', 'yaml', 'zeromq', 'zod', 'fast-png', '@huggingface/tokenizers');
 // Native code of other systems, sources and documentation.
-const SKIPPED =
-  /\/(darwin|win32|arm64|musl|src|test|docs|script|vendor|doc)(\/|$)|\.(map|md|d\.[cm]?ts|lib|pdb)$|\/cmake-ts|cpp\//;
-const UNUSED = new Set(['cmake-ts', 'node-addon-api', 'adm-zip', 'global-agent', 'shelljs']);
+const SKIPPED = [
+  /\/(darwin|win32|arm64|musl[^/]*)(\/|$)/,
+  /^\/(test|docs|doc|script|vendor|build\/deps)(\/|$)/,
+  /\.(map|md|d\.[cm]?ts|lib|pdb|cc|h)$/,
+  /^\/build\/(lib|main)\.m?js$/,
+];
+// Of ZeroMQ's builds, all for the same interface of Node, the one that asks for the oldest system.
+const ZEROMQ = 'glibc-127-Release';
+SKIPPED.push(new RegExp(`/x64/node/(?!${ZEROMQ})`));
+const UNUSED = new Set(['node-addon-api', 'adm-zip', 'global-agent', 'shelljs']);
 
 const closure = (names, found = new Set()) => {
   for (const name of names) {
@@ -34,6 +41,8 @@ const closure = (names, found = new Set()) => {
       continue; // An optional one that this system does not have.
     }
     found.add(name);
+    // Of what builds native code, the loader of what is built.
+    if (name === 'cmake-ts') continue;
     closure([...Object.keys(own.dependencies ?? {}), ...Object.keys(own.optionalDependencies ?? {})], found);
   }
   return found;
@@ -42,7 +51,7 @@ const closure = (names, found = new Set()) => {
 const copy = (from) =>
   cpSync(from, join(STAGE, from), {
     recursive: true,
-    filter: (path) => path === from || !SKIPPED.test(path.slice(from.length)),
+    filter: (path) => !SKIPPED.some((one) => one.test(path.slice(from.length))),
   });
 
 rmSync(STAGE, { recursive: true, force: true });
@@ -66,8 +75,8 @@ try {
 } catch {
   console.warn('There is no "strip" here, so Node stays as it is.');
 }
-// A quarter smaller than gzip's, and every distribution unpacks it.
-writeFileSync(join(KIT, 'node.xz'), execFileSync('xz', ['-6', '-c', node], { maxBuffer: 2 ** 30 }));
+// Unpacked with what every system has; it unpacks the rest itself.
+writeFileSync(join(KIT, 'node.gz'), gzipSync(readFileSync(node), { level: 9 }));
 writeFileSync(
   join(KIT, 'run.sh'),
   `#!/bin/sh
@@ -76,7 +85,7 @@ set -e
 cd "$(dirname "$0")"
 if [ ! -e unpacked/package.json ]; then
   mkdir -p unpacked
-  xz -dc node.xz > unpacked/node && chmod +x unpacked/node
+  gzip -dc node.gz > unpacked/node && chmod +x unpacked/node
   unpacked/node -e 'const z=require("zlib"),f=require("fs");process.stdout.on("error",()=>{});f.createReadStream("kit.tar.br").pipe(z.createBrotliDecompress()).pipe(process.stdout)' | tar -C unpacked -xf -
 fi
 exec unpacked/node unpacked/dist/coordinator/bench/gpu-main.js
