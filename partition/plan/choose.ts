@@ -349,7 +349,6 @@ export const costGraphOf = (graph: Graph, placements: Placements, options: Choos
   new PlanProblem(graph, placements, options, priceList(graph, options)).costs(0);
 
 /**
-/**
  * The cheapest plan. Where it would leave more than a twentieth of the weights or of the work whole, or half of the work where it is
  * only that which is to be split, the cheapest one that does not, as far as there is one.
  * @throws TandemError PLAN_TOO_WIDE when the graph is too entangled for the exact solver

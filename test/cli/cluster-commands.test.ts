@@ -92,7 +92,7 @@ describe('tandem generate', () => {
       stderr: expect.stringMatching(/width must be a multiple of 16; found 102, nearest are 96 and 112/),
     });
     const out = await generate('configs/dual-cpu.yaml', join(scratch.path, 'none', 'x.png'));
-    expect(out).toMatchObject({ status: 1, stderr: expect.stringMatching(/Expected the directory of .* to exist/) });
+    expect(out).toMatchObject({ status: 1, stderr: expect.stringMatching(/Expected a directory at .*none, to write/) });
     const format = await generate('configs/dual-cpu.yaml', join(scratch.path, 'x.gif'));
     expect(format).toMatchObject({
       status: 1,

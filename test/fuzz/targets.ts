@@ -60,9 +60,10 @@ const pathsIn = (value: unknown, path: readonly string[] = []): readonly (readon
 /** The value with others put at some places in it. */
 const changed = (value: unknown, changes: readonly (readonly [path: readonly string[], to: unknown])[]): unknown => {
   let root: unknown = structuredClone(value);
-  // Each its own: one that is put into itself has no end.
-  for (const [path, to] of structuredClone(changes)) {
+  for (const [path, given] of changes) {
     const key = path.at(-1);
+    // Each its own, be it twice the same: one that is put into itself has no end.
+    const to = structuredClone(given);
     if (key === undefined) root = to;
     let holder: unknown = root;
     for (const part of path.slice(0, -1)) holder = isObject(holder) ? holder[part] : undefined;
