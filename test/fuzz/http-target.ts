@@ -147,7 +147,7 @@ export const httpAnswers = (): string =>
 let served: Promise<Served> | undefined;
 
 /** Pictures of other sizes take workers of their own, which is no matter of HTTP. */
-const server = (): Promise<Served> => {
+export const openHttp = (): Promise<Served> => {
   served ??= startReady({}, { residentSizes: 0 });
   return served;
 };
@@ -158,7 +158,7 @@ export const closeHttp = async (): Promise<void> => {
 };
 
 const takeHttp = async (requests: readonly HttpRequest[]): Promise<void> => {
-  const { url } = await server();
+  const { url } = await openHttp();
   const socket = await open(url);
   socket.write(requests.map(bytesOf).join('') + LAST);
   const answer = await text(socket);

@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { TandemError } from '#tandem/common/errors.js';
-import { AHEAD, closeHttp, httpAnswers } from './http-target.js';
+import { AHEAD, closeHttp, httpAnswers, openHttp } from './http-target.js';
 import { makeScratch, TARGETS, type Target, type TargetName } from './targets.js';
 
 const CORPUS = fileURLToPath(new URL('./corpus', import.meta.url));
@@ -20,6 +20,8 @@ const SIZES: Readonly<Record<TargetName, number>> = {
   'onnx-files': 1,
   http: AHEAD,
 };
+/** What a target needs first, which is not the first input's time. */
+const OPENERS: Readonly<Partial<Record<TargetName, () => Promise<unknown>>>> = { http: openHttp };
 /** What a target leaves open. */
 const CLOSERS: Readonly<Partial<Record<TargetName, () => Promise<void>>>> = { http: closeHttp };
 
@@ -70,6 +72,7 @@ const tryOne = async (name: TargetName, input: unknown, scratch: string): Promis
 /** Whether an input that was kept is harmless now; says what came of it where it is not. */
 export const retry = async ({ target, input }: Kept): Promise<string | undefined> => {
   const scratch = makeScratch();
+  await OPENERS[target]?.();
   try {
     return (await tryOne(target, input, scratch.path)).problem;
   } finally {
@@ -132,6 +135,7 @@ export const fuzz = async (
   const tally = new Tally(name);
   const inputs = Math.ceil(runs / SIZES[name]);
   let told = performance.now();
+  await OPENERS[name]?.();
   try {
     for (let chunk = 0; tally.tried < inputs; chunk++) {
       await tryChunk(tally, Math.min(CHUNK, inputs - tally.tried), scratch.path, seed + chunk);
