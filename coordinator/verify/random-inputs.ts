@@ -10,6 +10,8 @@ import { createRandomStream } from '../pipeline/random.js';
 const TRAIN_TIMESTEPS = 1000;
 /** Ids below this are in the vocabulary of every text encoder. */
 const SAFE_IDS = 100;
+/** No model that knows classes has fewer. */
+const SAFE_CLASSES = 10;
 /** SDXL's `time_ids`: original height and width, crop top and left, target height and width, in pixels. */
 const TIME_IDS = [1024, 1024, 0, 0, 1024, 1024] as const;
 
@@ -43,6 +45,7 @@ const createFillers = (seed: number) => {
     },
     positions: (spec, count) => list(count, (index) => index % lastAxis(spec)),
     ids: (_, count) => list(count, () => below(SAFE_IDS)),
+    classes: (_, count) => list(count, () => below(SAFE_CLASSES)),
     /** One value for the whole batch, as in a denoising loop. */
     timestep: (_, count) => new Array<number>(count).fill(below(TRAIN_TIMESTEPS)),
     timeIds: (_, count) => list(count, (index) => TIME_IDS[index % TIME_IDS.length] ?? 0),
@@ -53,6 +56,7 @@ const chooseFiller = (spec: TensorSpec, fillers: ReturnType<typeof createFillers
   if (/mask/i.test(spec.name) || spec.dtype === 'bool') return fillers.mask;
   if (/^(t|timesteps?)$/i.test(spec.name)) return fillers.timestep;
   if (/time_ids/i.test(spec.name)) return fillers.timeIds;
+  if (/class/i.test(spec.name) && INTEGERS.has(spec.dtype)) return fillers.classes;
   if (/position/i.test(spec.name) && INTEGERS.has(spec.dtype)) return fillers.positions;
   return INTEGERS.has(spec.dtype) ? fillers.ids : fillers.normal;
 };

@@ -12,6 +12,7 @@ const SPECS = [
   { name: 'position_ids', dtype: 'int64', shape: [1, 5] },
   { name: 'time_ids', dtype: 'float32', shape: [2, 6] },
   { name: 'flag', dtype: 'bool', shape: [] },
+  { name: 'class_labels', dtype: 'int64', shape: [40] },
 ] as const;
 
 const numbers = (seed: number) =>
@@ -33,6 +34,7 @@ describe('random inputs', () => {
     expect(Number.isInteger(timestep) && timestep >= 0 && timestep < 1000).toBe(true);
     expect(inputs.encoder_attention_mask?.slice(0, 77).join('')).toMatch(/^1{38,}0*$/);
     expect(Math.max(...(inputs.input_ids ?? []))).toBeLessThan(100);
+    expect(Math.max(...(inputs.class_labels ?? []))).toBeLessThan(10);
     expect(inputs.position_ids).toEqual([0, 1, 2, 3, 4]);
     expect(inputs.time_ids?.slice(0, 6)).toEqual([1024, 1024, 0, 0, 1024, 1024]);
     expect(inputs.flag).toEqual([1]);
