@@ -18,11 +18,14 @@ describe('the Dockerfile', () => {
     const copied = [...readFileSync(DOCKERFILE, 'utf8').matchAll(/^COPY (?!--)(.*) \S+$/gm)].flatMap(([, from = '']) =>
       from.split(' '),
     );
-    const made = ['dist'];
-    const missing = files.filter(
-      (file) => !made.includes(file) && !copied.some((from) => `${file}/`.startsWith(`${from}/`)),
+    const sent = [...readFileSync(`${DOCKERFILE}.dockerignore`, 'utf8').matchAll(/^!(.*)$/gm)].map(
+      ([, path = '']) => path,
     );
-    expect(missing).toEqual([]);
+    const made = ['dist'];
+    const lacksOf = (given: readonly string[]) =>
+      files.filter((file) => !made.includes(file) && !given.some((from) => `${file}/`.startsWith(`${from}/`)));
+    expect(lacksOf(copied)).toEqual([]);
+    expect(lacksOf(sent)).toEqual([]);
   });
 });
 

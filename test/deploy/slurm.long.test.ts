@@ -10,6 +10,8 @@ import { itWith, type Ran, run } from './tools.js';
 const FILE = resolve('deploy/slurm/tandem.sbatch');
 const PROMPT = ['--prompt', 'a red apple', '--num-inference-steps', '4'];
 const DEVICE = '{ provider: cpu, threads: 1 }';
+/** Said, and not measured, so that one machine and two plan the same: then pictures are equal to the byte. */
+const SPLIT = 'parallel: tensor\nwire: { link: { gbit_per_s: 4, latency_ms: 0.5 } }\n';
 
 const isRoot = process.getuid?.() === 0;
 if (!isRoot) console.warn('Not run without root: a Slurm of its own needs it.');
@@ -29,7 +31,7 @@ beforeAll(async () => {
   if (withSlurm === tools.skip) return;
   slurm = await startSlurm();
   writeFileSync(join(slurm.directory, 'tandem'), nodeScript(slurm.directory), { mode: 0o755 });
-  const config = `model: ${resolve('models/emoji-sd')}\ndevices: [${DEVICE}]\nparallel: tensor\njoin: { keys: keys, listen: "tcp://127.0.0.1:7070" }\n`;
+  const config = `model: ${resolve('models/emoji-sd')}\ndevices: [${DEVICE}]\n${SPLIT}join: { keys: keys, listen: "tcp://127.0.0.1:7070" }\n`;
   writeFileSync(join(slurm.directory, 'cluster.yaml'), config);
 });
 afterAll(() => slurm?.stop());
@@ -57,7 +59,7 @@ withSlurm('tells what the leader is to run, and where keys are to be, where that
 withSlurm('makes on two nodes the picture that one machine makes, with each rank on a node of its own', async () => {
   const leaders = join(slurm.directory, 'cache-0');
   const alone = join(slurm.directory, 'alone.yaml');
-  writeFileSync(alone, `model: ${resolve('models/emoji-sd')}\ndevices: [${DEVICE}, ${DEVICE}]\nparallel: tensor\n`);
+  writeFileSync(alone, `model: ${resolve('models/emoji-sd')}\ndevices: [${DEVICE}, ${DEVICE}]\n${SPLIT}`);
   const expected = join(slurm.directory, 'expected.png');
   expect((await tandem(['generate', '--config', alone, ...PROMPT, '--out', expected], leaders)).status).toBe(0);
   expect((await tandem(['keys', join(slurm.directory, 'keys')], leaders)).status).toBe(0);
